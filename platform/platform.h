@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+// The platform contract: how guest code is run. The sentry owns everything else: what a call does, what a fault means,
+// which pages are mapped. A platform decides where stub threads run, who spins, who sleeps and on which CPU.
+//
+// Threads: one sentry thread per guest thread. A Context belongs to the thread that calls Switch (its owner); all its
+// methods but Interrupt are called by the owner only. Registers are the x86-64 user_regs_struct; `orig_rax` carries the
+// call's number after a syscall event.
+#ifndef PLATFORM_PLATFORM_H_
+#define PLATFORM_PLATFORM_H_
+
+#include <signal.h>
+#include <sys/user.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "base/ref_ptr.h"
+#include "base/result.h"
+
+namespace platform {
+
+using Registers = user_regs_struct;
+
+inline constexpr uint64_t kPageSize = 4096;
+// Guest addresses are below this; the platform's stub lives above it.
+inline constexpr uint64_t kGuestAddressLimit = 0x7fff'fe00'0000;
+// The lowest address a guest may map (vm.mmap_min_addr).
+inline constexpr uint64_t kGuestAddressMin = 0x1'0000;
+
+struct Protection {
+  bool read = false;
+  bool write = false;
+  bool exec = false;
+  friend bool operator==(const Protection&, const Protection&) = default;
+  int ToHost() const;  // PROT_*
+};
+
+enum class Access : uint8_t { kUnknown, kRead, kWrite, kExec };
+
+struct Event {
+  enum class Kind : uint8_t {
+    kSyscall,       // registers are as at entry: orig_rax = number, rip after the instruction, rax = -ENOSYS or the number
+    kCompatSyscall, // int 0x80, sysenter: to be refused; never reached the host
+    kFault,         // memory fault at `address`; `info` is the host's siginfo (SIGSEGV or SIGBUS)
+    kSignal,        // another synchronous signal: SIGILL, SIGFPE, SIGTRAP, general-protection SIGSEGV; `info` says which
+    kInterrupted,   // Interrupt() was called
+    kDead,          // the stub was lost (killed from outside): the guest thread group must die
+  };
+  Kind kind;
+  Access access = Access::kUnknown;
+  uint64_t address = 0;
+  siginfo_t info = {};
+};
+
+// A guest address space in the host. Thread-safe.
+class AddressSpace : public base::RefCounted<AddressSpace> {
+ public:
+  virtual ~AddressSpace() = default;
+
+  // Maps [address, address+length) to `fd` at `offset`, shared, replacing what is there. Only by a thread whose
+  // Context is bound to this space (see Context::Bind); others leave the range unmapped and let it fault.
+  // `fd` must stay open during the call only. ENOMEM when the host refuses (too many mappings).
+  virtual base::Result<void> Map(uint64_t address, uint64_t length, int fd, uint64_t offset, Protection protection,
+                                 bool populate) = 0;
+  // From any thread. On return no guest thread can reach the old mapping. Unmapped ranges are allowed.
+  virtual void Unmap(uint64_t address, uint64_t length) = 0;
+  // Changes what is mapped in the range to `protection`, as Unmap in its guarantees. Holes are allowed.
+  virtual void Protect(uint64_t address, uint64_t length, Protection protection) = 0;
+};
+
+class Context {
+ public:
+  virtual ~Context() = default;
+
+  // Binds the calling (owner) thread to `space`, so that Map works before the first Switch. Switch binds by itself.
+  // Errors: ENOMEM, EAGAIN when the host gives no process.
+  virtual base::Result<void> Bind(AddressSpace& space) = 0;
+  // Runs guest code with `registers` until an event, and stores the registers back. Must be bound.
+  virtual Event Switch(Registers& registers) = 0;
+  // Makes a Context for another guest thread in the space this one is bound to; its vector state is a copy of this
+  // one's now. The result is handed to the thread that will own it.
+  virtual base::Result<std::unique_ptr<Context>> CloneInSpace() = 0;
+  // From any thread: the current Switch, or else the next one, returns kInterrupted soon.
+  virtual void Interrupt() = 0;
+  // The XSAVE image of the guest thread's vector state (standard, uncompacted format, as in signal frames).
+  // At most FpuStateSize() bytes; empty if never bound (initial state).
+  virtual size_t GetFpu(std::span<uint8_t> buffer) = 0;
+  // EINVAL if the image is malformed.
+  virtual base::Result<void> SetFpu(std::span<const uint8_t> image) = 0;
+  virtual base::Result<void> ResetFpu() = 0;
+  // Ends the stub thread. By the owner, before it exits. Idempotent.
+  virtual void Release() = 0;
+};
+
+class Platform {
+ public:
+  virtual ~Platform() = default;
+  virtual const char* Name() const = 0;
+  virtual base::Result<base::RefPtr<AddressSpace>> NewAddressSpace() = 0;
+  virtual std::unique_ptr<Context> NewContext() = 0;
+  virtual size_t FpuStateSize() const = 0;
+  // Called by a sentry thread around long sleeps, so that the platform can balance guests over CPUs. Cheap.
+  virtual void OnBlock() {}
+  virtual void OnUnblock() {}
+};
+
+}  // namespace platform
+
+#endif  // PLATFORM_PLATFORM_H_

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "platform/ptrace/placement.h"
+
+#include <errno.h>
+
+#include "base/log.h"
+
+namespace platform::ptrace {
+namespace {
+
+// A mask for hosts of up to 8192 CPUs, the kernel's own limit on x86-64.
+constexpr int kMaxCpus = 8192;
+struct CpuMask {
+  cpu_set_t sets[kMaxCpus / CPU_SETSIZE];
+};
+
+}  // namespace
+
+Placement::Placement() {
+  CpuMask mask = {};
+  if (sched_getaffinity(0, sizeof(mask), mask.sets) == 0) {
+    for (int cpu = 0; cpu < kMaxCpus; ++cpu) {
+      if (CPU_ISSET_S(cpu, sizeof(mask), mask.sets)) cpus_.push_back(cpu);
+    }
+  }
+  pairs_ = std::make_unique<std::atomic<int>[]>(cpus_.size());
+  // With one CPU there is nothing to choose.
+  enabled_ = cpus_.size() > 1;
+}
+
+int Placement::LeastLoaded() const {
+  size_t best = 0;
+  int least = INT32_MAX;
+  for (size_t i = 0; i < cpus_.size(); ++i) {
+    int n = pairs_[i].load(std::memory_order_relaxed);
+    if (n < least) {
+      least = n;
+      best = i;
+      if (n == 0) break;
+    }
+  }
+  return static_cast<int>(best);
+}
+
+void Placement::Enter(Slot& slot) {
+  if (!enabled() || slot.counted) return;
+  if (slot.index < 0) slot.index = LeastLoaded();
+  pairs_[static_cast<size_t>(slot.index)].fetch_add(1, std::memory_order_relaxed);
+  slot.counted = true;
+}
+
+void Placement::Leave(Slot& slot) {
+  if (!slot.counted) return;
+  pairs_[static_cast<size_t>(slot.index)].fetch_sub(1, std::memory_order_relaxed);
+  slot.counted = false;
+}
+
+bool Placement::Rebalance(Slot& slot) {
+  if (!enabled() || !slot.counted) return false;
+  std::atomic<int>& own = pairs_[static_cast<size_t>(slot.index)];
+  int load = own.load(std::memory_order_relaxed);
+  if (load < 2) return false;
+  int best = LeastLoaded();
+  std::atomic<int>& other = pairs_[static_cast<size_t>(best)];
+  int none = 0;
+  // Only one of several crowded pairs gets the idle CPU.
+  if (!other.compare_exchange_strong(none, 1, std::memory_order_relaxed)) return false;
+  own.fetch_sub(1, std::memory_order_relaxed);
+  slot.index = best;
+  return true;
+}
+
+void Placement::Pin(const Slot& slot, pid_t tid) {
+  PinOther(slot, 0);
+  if (tid != 0) PinOther(slot, tid);
+}
+
+void Placement::PinOther(const Slot& slot, pid_t tid) {
+  if (!enabled() || slot.index < 0) return;
+  CpuMask mask = {};
+  CPU_SET_S(static_cast<size_t>(cpus_[static_cast<size_t>(slot.index)]), sizeof(mask), mask.sets);
+  if (sched_setaffinity(tid, sizeof(mask), mask.sets) == 0 || errno == ESRCH) return;
+  if (enabled_.exchange(false)) {
+    LOG_INFO("ptrace platform: sched_setaffinity: errno %d; threads are left where the host puts them", errno);
+  }
+}
+
+}  // namespace platform::ptrace

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+// Placement: which CPU a sentry thread and its stub thread share. A hand-over between two CPUs costs ten times one on the
+// same CPU (an IPI), so both are pinned together. Counts the pairs per CPU within the mask the process started with.
+// Best effort: when the host refuses an affinity, placement switches itself off. Thread-safe, lock-free.
+#ifndef PLATFORM_PTRACE_PLACEMENT_H_
+#define PLATFORM_PTRACE_PLACEMENT_H_
+
+#include <sched.h>
+#include <sys/types.h>
+
+#include <atomic>
+#include <memory>
+#include <vector>
+
+namespace platform::ptrace {
+
+class Placement {
+ public:
+  // Reads the calling thread's affinity mask.
+  Placement();
+
+  // One sentry thread's place. Used by that thread only.
+  struct Slot {
+    int index = -1;        // in cpus_; -1: not placed yet
+    bool counted = false;  // as a runnable pair
+  };
+
+  // Gives the slot a CPU, the least loaded one, and counts it.
+  void Enter(Slot& slot);
+  // The pair sleeps for long, or ends.
+  void Leave(Slot& slot);
+  // True if the slot was given another CPU, because its own has two runnable pairs or more and another has none.
+  bool Rebalance(Slot& slot);
+  // Pins the calling thread and `tid` (0: only the caller) to the slot's CPU.
+  void Pin(const Slot& slot, pid_t tid);
+  // Pins `tid` alone.
+  void PinOther(const Slot& slot, pid_t tid);
+  bool enabled() const { return enabled_.load(std::memory_order_relaxed); }
+  int PairsForTest(int index) const { return pairs_[static_cast<size_t>(index)].load(); }
+  int cpu_count() const { return static_cast<int>(cpus_.size()); }
+
+ private:
+  int LeastLoaded() const;
+
+  std::vector<int> cpus_;  // host CPU numbers
+  std::unique_ptr<std::atomic<int>[]> pairs_;
+  std::atomic<bool> enabled_{false};
+};
+
+}  // namespace platform::ptrace
+
+#endif  // PLATFORM_PTRACE_PLACEMENT_H_

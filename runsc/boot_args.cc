@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "runsc/boot_args.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+namespace runsc {
+namespace {
+
+void Report(int fd, const std::string& bytes) {
+  size_t done = 0;
+  while (done < bytes.size()) {
+    ssize_t n = write(fd, bytes.data() + done, bytes.size() - done);
+    if (n < 0 && errno == EINTR) continue;
+    // The CLI is gone: there is nobody to tell.
+    if (n <= 0) return;
+    done += n;
+  }
+}
+
+}  // namespace
+
+void ReportReady(base::UniqueFd report_fd) { Report(report_fd.get(), "R\n"); }
+
+void ReportFailure(base::UniqueFd report_fd, const std::string& line) {
+  std::string bytes = "E" + line.substr(0, 4000);
+  std::replace(bytes.begin(), bytes.end(), '\n', ' ');
+  Report(report_fd.get(), bytes + "\n");
+}
+
+void RecordExitStatus(int exit_status_fd, int wait_status) {
+  char text[16];
+  int n = snprintf(text, sizeof text, "%d\n", wait_status);
+  // A full disk leaves the status unknown; the process's own exit code still tells whoever reaps it.
+  [[maybe_unused]] ssize_t written = pwrite(exit_status_fd, text, n, 0);
+}
+
+int ExitCodeOf(int wait_status) {
+  if (WIFSIGNALED(wait_status)) return 128 + WTERMSIG(wait_status);
+  return WEXITSTATUS(wait_status);
+}
+
+}  // namespace runsc

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+// runsc features: the runtime-spec's features document.
+#include "runsc/cmd/command.h"
+#include "runsc/json_writer.h"
+#include "runsc/spec/mount_options.h"
+#include "runsc/spec/parse.h"
+
+namespace runsc {
+
+absl::StatusOr<int> RunFeatures(CommandContext& context) {
+  JsonWriter w;
+  w.BeginObject();
+  w.String("ociVersionMin", "1.0.0");
+  w.String("ociVersionMax", kSpecVersion);
+  w.Strings("hooks", {"prestart", "createRuntime", "createContainer", "poststart", "poststop"});
+  w.Strings("mountOptions", spec::KnownMountOptions());
+  w.BeginObject("linux");
+  w.Strings("namespaces", {"pid", "network", "mount", "ipc", "uts", "user"});
+  std::vector<std::string> capabilities;
+  for (int i = 0; i < spec::kCapabilityCount; ++i) capabilities.push_back(spec::CapabilityName(i));
+  w.Strings("capabilities", capabilities);
+  w.BeginObject("cgroup");
+  w.Bool("v1", true);
+  w.Bool("v2", true);
+  w.Bool("systemd", false);
+  w.Bool("systemdUser", false);
+  w.EndObject();
+  w.EndObject();
+  w.EndObject();
+  PrintOut(w.text() + "\n");
+  return 0;
+}
+
+}  // namespace runsc

@@ -1,0 +1,314 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "runsc/container/container.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "absl/strings/str_cat.h"
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "runsc/cgroup/cgroup.h"
+#include "runsc/console.h"
+#include "runsc/container/hooks.h"
+#include "runsc/errors.h"
+#include "runsc/json_writer.h"
+#include "runsc/spec/json_reader.h"
+#include "runsc/spec/parse.h"
+
+namespace runsc {
+namespace {
+
+constexpr char kCgroupBase[] = "/sys/fs/cgroup";
+constexpr int kKillTimeoutMs = 10'000;
+
+// The cgroup to be in, or none. Not getting one is an error only where limits depend on it.
+absl::StatusOr<std::optional<Cgroup>> MakeCgroup(const Config& config, const std::string& id, const spec::Spec& spec) {
+  const spec::Resources& resources = spec.linux.resources;
+  if (config.ignore_cgroups || (spec.linux.cgroups_path.empty() && !resources.AnyLimit())) return std::nullopt;
+  std::string path = VALUE_OR_RETURN(CgroupPath(spec.linux.cgroups_path, id, config.systemd_cgroup));
+  auto cgroup = Cgroup::Create(kCgroupBase, path, resources);
+  if (cgroup.ok()) return *std::move(cgroup);
+  if (resources.AnyLimit()) {
+    return Annotate(cgroup.status(), "linux.resources: limits cannot be set (--ignore-cgroups runs without)");
+  }
+  LOG_WARNING("no cgroup: %s", std::string(cgroup.status().message()).c_str());
+  return std::nullopt;
+}
+
+absl::Status SaveFile(const std::string& path, const std::string& text) {
+  base::UniqueFd fd(open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600));
+  if (fd.ok() && write(fd.get(), text.data(), text.size()) == static_cast<ssize_t>(text.size())) {
+    return absl::OkStatus();
+  }
+  return absl::InternalError(absl::StrCat(path, ": ", ErrnoText(errno)));
+}
+
+}  // namespace
+
+std::string FormatTime(int64_t realtime_ns) {
+  time_t seconds = realtime_ns / base::kNsPerSecond;
+  tm utc;
+  gmtime_r(&seconds, &utc);
+  char date[40], text[64];
+  strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%S", &utc);
+  snprintf(text, sizeof text, "%s.%09dZ", date, static_cast<int>(realtime_ns % base::kNsPerSecond));
+  return text;
+}
+
+absl::Status WritePidFile(const std::string& path, pid_t pid) {
+  std::string temporary = path + ".new";
+  base::UniqueFd fd(open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
+  std::string text = absl::StrCat(pid);
+  if (fd.ok() && write(fd.get(), text.data(), text.size()) == static_cast<ssize_t>(text.size()) &&
+      rename(temporary.c_str(), path.c_str()) == 0) {
+    return absl::OkStatus();
+  }
+  absl::Status status = absl::InvalidArgumentError(absl::StrCat("--pid-file: ", path, ": ", ErrnoText(errno)));
+  if (fd.ok()) unlink(temporary.c_str());
+  return status;
+}
+
+Container::Container(const Config& config, ContainerRecord record)
+    : config_(config), store_(config.root), record_(std::move(record)) {}
+
+absl::StatusOr<Container> Container::Create(CreateOptions options) {
+  const spec::Process& process = options.spec.process;
+  if (!options.attached && process.terminal && options.console_socket.empty()) {
+    return absl::InvalidArgumentError(
+        "process.terminal: a detached container needs --console-socket to hand its terminal to");
+  }
+  if (!process.terminal && !options.console_socket.empty()) {
+    return absl::InvalidArgumentError("--console-socket: process.terminal is false");
+  }
+  RETURN_IF_ERROR(ValidateId(options.id));
+  RETURN_IF_ERROR(spec::CheckHostPaths(options.spec));
+  ContainerRecord record{.id = options.id,
+                         .bundle = options.bundle,
+                         .rootfs = options.spec.root_path,
+                         .oci_version = options.spec.oci_version,
+                         .created_ns = base::RealtimeNs(),
+                         .owner_uid = geteuid(),
+                         .terminal = process.terminal,
+                         .annotations = options.spec.annotations};
+  Container container(*options.config, std::move(record));
+  auto lock = VALUE_OR_RETURN(container.store_.Create(options.id));
+  absl::Status status = container.CreateLocked(options);
+  if (status.ok()) return container;
+  container.TearDown().IgnoreError();
+  if (absl::Status removed = container.store_.Remove(options.id); !removed.ok()) {
+    LOG_WARNING("%s", std::string(removed.message()).c_str());
+  }
+  return status;
+}
+
+absl::Status Container::CreateLocked(CreateOptions& options) {
+  RETURN_IF_ERROR(SaveFile(Directory() + "/config.json", options.spec_text));
+  RETURN_IF_ERROR(store_.Save(record_));
+  auto cgroup = VALUE_OR_RETURN(MakeCgroup(config_, options.id, options.spec));
+  if (cgroup) {
+    record_.cgroup_paths = cgroup->paths();
+    RETURN_IF_ERROR(store_.Save(record_));
+  }
+
+  SandboxOptions sandbox{.config = &config_,
+                         .global_arguments = options.global_arguments,
+                         .container_id = options.id,
+                         .bundle = options.bundle,
+                         .state_directory = Directory(),
+                         .spec = &options.spec,
+                         .spec_text = options.spec_text,
+                         .attached = options.attached,
+                         .is_do = options.is_do,
+                         .cli_start_ns = options.cli_start_ns};
+  Pty pty;
+  if (options.spec.process.terminal) {
+    pty = VALUE_OR_RETURN(OpenPty());
+    spec::ConsoleSize size;
+    if (options.spec.process.console_size) {
+      RETURN_IF_ERROR(SetWindowSize(pty.master.get(), *options.spec.process.console_size));
+    } else if (options.attached && GetWindowSize(STDIN_FILENO, &size)) {
+      RETURN_IF_ERROR(SetWindowSize(pty.master.get(), size));
+    }
+    sandbox.stdio = {pty.slave.get()};
+    if (!options.console_socket.empty()) RETURN_IF_ERROR(SendConsole(options.console_socket, pty));
+  } else {
+    for (int fd = 0; fd <= 2; ++fd) sandbox.stdio.push_back(fcntl(fd, F_GETFD) >= 0 ? fd : -1);
+  }
+  if (cgroup) sandbox.join_cgroup = [&](pid_t pid) { return cgroup->Join(pid); };
+  sandbox.record_pids = [&](pid_t sentry, pid_t gofer) {
+    record_.sandbox_pid = sentry;
+    record_.sandbox_start_ticks = ProcessStartTicks(sentry);
+    record_.gofer_pid = gofer;
+    record_.gofer_start_ticks = ProcessStartTicks(gofer);
+    return store_.Save(record_);
+  };
+  VALUE_OR_RETURN(StartSandbox(sandbox));
+  if (options.console_socket.empty()) console_ = std::move(pty.master);
+
+  const spec::Hooks& hooks = options.spec.hooks;
+  // The state that hooks of this stage see is "creating" (runtime-spec, POSIX-platform hooks).
+  std::string state = StateJson(/*pretty=*/false);
+  RETURN_IF_ERROR(RunHooks("prestart", hooks.prestart, state, options.bundle));
+  RETURN_IF_ERROR(RunHooks("createRuntime", hooks.create_runtime, state, options.bundle));
+  RETURN_IF_ERROR(RunHooks("createContainer", hooks.create_container, state, options.bundle));
+  record_.status = Status::kCreated;
+  RETURN_IF_ERROR(store_.Save(record_));
+  if (!options.pid_file.empty()) RETURN_IF_ERROR(WritePidFile(options.pid_file, record_.sandbox_pid));
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Container> Container::Open(const Config& config, const std::string& id) {
+  ContainerRecord record;
+  record.id = id;
+  Container container(config, std::move(record));
+  RETURN_IF_ERROR(container.Refresh());
+  return container;
+}
+
+absl::Status Container::Refresh() {
+  record_ = VALUE_OR_RETURN(store_.Load(record_.id));
+  bool alive = record_.sandbox_pid > 0 && record_.sandbox_start_ticks != 0 &&
+               ProcessStartTicks(record_.sandbox_pid) == record_.sandbox_start_ticks;
+  // `creating` without a pid yet: the maker is at work.
+  bool being_made = record_.status == Status::kCreating && record_.sandbox_pid == 0;
+  if (!alive && !being_made) record_.status = Status::kStopped;
+  return absl::OkStatus();
+}
+
+absl::StatusOr<control::Client> Container::Connect() const {
+  return control::Client::Connect(Directory(), record_.id);
+}
+
+std::optional<int> Container::ExitStatus() const { return store_.ExitStatus(record_.id); }
+
+absl::StatusOr<spec::Spec> Container::LoadSpec() const {
+  std::string text;
+  RETURN_IF_ERROR(spec::ReadSmallFile(Directory() + "/config.json", &text));
+  return spec::ParseSpec(text, record_.bundle, nullptr);
+}
+
+absl::Status Container::Start() {
+  auto lock = VALUE_OR_RETURN(store_.Lock(record_.id));
+  RETURN_IF_ERROR(Refresh());
+  switch (record_.status) {
+    case Status::kCreated:
+      break;
+    case Status::kStopped:
+      return absl::FailedPreconditionError("cannot start a container that has stopped");
+    case Status::kRunning:
+    case Status::kPaused:
+      return absl::FailedPreconditionError("cannot start an already running container");
+    case Status::kCreating:
+      return absl::FailedPreconditionError("cannot start a container in the creating state");
+  }
+  auto spec = VALUE_OR_RETURN(LoadSpec());
+  auto client = VALUE_OR_RETURN(Connect());
+  // Before the answer: a container that ends at once must not be seen as created.
+  record_.status = Status::kRunning;
+  RETURN_IF_ERROR(store_.Save(record_));
+  RETURN_IF_ERROR(client.Start());
+  absl::Status hooks = RunHooks("poststart", spec.hooks.poststart, StateJson(false), record_.bundle);
+  // The runtime-spec: log and go on.
+  if (!hooks.ok()) LOG_WARNING("%s", std::string(hooks.message()).c_str());
+  return absl::OkStatus();
+}
+
+absl::Status Container::Kill(int signal, bool all) {
+  auto lock = VALUE_OR_RETURN(store_.Lock(record_.id));
+  RETURN_IF_ERROR(Refresh());
+  if (record_.status == Status::kStopped) {
+    if (all) return absl::OkStatus();
+    return absl::FailedPreconditionError("container not running");
+  }
+  auto client = Connect();
+  absl::Status status = client.status();
+  if (client.ok()) {
+    status = client->Signal(0, signal, all ? control::SignalScope::kAll : control::SignalScope::kProcess);
+    if (absl::IsNotFound(status)) status = absl::FailedPreconditionError("container not running");
+  }
+  // A sandbox that does not answer is still ended by SIGKILL.
+  bool unanswered = absl::IsUnavailable(status) || absl::IsDeadlineExceeded(status) || absl::IsDataLoss(status);
+  if (signal == SIGKILL && unanswered &&
+      KillAndWait(record_.sandbox_pid, record_.sandbox_start_ticks, kKillTimeoutMs)) {
+    return absl::OkStatus();
+  }
+  return status;
+}
+
+absl::Status Container::Pause() {
+  auto lock = VALUE_OR_RETURN(store_.Lock(record_.id));
+  RETURN_IF_ERROR(Refresh());
+  if (record_.status != Status::kRunning) return absl::FailedPreconditionError("container not running");
+  auto client = VALUE_OR_RETURN(Connect());
+  RETURN_IF_ERROR(client.Pause());
+  record_.status = Status::kPaused;
+  return store_.Save(record_);
+}
+
+absl::Status Container::Resume() {
+  auto lock = VALUE_OR_RETURN(store_.Lock(record_.id));
+  RETURN_IF_ERROR(Refresh());
+  if (record_.status != Status::kPaused) return absl::FailedPreconditionError("container not paused");
+  auto client = VALUE_OR_RETURN(Connect());
+  RETURN_IF_ERROR(client.Resume());
+  record_.status = Status::kRunning;
+  return store_.Save(record_);
+}
+
+absl::Status Container::TearDown() {
+  // Without a start time the process had ended when it was recorded.
+  if (record_.sandbox_start_ticks != 0 &&
+      !KillAndWait(record_.sandbox_pid, record_.sandbox_start_ticks, kKillTimeoutMs)) {
+    return absl::InternalError(absl::StrCat("the sandbox process ", record_.sandbox_pid, " does not end"));
+  }
+  if (record_.gofer_start_ticks != 0 &&
+      !KillAndWait(record_.gofer_pid, record_.gofer_start_ticks, kKillTimeoutMs)) {
+    return absl::InternalError(absl::StrCat("the gofer process ", record_.gofer_pid, " does not end"));
+  }
+  return Cgroup::FromPaths(record_.cgroup_paths).Remove();
+}
+
+absl::Status Container::Delete(bool force) {
+  auto lock = VALUE_OR_RETURN(store_.Lock(record_.id));
+  absl::Status loaded = Refresh();
+  // Never completed, or damaged: nothing is known of processes.
+  if (absl::IsDataLoss(loaded) && force) return store_.Remove(record_.id);
+  RETURN_IF_ERROR(loaded);
+  // As runc: a created container is deleted without force.
+  bool stopped = record_.status == Status::kStopped || record_.status == Status::kCreated;
+  if (!stopped && !force) {
+    return absl::FailedPreconditionError(absl::StrCat("cannot delete container ", record_.id, " that is not stopped: ",
+                                                      StatusName(record_.status)));
+  }
+  auto spec = LoadSpec();
+  RETURN_IF_ERROR(TearDown());
+  record_.status = Status::kStopped;
+  if (spec.ok()) {
+    absl::Status hooks = RunHooks("poststop", spec->hooks.poststop, StateJson(false), record_.bundle);
+    if (!hooks.ok()) LOG_WARNING("%s", std::string(hooks.message()).c_str());
+  }
+  return store_.Remove(record_.id);
+}
+
+std::string Container::StateJson(bool pretty) const {
+  JsonWriter w(pretty ? "  " : "");
+  w.BeginObject();
+  w.String("ociVersion", record_.oci_version);
+  w.String("id", record_.id);
+  w.Number("pid", record_.status == Status::kStopped ? 0 : record_.sandbox_pid);
+  w.String("status", StatusName(record_.status));
+  w.String("bundle", record_.bundle);
+  w.String("rootfs", record_.rootfs);
+  w.String("created", FormatTime(record_.created_ns));
+  if (!record_.annotations.empty()) w.StringMap("annotations", record_.annotations);
+  w.String("owner", record_.owner_uid == 0 ? "root" : absl::StrCat(record_.owner_uid));
+  w.EndObject();
+  return w.text();
+}
+
+}  // namespace runsc

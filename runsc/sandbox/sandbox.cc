@@ -1,0 +1,297 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "runsc/sandbox/sandbox.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "base/clock.h"
+#include "runsc/boot_args.h"
+#include "runsc/control/client.h"
+#include "runsc/errors.h"
+#include "runsc/global_flags.h"
+
+namespace runsc {
+namespace {
+
+// A sandbox that has not come up after this long never will; a loaded host gets its share of patience.
+// Each tree takes a descriptor number below launch.cc's staging area.
+constexpr size_t kMaxTrees = 400;
+constexpr int64_t kStartTimeoutNs = 30 * base::kNsPerSecond;
+
+absl::Status SystemError(const char* what) {
+  return absl::InternalError(absl::StrCat(what, ": ", ErrnoText(errno)));
+}
+
+absl::StatusOr<base::UniqueFd> SealedMemfd(const std::string& text) {
+  base::UniqueFd fd(memfd_create("runsc-spec", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  if (!fd.ok()) return SystemError("memfd_create");
+  for (size_t done = 0; done < text.size();) {
+    ssize_t n = write(fd.get(), text.data() + done, text.size() - done);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return SystemError("writing config.json to a memfd");
+    done += n;
+  }
+  if (fcntl(fd.get(), F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) != 0) {
+    return SystemError("sealing a memfd");
+  }
+  return fd;
+}
+
+struct Pipe {
+  base::UniqueFd read_end, write_end;
+};
+
+absl::StatusOr<Pipe> MakePipe() {
+  int ends[2];
+  if (pipe2(ends, O_CLOEXEC) != 0) return SystemError("pipe");
+  return Pipe{base::UniqueFd(ends[0]), base::UniqueFd(ends[1])};
+}
+
+struct GoferSockets {
+  std::vector<base::UniqueFd> sentry_ends, gofer_ends;
+};
+
+absl::StatusOr<GoferSockets> MakeGoferSockets(size_t count) {
+  GoferSockets sockets;
+  for (size_t i = 0; i < count; ++i) {
+    int ends[2];
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) return SystemError("socketpair");
+    sockets.sentry_ends.emplace_back(ends[0]);
+    sockets.gofer_ends.emplace_back(ends[1]);
+  }
+  return sockets;
+}
+
+// Namespaces, id maps and the network both processes share a policy for.
+absl::Status SetNamespaces(const SandboxOptions& options, bool is_sentry, LaunchOptions* launch,
+                           base::UniqueFd* netns) {
+  // The gofer enters the rest by itself (gofer/sandbox.h).
+  launch->namespaces = is_sentry ? CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS : CLONE_NEWPID;
+  const spec::Linux& linux = options.spec->linux;
+  const spec::Namespace* network = linux.Find(spec::NamespaceType::kNetwork);
+  const bool named = network && !network->path.empty();
+  const NetworkMode mode = options.config->network;
+  if (is_sentry && (mode == NetworkMode::kNone || (mode == NetworkMode::kSandbox && !named))) {
+    launch->namespaces |= CLONE_NEWNET;
+  } else if (is_sentry && named) {
+    netns->Reset(open(network->path.c_str(), O_RDONLY | O_CLOEXEC));
+    if (!netns->ok()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("linux.namespaces (network): ", network->path, ": ", ErrnoText(errno)));
+    }
+    launch->netns_fd = netns->get();
+  }
+  const spec::Namespace* user = linux.Find(spec::NamespaceType::kUser);
+  bool maps = user && user->path.empty();
+  if (maps || options.config->rootless || geteuid() != 0) {
+    launch->namespaces |= CLONE_NEWUSER;
+    // An ordinary user may only map itself.
+    if (maps && geteuid() == 0) {
+      launch->uid_map = linux.uid_mappings;
+      launch->gid_map = linux.gid_mappings;
+    }
+  }
+  return absl::OkStatus();
+}
+
+// What a dead child's wait status tells the user.
+std::string DeathOf(const LaunchedProcess& process) {
+  siginfo_t info = {};
+  if (waitid(P_PID, process.pid, &info, WEXITED | WNOWAIT | WNOHANG) != 0 || info.si_pid == 0) return "died";
+  if (info.si_code == CLD_EXITED) return absl::StrCat("exited with status ", info.si_status);
+  return absl::StrCat("was killed by signal ", info.si_status);
+}
+
+void Destroy(LaunchedProcess& process) {
+  if (process.pid <= 0) return;
+  kill(process.pid, SIGKILL);
+  waitpid(process.pid, nullptr, 0);
+  process.pid = -1;
+}
+
+std::string LogHint(const Config& config) {
+  return config.debug_log.empty() ? "; --debug --debug-log=FILE shows more" : "; see " + config.debug_log;
+}
+
+// Both report pipes until the sentry is ready, or one of the two has failed.
+absl::Status AwaitReady(const SandboxOptions& options, const Sandbox& sandbox, int sentry_report, int gofer_report) {
+  int64_t deadline = base::MonotonicNs() + kStartTimeoutNs;
+  std::string sentry_text, gofer_text;
+  absl::Status sentry_status = absl::UnknownError("");
+  bool gofer_silent = false;
+  while (true) {
+    int64_t left_ms = (deadline - base::MonotonicNs()) / 1'000'000;
+    if (left_ms <= 0) return absl::DeadlineExceededError("the sandbox did not start within 30 s" + LogHint(*options.config));
+    pollfd fds[2] = {{.fd = gofer_silent ? -1 : gofer_report, .events = POLLIN},
+                     {.fd = sentry_report, .events = POLLIN}};
+    // A sentry that failed may have done so because of the gofer: give that one's words a moment to arrive.
+    bool sentry_done = !absl::IsUnknown(sentry_status);
+    if (sentry_done) {
+      fds[1].fd = -1;
+      left_ms = std::min<int64_t>(left_ms, 100);
+    }
+    int n = poll(fds, 2, static_cast<int>(left_ms));
+    if (n < 0 && errno != EINTR) return SystemError("poll");
+    if (n < 0) continue;
+    if (n == 0 && sentry_done) break;
+    if (fds[0].revents) {
+      absl::Status status = ReadReport(gofer_report, &gofer_text);
+      if (absl::IsFailedPrecondition(status)) return status;
+      pollfd alive{.fd = sandbox.gofer.pidfd.get(), .events = POLLIN};
+      if (!status.ok() && poll(&alive, 1, sentry_done ? 0 : 50) > 0) {
+        return absl::InternalError("the gofer " + DeathOf(sandbox.gofer) + LogHint(*options.config));
+      }
+      // It closed the pipe and lives on: only the sentry's word counts now.
+      gofer_silent = true;
+      if (sentry_done) break;
+    }
+    if (fds[1].revents) {
+      sentry_status = ReadReport(sentry_report, &sentry_text);
+      if (sentry_status.ok()) return sentry_status;
+      if (gofer_silent) break;
+    }
+  }
+  if (absl::IsUnavailable(sentry_status)) {
+    pollfd dead{.fd = sandbox.sentry.pidfd.get(), .events = POLLIN};
+    poll(&dead, 1, 1000);
+    return absl::InternalError("the sandbox " + DeathOf(sandbox.sentry) + " while it started" + LogHint(*options.config));
+  }
+  return sentry_status;
+}
+
+}  // namespace
+
+uint64_t ProcessStartTicks(pid_t pid) {
+  char path[64], text[1024];
+  snprintf(path, sizeof path, "/proc/%d/stat", pid);
+  base::UniqueFd fd(open(path, O_RDONLY | O_CLOEXEC));
+  if (!fd.ok()) return 0;
+  ssize_t n = read(fd.get(), text, sizeof text - 1);
+  if (n <= 0) return 0;
+  text[n] = 0;
+  // The command in parentheses may hold anything: fields are counted from its end. proc(5).
+  const char* at = strrchr(text, ')');
+  if (!at || strlen(at) < 4 || at[2] == 'Z' || at[2] == 'X') return 0;
+  for (int field = 2; at && field < 22; ++field) at = strchr(at + 1, ' ');
+  return at ? strtoull(at + 1, nullptr, 10) : 0;
+}
+
+bool KillAndWait(pid_t pid, uint64_t start_ticks, int timeout_ms) {
+  if (pid <= 0) return true;
+  // A child of ours that has ended already.
+  waitpid(pid, nullptr, WNOHANG);
+  base::UniqueFd pidfd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
+  if (!pidfd.ok()) return errno == ESRCH;
+  // The pidfd pins the process that is looked at now.
+  if (start_ticks != 0 && ProcessStartTicks(pid) != start_ticks) return true;
+  syscall(SYS_pidfd_send_signal, pidfd.get(), SIGKILL, nullptr, 0);
+  pollfd p{.fd = pidfd.get(), .events = POLLIN};
+  int n;
+  do {
+    n = poll(&p, 1, timeout_ms);
+  } while (n < 0 && errno == EINTR);
+  // Ours: reap it. Another's: its parent does.
+  waitpid(pid, nullptr, WNOHANG);
+  return n > 0;
+}
+
+absl::StatusOr<Sandbox> StartSandbox(const SandboxOptions& options) {
+  const size_t trees = spec::GoferMounts(*options.spec).size();
+  if (trees > kMaxTrees) return absl::InvalidArgumentError(absl::StrCat("mounts: more than ", kMaxTrees - 1, " bind mounts"));
+  auto spec_fd = VALUE_OR_RETURN(SealedMemfd(options.spec_text));
+  auto sockets = VALUE_OR_RETURN(MakeGoferSockets(trees));
+  auto sentry_report = VALUE_OR_RETURN(MakePipe());
+  auto gofer_report = VALUE_OR_RETURN(MakePipe());
+  auto control = VALUE_OR_RETURN(control::ListenOn(options.state_directory, "control.sock"));
+  base::UniqueFd status_file(
+      open((options.state_directory + "/exit_status").c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
+  if (!status_file.ok()) return SystemError("exit_status");
+  auto sentry_log = VALUE_OR_RETURN(OpenDebugLog(*options.config, "boot", options.container_id));
+  auto gofer_log = VALUE_OR_RETURN(OpenDebugLog(*options.config, "gofer", options.container_id));
+  base::UniqueFd upper_dir;
+  const std::string& medium = options.config->overlay_medium;
+  if (options.config->overlay_root && medium[0] == '/') {
+    upper_dir.Reset(open(medium.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+    if (!upper_dir.ok()) {
+      return absl::InvalidArgumentError(absl::StrCat("--overlay2: ", medium, ": ", ErrnoText(errno)));
+    }
+  }
+
+  Sandbox sandbox;
+  base::UniqueFd netns;
+  int stderr_fd = options.attached && fcntl(STDERR_FILENO, F_GETFD) >= 0 ? STDERR_FILENO : -1;
+  auto base_arguments = [&](const char* name, const char* command) {
+    std::vector<std::string> arguments = {name};
+    arguments.insert(arguments.end(), options.global_arguments.begin(), options.global_arguments.end());
+    // Last, so that it wins: what was given may be relative to our directory, not the child's.
+    arguments.push_back("--root=" + options.config->root);
+    arguments.insert(arguments.end(),
+                     {command, "--id=" + options.container_id, "--bundle=" + options.bundle,
+                      absl::StrCat("--gofer-fds=", trees)});
+    return arguments;
+  };
+
+  LaunchOptions gofer;
+  gofer.argv = base_arguments("runsc-gofer", "gofer");
+  RETURN_IF_ERROR(SetNamespaces(options, /*is_sentry=*/false, &gofer, &netns));
+  gofer.fds = {{2, stderr_fd}, {kReportFd, gofer_report.write_end.get()}, {kLogFd, gofer_log.get()}, {kSpecFd, spec_fd.get()}};
+  for (size_t i = 0; i < trees; ++i) gofer.fds.emplace_back(kFirstGoferFd + i, sockets.gofer_ends[i].get());
+  gofer.die_with_parent = options.attached;
+  gofer.before_exec = options.join_cgroup;
+  sandbox.gofer = VALUE_OR_RETURN(Launch(gofer));
+
+  LaunchOptions sentry;
+  sentry.argv = base_arguments("runsc-sandbox", "boot");
+  absl::Status status = SetNamespaces(options, /*is_sentry=*/true, &sentry, &netns);
+  if (options.spec->process.terminal) sentry.argv.push_back("--terminal");
+  if (options.attached) sentry.argv.push_back("--die-with-parent");
+  if (options.is_do) sentry.argv.push_back("--do");
+  sentry.argv.push_back(absl::StrCat("--cli-start-ns=", options.cli_start_ns));
+  sentry.fds = {{2, stderr_fd},
+                {kReportFd, sentry_report.write_end.get()},
+                {kLogFd, sentry_log.get()},
+                {kSpecFd, spec_fd.get()},
+                {kControlFd, control.get()},
+                {kExitStatusFd, status_file.get()},
+                {kUpperDirFd, upper_dir.get()}};
+  for (size_t i = 0; i < options.stdio.size(); ++i) sentry.fds.emplace_back(kStdioFd + i, options.stdio[i]);
+  for (size_t i = 0; i < trees; ++i) sentry.fds.emplace_back(kFirstGoferFd + i, sockets.sentry_ends[i].get());
+  sentry.die_with_parent = options.attached;
+  if (options.spec->process.terminal) sentry.controlling_terminal = kConsoleFd;
+  sentry.before_exec = options.join_cgroup;
+  if (status.ok()) {
+    auto launched = Launch(sentry);
+    status = launched.status();
+    if (launched.ok()) sandbox.sentry = *std::move(launched);
+  }
+  // Ours must go, so that the end of the other process is seen.
+  sentry_report.write_end.Reset();
+  gofer_report.write_end.Reset();
+  sockets = {};
+  control.Reset();
+  if (status.ok() && options.record_pids) status = options.record_pids(sandbox.sentry.pid, sandbox.gofer.pid);
+  if (status.ok()) {
+    status = AwaitReady(options, sandbox, sentry_report.read_end.get(), gofer_report.read_end.get());
+  }
+  if (!status.ok()) {
+    Destroy(sandbox.sentry);
+    Destroy(sandbox.gofer);
+    return status;
+  }
+  return sandbox;
+}
+
+}  // namespace runsc

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+// The page of code and data that serves clock reads without a system call (vdso(7)). An interface: an implementation owns its pages.
+#ifndef SENTRY_ARCH_VDSO_H_
+#define SENTRY_ARCH_VDSO_H_
+
+#include "sentry/common.h"
+
+namespace sentry::mm {
+class MemoryManager;
+}
+
+namespace sentry::arch {
+
+class Vdso {
+ public:
+  virtual ~Vdso() = default;
+  // Maps it into a new address space: the address of its ELF header (AT_SYSINFO_EHDR).
+  virtual Result<uint64_t> MapInto(mm::MemoryManager& mm) = 0;
+  // Brings the clock parameters up to date when that is due; else returns at once. From any thread that passes through the
+  // run loop: with no guest running nobody needs to.
+  virtual void UpdateParams() {}
+};
+
+}  // namespace sentry::arch
+
+#endif  // SENTRY_ARCH_VDSO_H_

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+// A container inside the sandbox: its mount tree, its init process, the processes that exec started, their exit statuses.
+#ifndef SENTRY_BOOT_CONTAINER_H_
+#define SENTRY_BOOT_CONTAINER_H_
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "base/mutex.h"
+#include "runsc/control/server.h"
+#include "runsc/spec/spec.h"
+#include "sentry/boot/filesystems.h"
+#include "sentry/boot/terminal_pump.h"
+#include "sentry/kernel/kernel.h"
+
+namespace sentry {
+
+// Thread-safe.
+class Container {
+ public:
+  // `stdio`: one host pty when spec.process.terminal, else three streams.
+  Container(std::string id, runsc::spec::Spec spec, MountTree tree, std::vector<base::UniqueFd> stdio);
+
+  const std::string& id() const { return id_; }
+  // `on_exit` is called once, with init's wait status, after it and its waiters were served. Also when a created container is
+  // ended by Kill before it started.
+  void set_on_exit(std::function<void(int)> on_exit) { on_exit_ = std::move(on_exit); }
+
+  absl::Status Start();
+  absl::StatusOr<int32_t> Exec(runsc::control::ExecRequest request);
+  void Wait(int32_t pid, runsc::control::WaitDone done);
+  absl::Status Signal(int32_t pid, int signal, runsc::control::SignalScope scope);
+  absl::StatusOr<std::vector<runsc::control::ProcessInfo>> Processes();
+  runsc::control::ContainerInfo State();
+  absl::Status ResizeTerminal(int32_t pid, uint16_t rows, uint16_t columns);
+  absl::Status SetPaused(bool paused);
+  // The sandbox ends: waiters get `wait_status` if init is still there.
+  void End(int wait_status);
+
+ private:
+  struct Process {
+    RefPtr<kernel::ThreadGroup> group;
+    vfs::FileRef terminal_master;  // null without a terminal
+    std::shared_ptr<TerminalPump> pump;
+    bool exited = false;
+    int wait_status = 0;
+    std::vector<runsc::control::WaitDone> waiters;
+  };
+
+  struct Started {
+    RefPtr<kernel::ThreadGroup> group;
+    vfs::FileRef master;
+    std::shared_ptr<TerminalPump> pump;
+  };
+  absl::StatusOr<Started> StartProcess(const runsc::spec::Process& process, std::vector<base::UniqueFd> stdio, RefPtr<kernel::ThreadGroup> join);
+  void Watch(int32_t pid, RefPtr<kernel::ThreadGroup> group);
+  void OnExit(int32_t pid, int wait_status);
+  // Ends a container whose init is not there any more (or never was).
+  void Stopped(int wait_status);
+
+  const std::string id_;
+  const runsc::spec::Spec spec_;
+  const MountTree tree_;
+  std::function<void(int)> on_exit_;
+  base::Mutex mu_{base::LockRank::kContainer};
+  std::vector<base::UniqueFd> stdio_ ABSL_GUARDED_BY(mu_);
+  runsc::control::ContainerState state_ ABSL_GUARDED_BY(mu_) = runsc::control::ContainerState::kCreated;
+  bool starting_ ABSL_GUARDED_BY(mu_) = false;
+  int init_status_ ABSL_GUARDED_BY(mu_) = 0;
+  int32_t init_pid_ ABSL_GUARDED_BY(mu_) = 0;
+  std::map<int32_t, Process> processes_ ABSL_GUARDED_BY(mu_);
+};
+
+}  // namespace sentry
+
+#endif  // SENTRY_BOOT_CONTAINER_H_

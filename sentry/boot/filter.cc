@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+// The sentry's seccomp allow-list. Each row names who needs the call; a row that nobody needs any more goes.
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <sched.h>
+#include <seccomp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "absl/strings/str_cat.h"
+#include "base/log.h"
+#include "sentry/boot/confine.h"
+
+namespace sentry {
+namespace {
+
+struct Row {
+  int number;
+  const char* why;
+};
+
+constexpr Row kAllowed[] = {
+    {SYS_read, "donated fds, zygote"},
+    {SYS_write, "donated fds, log"},
+    {SYS_readv, "donated fds into pinned pages"},
+    {SYS_writev, "donated fds"},
+    {SYS_pread64, "donated files"},
+    {SYS_pwrite64, "donated files"},
+    {SYS_preadv, "donated files into pinned pages"},
+    {SYS_pwritev, "donated files"},
+    {SYS_lseek, "donated files: SEEK_DATA, SEEK_HOLE"},
+    {SYS_close, "donated fds"},
+    {SYS_fstat, "donated files, memory usage"},
+    {SYS_newfstatat, "fstat as glibc makes it"},
+    {SYS_fsync, "donated files"},
+    {SYS_fdatasync, "donated files"},
+    {SYS_ftruncate, "memory file, donated files"},
+    {SYS_fallocate, "memory file: give pages back; donated files"},
+    {SYS_poll, "standard streams, control connections"},
+    {SYS_ppoll, "the same"},
+    {SYS_epoll_wait, "host poller"},
+    {SYS_epoll_pwait, "host poller"},
+    {SYS_epoll_ctl, "host poller"},
+    {SYS_sendmsg, "gofer, control"},
+    {SYS_recvmsg, "gofer, control"},
+    {SYS_sendto, "zygote"},
+    {SYS_recvfrom, "zygote"},
+    {SYS_accept4, "control connections"},
+    {SYS_shutdown, "control connections, gofer"},
+    {SYS_munmap, "heap, stacks"},
+    {SYS_mremap, "heap"},
+    {SYS_madvise, "heap, stacks"},
+    {SYS_brk, "heap"},
+    {SYS_clock_gettime, "without a vDSO clock"},
+    {SYS_clock_nanosleep, "bounded waits"},
+    {SYS_nanosleep, "bounded waits"},
+    {SYS_gettid, "tgkill"},
+    {SYS_getpid, "tgkill"},
+    {SYS_tgkill, "platform kicks; abort"},
+    {SYS_kill, "stub processes"},
+    {SYS_wait4, "stubs"},
+    {SYS_waitid, "stubs"},
+    {SYS_sched_setaffinity, "platform: a stub and its tracer share a CPU"},
+    {SYS_sched_getaffinity, "thread creation"},
+    {SYS_sched_yield, "spin waits"},
+    {SYS_getcpu, "platform"},
+    {SYS_set_robust_list, "thread creation"},
+    {SYS_rseq, "thread creation"},
+    {SYS_rt_sigprocmask, "thread creation"},
+    {SYS_rt_sigaction, "abort"},
+    {SYS_rt_sigreturn, "recoverable faults"},
+    {SYS_sigaltstack, "threads"},
+    {SYS_restart_syscall, "stop and continue"},
+    {SYS_exit, "threads"},
+    {SYS_exit_group, "the end"},
+    {SYS_getrandom, "guest entropy"},
+    {SYS_sysinfo, "loadavg, meminfo"},
+    {SYS_getrusage, "CPU accounting"},
+    {SYS_dup, "standard streams"},
+};
+
+bool AddRules(scmp_filter_ctx filter, std::string* failed) {
+  auto allow = [&](int number, std::initializer_list<scmp_arg_cmp> conditions) {
+    if (seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, number, static_cast<unsigned>(conditions.size()), conditions.begin()) == 0) return true;
+    char* name = seccomp_syscall_resolve_num_arch(SCMP_ARCH_NATIVE, number);
+    *failed = name ? name : "?";
+    free(name);
+    return false;
+  };
+  for (const Row& row : kAllowed) {
+    if (!allow(row.number, {})) return false;
+  }
+  // No executable mapping, ever.
+  bool ok = allow(SYS_mmap, {SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0)}) && allow(SYS_mprotect, {SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0)});
+  // Threads only. clone3 keeps its flags in memory where a filter can't look: glibc falls back on ENOSYS.
+  constexpr uint64_t kThread = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD;
+  ok = ok && allow(SYS_clone, {SCMP_A0(SCMP_CMP_MASKED_EQ, kThread, kThread)});
+  ok = ok && seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), SYS_clone3, 0) == 0;
+  for (int operation : {FUTEX_WAIT, FUTEX_WAKE, FUTEX_WAIT_BITSET, FUTEX_WAKE_BITSET, FUTEX_REQUEUE, FUTEX_CMP_REQUEUE}) {
+    ok = ok && allow(SYS_futex, {SCMP_A1(SCMP_CMP_MASKED_EQ, static_cast<uint64_t>(~(FUTEX_PRIVATE_FLAG | FUTEX_CLOCK_REALTIME)) & 0xffffffff,
+                                         static_cast<uint64_t>(operation))});
+  }
+  for (int command : {F_DUPFD_CLOEXEC, F_GETFD, F_SETFD, F_GETFL}) ok = ok && allow(SYS_fcntl, {SCMP_A1(SCMP_CMP_EQ, static_cast<uint64_t>(command))});
+  for (unsigned long request : {FIONREAD, TIOCGWINSZ, TCGETS}) ok = ok && allow(SYS_ioctl, {SCMP_A1(SCMP_CMP_EQ, request)});
+  for (int option : {PR_SET_NAME, PR_GET_NAME, PR_SET_VMA}) ok = ok && allow(SYS_prctl, {SCMP_A0(SCMP_CMP_EQ, static_cast<uint64_t>(option))});
+  for (uint64_t request : {PTRACE_SEIZE + 0ul, PTRACE_INTERRUPT + 0ul, PTRACE_CONT + 0ul, PTRACE_SYSEMU + 0ul, PTRACE_SYSEMU_SINGLESTEP + 0ul,
+                           PTRACE_SINGLESTEP + 0ul, PTRACE_GETREGS + 0ul, PTRACE_SETREGS + 0ul, PTRACE_GETREGSET + 0ul, PTRACE_SETREGSET + 0ul,
+                           PTRACE_GETSIGINFO + 0ul, PTRACE_DETACH + 0ul, PTRACE_GET_SYSCALL_INFO + 0ul, PTRACE_PEEKDATA + 0ul,
+                           PTRACE_SETOPTIONS + 0ul, PTRACE_GETEVENTMSG + 0ul, PTRACE_LISTEN + 0ul, PTRACE_SETSIGMASK + 0ul, PTRACE_KILL + 0ul}) {
+    ok = ok && allow(SYS_ptrace, {SCMP_A0(SCMP_CMP_EQ, request)});
+  }
+  if (!ok && failed->empty()) *failed = "a rule with arguments";
+  return ok;
+}
+
+// Debug only: says which call was refused, then dies as the filter would have had it.
+void OnForbidden(int, siginfo_t* info, void*) {
+  char text[160];
+  int n = snprintf(text, sizeof text, "sentry: forbidden host call %d at %p: add it to sentry/boot/filter.cc if it is meant\n", info->si_syscall,
+                   info->si_call_addr);
+  [[maybe_unused]] ssize_t written = write(STDERR_FILENO, text, static_cast<size_t>(n));
+  LOG_ERROR("%s", text);
+  abort();
+}
+
+}  // namespace
+
+std::vector<std::string> AllowedSentryCalls() {
+  std::vector<std::string> names;
+  auto add = [&](int number) {
+    char* name = seccomp_syscall_resolve_num_arch(SCMP_ARCH_NATIVE, number);
+    if (name) names.emplace_back(name);
+    free(name);
+  };
+  for (const Row& row : kAllowed) add(row.number);
+  for (int number : {SYS_mmap, SYS_mprotect, SYS_clone, SYS_futex, SYS_fcntl, SYS_ioctl, SYS_prctl, SYS_ptrace}) add(number);
+  return names;
+}
+
+absl::Status InstallSentryFilter(const FilterOptions& options) {
+  if (options.debug) {
+    struct sigaction action = {};
+    action.sa_sigaction = OnForbidden;
+    action.sa_flags = SA_SIGINFO;
+    sigaction(SIGSYS, &action, nullptr);
+  }
+  scmp_filter_ctx filter = seccomp_init(options.debug ? SCMP_ACT_TRAP : SCMP_ACT_KILL_PROCESS);
+  if (!filter) return absl::InternalError("seccomp filter of the sentry: out of memory");
+  std::string failed;
+  int error = 0;
+  seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE, 2);
+  if (!AddRules(filter, &failed)) error = EINVAL;
+  if (!error) error = -seccomp_load(filter);
+  seccomp_release(filter);
+  if (error) return absl::InternalError(absl::StrCat("seccomp filter of the sentry: ", failed.empty() ? "seccomp_load" : failed, ": ", strerror(error)));
+  return absl::OkStatus();
+}
+
+}  // namespace sentry

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "sentry/boot/terminal_pump.h"
+
+#include <poll.h>
+#include <unistd.h>
+
+#include <thread>
+
+#include "base/clock.h"
+#include "base/mutex.h"
+#include "sentry/kernel/core/io.h"
+
+namespace sentry {
+
+struct TerminalPump::State {
+  base::UniqueFd host;
+  vfs::FileRef master;
+  base::Mutex mu{base::LockRank::kBoot};
+  base::CondVar changed;
+  bool output_ended ABSL_GUARDED_BY(mu) = false;
+};
+
+namespace {
+
+// Writes all of it; false when the user's side is gone.
+bool WriteAll(int fd, const uint8_t* data, size_t length) {
+  while (length > 0) {
+    ssize_t n = write(fd, data, length);
+    if (n < 0) {
+      if (errno == EINTR) continue;
+      if (errno != EAGAIN) return false;
+      pollfd p{.fd = fd, .events = POLLOUT, .revents = 0};
+      poll(&p, 1, -1);
+      continue;
+    }
+    data += n;
+    length -= static_cast<size_t>(n);
+  }
+  return true;
+}
+
+}  // namespace
+
+std::shared_ptr<TerminalPump> TerminalPump::Start(base::UniqueFd host, vfs::FileRef master) {
+  auto state = std::make_shared<State>();
+  state->host = std::move(host);
+  state->master = std::move(master);
+  std::thread([state] {
+    Blocker blocker;
+    BlockerEntry entry(blocker);
+    state->master->wait_queue()->Add(entry, kAllEvents);
+    uint8_t buffer[8192];
+    for (;;) {
+      BufferTarget target(buffer, sizeof buffer);
+      auto n = state->master->Read(target);
+      if (n.ok() && *n > 0) {
+        if (!WriteAll(state->host.get(), buffer, *n)) break;
+        continue;
+      }
+      if (n.ok() || n.error() != Errno(EAGAIN)) break;
+      blocker.Wait(kNoDeadline);
+    }
+    base::MutexLock lock(state->mu);
+    state->output_ended = true;
+    state->changed.NotifyAll();
+  }).detach();
+  std::thread([state] {
+    Blocker blocker;
+    BlockerEntry entry(blocker);
+    state->master->wait_queue()->Add(entry, kAllEvents);
+    uint8_t buffer[8192];
+    for (;;) {
+      pollfd p{.fd = state->host.get(), .events = POLLIN, .revents = 0};
+      if (poll(&p, 1, -1) < 0 && errno == EINTR) continue;
+      ssize_t n = read(state->host.get(), buffer, sizeof buffer);
+      if (n < 0 && (errno == EINTR || errno == EAGAIN)) continue;
+      if (n <= 0) break;
+      BufferSource source(buffer, static_cast<size_t>(n));
+      while (source.remaining()) {
+        auto put = state->master->Write(source);
+        if (put.ok()) continue;
+        if (put.error() != Errno(EAGAIN)) return;
+        blocker.Wait(kNoDeadline);
+      }
+    }
+  }).detach();
+  return std::shared_ptr<TerminalPump>(new TerminalPump(std::move(state)));
+}
+
+void TerminalPump::Drain(int64_t timeout_ns) {
+  base::MutexLock lock(state_->mu);
+  int64_t deadline = base::MonotonicNs() + timeout_ns;
+  while (!state_->output_ended && state_->changed.WaitUntil(state_->mu, deadline)) {
+  }
+}
+
+}  // namespace sentry

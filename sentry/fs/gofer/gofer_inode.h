@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+// Private to fs/gofer: the filesystem and its inodes.
+#ifndef SENTRY_FS_GOFER_GOFER_INODE_H_
+#define SENTRY_FS_GOFER_GOFER_INODE_H_
+
+#include <map>
+#include <memory>
+#include <string>
+#include <tuple>
+
+#include "gofer/protocol/client.h"
+#include "sentry/fs/gofer/gofer_fs.h"
+#include "sentry/mm/mapped_object.h"
+#include "sentry/vfs/file_description.h"
+#include "sentry/vfs/inode.h"
+
+namespace sentry::fs {
+
+class GoferInode;
+
+class GoferFilesystem final : public vfs::Filesystem {
+ public:
+  GoferFilesystem(std::unique_ptr<::gofer::Client> client, GoferOptions options);
+  std::string_view TypeName() const override { return "9p"; }
+  RefPtr<vfs::Inode> Root() override;
+  vfs::StatFs GetStatFs() override;
+  std::string MountOptions() const override { return "trans=fd"; }
+  Result<void> SyncFs() override;
+
+  ::gofer::Client& client() { return *client_; }
+  bool shared() const { return options_.shared; }
+  // The one inode of a file: an existing one for the same host file (the new node is given back), else a new one.
+  RefPtr<GoferInode> InodeFor(const ::gofer::NodeAttr& node);
+  void Forget(const GoferInode& inode);
+
+ private:
+  // Device, inode and birth time: a reused inode number is another file.
+  using Key = std::tuple<uint32_t, uint32_t, uint64_t, int64_t, uint32_t>;
+  static Key KeyOf(const ::gofer::Attr& attr);
+
+  std::unique_ptr<::gofer::Client> client_;
+  const GoferOptions options_;
+  Mutex mu_{LockRank::kLeaf};
+  std::map<Key, GoferInode*> inodes_ ABSL_GUARDED_BY(mu_);  // each removes itself when its last reference goes
+};
+
+class GoferInode final : public vfs::Inode {
+ public:
+  GoferInode(RefPtr<GoferFilesystem> filesystem, const ::gofer::NodeAttr& node);
+  ~GoferInode() override;
+
+  GoferFilesystem& fs() const { return static_cast<GoferFilesystem&>(filesystem()); }
+  ::gofer::NodeId node() const { return node_; }
+  const ::gofer::Attr& first_attr() const { return first_attr_; }
+  // The attributes changed in a way that only the host knows.
+  void Invalidate() { stale_.store(true, std::memory_order_release); }
+  // A donated host fd for reading, or for reading and writing; valid as long as a HandleUser is.
+  Result<int> Handle(bool write);
+  void AddHandleUser();
+  void DropHandleUser();
+  // Size as it is now: from the donated fd if there is one.
+  Result<uint64_t> Size();
+  // A write through the donated fd ended at `end`.
+  void NoteWrite(uint64_t end);
+  mm::ReverseMap& reverse_map() { return reverse_map_; }
+
+  Result<vfs::InodeStat> GetStat() override;
+  Result<void> SetStat(const vfs::SetStatRequest& request) override;
+  Result<RefPtr<vfs::Inode>> Lookup(std::string_view name) override;
+  Result<RefPtr<vfs::Inode>> Create(std::string_view name, const vfs::CreateAttributes& a) override;
+  Result<RefPtr<vfs::Inode>> Mkdir(std::string_view name, const vfs::CreateAttributes& a) override;
+  Result<RefPtr<vfs::Inode>> Mknod(std::string_view name, mode_t type, dev_t rdev, const vfs::CreateAttributes& a) override;
+  Result<RefPtr<vfs::Inode>> Symlink(std::string_view name, std::string_view target, const vfs::CreateAttributes& a) override;
+  Result<void> Link(std::string_view name, vfs::Inode& target) override;
+  Result<void> Unlink(std::string_view name, vfs::Inode& victim) override;
+  Result<void> Rmdir(std::string_view name, vfs::Inode& victim) override;
+  Result<void> Rename(std::string_view old_name, vfs::Inode& moved, vfs::Inode& new_directory, std::string_view new_name, vfs::Inode* replaced,
+                      unsigned flags) override;
+  Result<std::string> ReadLink() override;
+  Result<RefPtr<vfs::FileDescription>> Open(const vfs::Path& path, int flags) override;
+  Result<std::string> GetXattr(std::string_view name) override;
+  Result<void> SetXattr(std::string_view name, std::string_view value, int flags) override;
+  Result<std::vector<std::string>> ListXattr() override;
+  Result<void> RemoveXattr(std::string_view name) override;
+  bool Revalidate(std::string_view name, vfs::Inode* child) override { return !fs().shared(); }
+  bool MayCacheNames() const override { return !static_cast<GoferFilesystem&>(filesystem()).shared(); }
+
+ private:
+  Result<RefPtr<vfs::Inode>> Adopt(Result<::gofer::NodeAttr> made);
+
+  const ::gofer::NodeId node_;
+  const ::gofer::Attr first_attr_;
+  std::atomic<bool> stale_{false};
+  Mutex mu_{LockRank::kInode};
+  ::gofer::Attr attr_ ABSL_GUARDED_BY(mu_);
+  std::string link_target_ ABSL_GUARDED_BY(mu_);
+  UniqueFd read_fd_ ABSL_GUARDED_BY(mu_), write_fd_ ABSL_GUARDED_BY(mu_);
+  int handle_users_ ABSL_GUARDED_BY(mu_) = 0;
+  mm::ReverseMap reverse_map_;
+};
+
+}  // namespace sentry::fs
+
+#endif  // SENTRY_FS_GOFER_GOFER_INODE_H_

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "sentry/fs/pipe/pipe.h"
+
+#include <string.h>
+
+#include <algorithm>
+#include <bit>
+
+namespace sentry::fs {
+
+Result<size_t> Pipe::ReadLocked(IoTarget& target, bool consume) {
+  if (target.remaining() == 0) return size_t{0};
+  if (used_ == 0) {
+    if (writers_ == 0) return size_t{0};
+    return Errno(EAGAIN);
+  }
+  size_t done = 0, head = head_;
+  size_t want = std::min(used_, target.remaining());
+  while (done < want) {
+    size_t run = std::min(want - done, capacity_ - head);
+    auto n = target.Put(ring_.get() + head, run);
+    if (!n.ok()) {
+      if (done) break;
+      return n;
+    }
+    done += *n;
+    head = (head + *n) % capacity_;
+    if (*n < run) break;
+  }
+  if (consume) {
+    used_ -= done;
+    head_ = used_ ? head : 0;
+  }
+  return done;
+}
+
+Result<size_t> Pipe::Read(IoTarget& target) {
+  size_t done;
+  {
+    MutexLock lock(mu_);
+    done = TRY(ReadLocked(target, true));
+  }
+  if (done) queue_.Notify(kEventOut);
+  return done;
+}
+
+Result<size_t> Pipe::Peek(IoTarget& target) {
+  MutexLock lock(mu_);
+  return ReadLocked(target, false);
+}
+
+Result<size_t> Pipe::Write(IoSource& source) {
+  size_t done = 0;
+  {
+    MutexLock lock(mu_);
+    if (readers_ == 0) return Errno(EPIPE);
+    size_t want = source.remaining(), room = capacity_ - used_;
+    if (want == 0) return size_t{0};
+    if (room == 0 || (want <= kAtomic && want > room)) return Errno(EAGAIN);
+    if (!ring_) ring_ = std::make_unique<uint8_t[]>(capacity_);
+    want = std::min(want, room);
+    while (done < want) {
+      size_t tail = (head_ + used_) % capacity_;
+      size_t run = std::min(want - done, capacity_ - tail);
+      auto n = source.Take(ring_.get() + tail, run);
+      if (!n.ok()) {
+        if (done) break;
+        return n;
+      }
+      done += *n;
+      used_ += *n;
+      if (*n < run) break;
+    }
+  }
+  if (done) queue_.Notify(kEventIn);
+  return done;
+}
+
+size_t Pipe::Available() const {
+  MutexLock lock(mu_);
+  return used_;
+}
+
+size_t Pipe::capacity() const {
+  MutexLock lock(mu_);
+  return capacity_;
+}
+
+Result<size_t> Pipe::SetCapacity(size_t wanted) {
+  if (wanted > (size_t{1} << 31)) return Errno(EINVAL);
+  size_t rounded = std::bit_ceil(std::max(wanted, kAtomic));
+  if (rounded > kMaxCapacity) return Errno(EPERM);
+  {
+    MutexLock lock(mu_);
+    if (rounded < used_) return Errno(EBUSY);
+    if (ring_) {
+      auto ring = std::make_unique<uint8_t[]>(rounded);
+      size_t first = std::min(used_, capacity_ - head_);
+      memcpy(ring.get(), ring_.get() + head_, first);
+      memcpy(ring.get() + first, ring_.get(), used_ - first);
+      ring_ = std::move(ring);
+    }
+    head_ = 0;
+    capacity_ = rounded;
+  }
+  queue_.Notify(kEventOut);
+  return rounded;
+}
+
+EventMask Pipe::Poll(bool readable, bool writable) const {
+  MutexLock lock(mu_);
+  EventMask mask = 0;
+  if (readable) {
+    if (used_) mask |= kEventIn;
+    if (writers_ == 0 && writer_opens_) mask |= EPOLLHUP;
+  }
+  if (writable) {
+    if (capacity_ - used_ >= kAtomic) mask |= kEventOut;
+    if (readers_ == 0) mask |= EPOLLERR;
+  }
+  return mask;
+}
+
+void Pipe::AddEnd(bool readable, bool writable) {
+  {
+    MutexLock lock(mu_);
+    readers_ += readable;
+    writers_ += writable;
+    reader_opens_ += readable;
+    writer_opens_ += writable;
+  }
+  queue_.Notify(kAllEvents);
+}
+
+void Pipe::RemoveEnd(bool readable, bool writable) {
+  {
+    MutexLock lock(mu_);
+    readers_ -= readable;
+    writers_ -= writable;
+    if (readers_ == 0 && writers_ == 0) {
+      // The data of a FIFO does not survive its last user.
+      ring_.reset();
+      head_ = used_ = 0;
+    }
+  }
+  queue_.Notify(kAllEvents);
+}
+
+Result<void> Pipe::WaitForPeer(Caller& caller, bool for_writer) {
+  BlockerEntry entry(caller.blocker());
+  queue_.Add(entry, kAllEvents);
+  uint64_t before;
+  {
+    MutexLock lock(mu_);
+    if (for_writer ? writers_ : readers_) return OkResult();
+    before = for_writer ? writer_opens_ : reader_opens_;
+  }
+  for (;;) {
+    {
+      MutexLock lock(mu_);
+      if ((for_writer ? writer_opens_ : reader_opens_) != before) return OkResult();
+    }
+    TRY(caller.Block());
+  }
+}
+
+bool Pipe::HasReaders() const {
+  MutexLock lock(mu_);
+  return readers_ > 0;
+}
+
+}  // namespace sentry::fs

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+// proc(5): processes and the kernel as files. One instance per mount; it shows the processes of one pid namespace.
+#ifndef SENTRY_FS_PROC_PROC_H_
+#define SENTRY_FS_PROC_PROC_H_
+
+#include <string>
+
+#include "sentry/kernel/kernel.h"
+#include "sentry/vfs/vfs.h"
+
+namespace sentry::fs {
+
+// What of the host the guests are shown. Once, before the first mount.
+struct ProcHostInfo {
+  std::string cpuinfo;  // the host's /proc/cpuinfo
+  unsigned cpus = 1;    // as sched_getaffinity(2) tells guests; the first so many processors of `cpuinfo` are shown
+  uint64_t total_memory = 0;  // bytes: MemTotal
+};
+void SetProcHostInfo(ProcHostInfo info);
+const ProcHostInfo& GetProcHostInfo();
+
+// The factory for RegisterFilesystemType("proc", NewProc): for the pid namespace of the mounting task. Options: hidepid, gid, subset=pid. EINVAL.
+Result<RefPtr<vfs::Filesystem>> NewProc(const vfs::MountSource& source);
+// For boot/, which mounts without a task.
+Result<RefPtr<vfs::Filesystem>> NewProcFor(RefPtr<kernel::PidNamespace> pid_ns, std::string_view options = "");
+
+// Contents of /proc/net/NAME ("unix", "tcp", "udp"…), by the layer that knows them; at start. Without one only the header is shown.
+using ProcNetGenerator = std::string (*)(const kernel::NetNamespace& net);
+void RegisterProcNet(const char* name, ProcNetGenerator generator);
+
+// Rows of /proc/sysvipc/{msg,sem,shm} (without the header) and other layers' text files of the root, e.g. "cgroups"; at start.
+using ProcRootGenerator = std::string (*)();
+void RegisterProcRootFile(const char* name, ProcRootGenerator generator);
+
+}  // namespace sentry::fs
+
+#endif  // SENTRY_FS_PROC_PROC_H_

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "sentry/kernel/core/wait_queue.h"
+
+#include "base/log.h"
+#include "sentry/kernel/core/host_futex.h"
+
+namespace sentry {
+
+WaitEntry::~WaitEntry() {
+  if (queue_) queue_->Remove(*this);
+}
+
+WaitQueue::~WaitQueue() { CHECK_THAT(Empty()); }
+
+void WaitQueue::Add(WaitEntry& entry, EventMask mask) {
+  MutexLock lock(mu_);
+  CHECK_THAT(entry.queue_ == nullptr);
+  entry.queue_ = this;
+  entry.mask_ = mask | EPOLLERR | EPOLLHUP;
+  entry.previous_ = nullptr;
+  entry.next_ = head_.load(std::memory_order_relaxed);
+  if (entry.next_) entry.next_->previous_ = &entry;
+  head_.store(&entry, std::memory_order_release);
+}
+
+void WaitQueue::Remove(WaitEntry& entry) {
+  MutexLock lock(mu_);
+  if (entry.queue_ != this) return;
+  if (entry.previous_) {
+    entry.previous_->next_ = entry.next_;
+  } else {
+    head_.store(entry.next_, std::memory_order_release);
+  }
+  if (entry.next_) entry.next_->previous_ = entry.previous_;
+  entry.queue_ = nullptr;
+}
+
+void WaitQueue::Notify(EventMask events) {
+  // The waiter adds itself, then checks the condition; the notifier changes the condition, then looks here.
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  if (Empty()) return;
+  mu_.LockNested();
+  for (WaitEntry* entry = head_.load(std::memory_order_relaxed); entry; entry = entry->next_) {
+    if (entry->mask_ & events) entry->OnEvent(events);
+  }
+  mu_.Unlock();
+}
+
+void Blocker::Wake() {
+  if (pending_.exchange(1, std::memory_order_release) == 0) HostFutexWake(pending_, 1);
+}
+
+bool Blocker::Wait(int64_t deadline_ns) {
+  for (;;) {
+    if (pending_.exchange(0, std::memory_order_acquire)) return true;
+    if (!HostFutexWait(pending_, 0, deadline_ns)) return pending_.exchange(0, std::memory_order_acquire) != 0;
+  }
+}
+
+}  // namespace sentry

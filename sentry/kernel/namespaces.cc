@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "sentry/kernel/namespaces.h"
+
+#include <atomic>
+
+#include "sentry/kernel/task.h"
+
+namespace sentry::kernel {
+
+uint64_t NextNamespaceInode() {
+  // Linux's initial namespaces have the first numbers from PROC_DYNAMIC_FIRST - 8 (include/linux/proc_ns.h) on.
+  static std::atomic<uint64_t> next{0xF0000000};
+  return next.fetch_add(1, std::memory_order_relaxed);
+}
+
+UtsNamespace::UtsNamespace(std::string host_name, std::string domain_name, RefPtr<UserNamespace> owner)
+    : host_name_(std::move(host_name)),
+      domain_name_(std::move(domain_name)),
+      owner_(std::move(owner)),
+      inode_number_(NextNamespaceInode()) {}
+
+std::string UtsNamespace::host_name() const {
+  MutexLock lock(mu_);
+  return host_name_;
+}
+std::string UtsNamespace::domain_name() const {
+  MutexLock lock(mu_);
+  return domain_name_;
+}
+void UtsNamespace::set_host_name(std::string name) {
+  MutexLock lock(mu_);
+  host_name_ = std::move(name);
+}
+void UtsNamespace::set_domain_name(std::string name) {
+  MutexLock lock(mu_);
+  domain_name_ = std::move(name);
+}
+RefPtr<UtsNamespace> UtsNamespace::Clone(RefPtr<UserNamespace> owner) const {
+  return MakeRef<UtsNamespace>(host_name(), domain_name(), std::move(owner));
+}
+
+NetNamespace::NetNamespace(RefPtr<UserNamespace> owner) : owner_(std::move(owner)), inode_number_(NextNamespaceInode()) {}
+NetNamespace::~NetNamespace() = default;
+
+IpcNamespace::IpcNamespace(RefPtr<UserNamespace> owner) : owner_(std::move(owner)), inode_number_(NextNamespaceInode()) {}
+IpcNamespace::~IpcNamespace() = default;
+
+PidNamespace::PidNamespace(RefPtr<PidNamespace> parent, RefPtr<UserNamespace> owner)
+    : parent_(std::move(parent)),
+      owner_(std::move(owner)),
+      inode_number_(NextNamespaceInode()),
+      level_(parent_ ? parent_->level_ + 1 : 0) {}
+PidNamespace::~PidNamespace() = default;
+
+bool PidNamespace::IsSameOrDescendantOf(const PidNamespace& other) const {
+  const PidNamespace* ns = this;
+  while (ns && ns->level_ > other.level_) ns = ns->parent_.get();
+  return ns == &other;
+}
+
+Result<pid_t> PidNamespace::PickIdLocked() const {
+  // Numbers wrap to 300, so that daemons' low ids aren't reused at once (RESERVED_PIDS).
+  pid_t candidate = last_pid_;
+  for (pid_t tries = 0; tries < kPidMax; ++tries) {
+    candidate = candidate + 1 >= kPidMax ? kReservedPids : candidate + 1;
+    if (IsFreeLocked(candidate)) return candidate;
+  }
+  return Errno(EAGAIN);
+}
+
+bool PidNamespace::IsFreeLocked(pid_t id) const {
+  return !tasks_.contains(id) && !groups_.contains(id) && !sessions_.contains(id);
+}
+
+RefPtr<Namespaces> Namespaces::Clone() const {
+  auto copy = MakeRef<Namespaces>();
+  copy->uts = uts;
+  copy->ipc = ipc;
+  copy->net = net;
+  copy->mounts = mounts;
+  copy->pid_for_children = pid_for_children;
+  return copy;
+}
+
+}  // namespace sentry::kernel

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+// UTS, IPC, network, cgroup and pid namespaces (namespaces(7)). The mount namespace is vfs's, the user namespace core's.
+#ifndef SENTRY_KERNEL_NAMESPACES_H_
+#define SENTRY_KERNEL_NAMESPACES_H_
+
+#include <sys/types.h>
+
+#include <map>
+#include <string>
+
+#include "sentry/common.h"
+#include "sentry/kernel/core/credentials.h"
+
+namespace sentry::kernel {
+
+class Task;
+class ThreadGroup;
+class ProcessGroup;
+class Session;
+
+// kernel.pid_max: ids are below.
+inline constexpr pid_t kPidMax = 4194304;
+inline constexpr pid_t kReservedPids = 300;
+inline constexpr int kMaxPidLevel = 32;  // MAX_PID_NS_LEVEL
+
+// Inode numbers of /proc/PID/ns links; the initial ones are Linux's (0xEFFFFFFx).
+uint64_t NextNamespaceInode();
+
+class UtsNamespace : public RefCounted<UtsNamespace> {
+ public:
+  UtsNamespace(std::string host_name, std::string domain_name, RefPtr<UserNamespace> owner);
+  std::string host_name() const;
+  std::string domain_name() const;
+  void set_host_name(std::string name);
+  void set_domain_name(std::string name);
+  RefPtr<UtsNamespace> Clone(RefPtr<UserNamespace> owner) const;
+  const RefPtr<UserNamespace>& owner() const { return owner_; }
+  uint64_t inode_number() const { return inode_number_; }
+
+ private:
+  mutable Mutex mu_{LockRank::kNamespace};
+  std::string host_name_ ABSL_GUARDED_BY(mu_), domain_name_ ABSL_GUARDED_BY(mu_);
+  RefPtr<UserNamespace> owner_;
+  uint64_t inode_number_;
+};
+
+// Holds abstract AF_UNIX names (socket/) and System V objects later: opaque attachments keyed by their layer.
+class NetNamespace : public RefCounted<NetNamespace> {
+ public:
+  explicit NetNamespace(RefPtr<UserNamespace> owner);
+  ~NetNamespace();
+  uint64_t inode_number() const { return inode_number_; }
+  const RefPtr<UserNamespace>& owner() const { return owner_; }
+
+ private:
+  RefPtr<UserNamespace> owner_;
+  uint64_t inode_number_;
+};
+
+class IpcNamespace : public RefCounted<IpcNamespace> {
+ public:
+  explicit IpcNamespace(RefPtr<UserNamespace> owner);
+  ~IpcNamespace();
+  uint64_t inode_number() const { return inode_number_; }
+  const RefPtr<UserNamespace>& owner() const { return owner_; }
+
+ private:
+  RefPtr<UserNamespace> owner_;
+  uint64_t inode_number_;
+};
+
+// pid_namespaces(7). All maps are guarded by the TaskSet mutex. Every task has an id in its namespace and each ancestor.
+class PidNamespace : public RefCounted<PidNamespace> {
+ public:
+  PidNamespace(RefPtr<PidNamespace> parent, RefPtr<UserNamespace> owner);
+  ~PidNamespace();
+  const RefPtr<PidNamespace>& parent() const { return parent_; }
+  const RefPtr<UserNamespace>& owner() const { return owner_; }
+  uint64_t inode_number() const { return inode_number_; }
+  int level() const { return level_; }
+  bool IsSameOrDescendantOf(const PidNamespace& other) const;
+  // An id that no task, group or session has; EAGAIN when all are used. TaskSet mutex.
+  Result<pid_t> PickIdLocked() const;
+  bool IsFreeLocked(pid_t id) const;
+
+ private:
+  friend class Task;
+  friend class TaskSet;
+  friend class ThreadGroup;
+  friend class Kernel;
+  friend class ProcessGroup;
+  friend class Session;
+  RefPtr<PidNamespace> parent_;
+  RefPtr<UserNamespace> owner_;
+  uint64_t inode_number_;
+  int level_;
+  pid_t last_pid_ = 0;
+  bool dying_ = false;  // its init is gone: no new tasks
+  ThreadGroup* init_ = nullptr;
+  std::map<pid_t, Task*> tasks_;
+  std::map<pid_t, ProcessGroup*> groups_;
+  std::map<pid_t, Session*> sessions_;
+};
+
+}  // namespace sentry::kernel
+
+#endif  // SENTRY_KERNEL_NAMESPACES_H_

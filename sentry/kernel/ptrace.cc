@@ -1,0 +1,467 @@
+// SPDX-License-Identifier: Apache-2.0
+// The tracer's side of ptrace(2). A tracee's registers and vector state are touched only while it is in a ptrace-stop and the TaskSet
+// mutex is held: it cannot leave the stop without that mutex. Guest memory is copied outside the mutex.
+#include "sentry/kernel/ptrace.h"
+
+#include <elf.h>
+#include <linux/audit.h>
+#include <sys/ptrace.h>
+#include <sys/uio.h>
+#include <sys/user.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "sentry/kernel/task_internal.h"
+
+namespace sentry::kernel {
+namespace {
+
+constexpr uint64_t kSysemu = 31, kSysemuSinglestep = 32, kArchPrctl = 30;
+constexpr uint32_t kAllOptions = 0xff | PTRACE_O_EXITKILL | (1 << 21);
+constexpr uint64_t kUserFlags = 0x50dd5;  // eflags that a tracer may set
+constexpr size_t kLegacyFpu = 512;
+
+TaskSet& Tasks() { return Kernel::Get().tasks(); }
+
+bool SameIds(const Credentials& by, const Credentials& its) {
+  return by.ruid == its.euid && by.ruid == its.suid && by.ruid == its.ruid && by.rgid == its.egid && by.rgid == its.sgid &&
+         by.rgid == its.rgid;
+}
+
+Result<RefPtr<Task>> Find(Task& task, pid_t pid) {
+  RefPtr<Task> target = Tasks().FindTask(task.pid_ns(), pid);
+  if (!target || target->IsExited()) return Errno(ESRCH);
+  return target;
+}
+
+// T held: the tracee of `task`, in a stop. ESRCH.
+Result<void> CheckStopped(Task& task, Task& tracee) {
+  PtraceState& state = *tracee.ptrace();
+  if (state.tracer.load(std::memory_order_relaxed) != &task || !state.stopped || state.listening) return Errno(ESRCH);
+  return {};
+}
+
+void AttachLocked(Task& tracer, Task& tracee, bool seized, uint32_t options) {
+  PtraceState& state = *tracee.ptrace();
+  state.seized.store(seized);
+  state.options.store(options);
+  state.tracer.store(&tracer, std::memory_order_release);
+  tracer.ptrace()->tracees.insert(&tracee);
+}
+
+void DetachLocked(Task& tracer, Task& tracee) {
+  PtraceState& state = *tracee.ptrace();
+  tracer.ptrace()->tracees.erase(&tracee);
+  state.tracer.store(nullptr);
+  state.options.store(0);
+  state.interrupt = state.single_step = state.emulate = false;
+  tracee.internal().trace_syscalls.store(false);
+}
+
+Result<int64_t> TraceMe(Task& task) {
+  MutexLock lock(Tasks().mu());
+  Task* parent = task.group().state().parent;
+  if (task.ptrace()->tracer.load() || !parent) return Errno(EPERM);
+  AttachLocked(*parent, task, false, 0);
+  return 0;
+}
+
+Result<int64_t> Attach(Task& task, Task& target, bool seize, uint64_t address, uint64_t data) {
+  if (seize && (address != 0 || (data & ~uint64_t{kAllOptions}))) return Errno(EIO);
+  if (&target.group() == &task.group()) return Errno(EPERM);
+  TRY(CheckPtraceAccess(task, target));
+  {
+    MutexLock lock(Tasks().mu());
+    if (target.ptrace()->tracer.load() || target.IsExited()) return Errno(EPERM);
+    AttachLocked(task, target, seize, seize ? static_cast<uint32_t>(data) : 0);
+  }
+  if (!seize) (void)target.SendSignal(UserSignal(SIGSTOP, 0, 0));
+  // One that sleeps in a group stop reports it now.
+  Task::Internal::Kick(target);
+  return 0;
+}
+
+Result<int64_t> Interrupt(Task& task, Task& target) {
+  MutexLock lock(Tasks().mu());
+  PtraceState& state = *target.ptrace();
+  if (state.tracer.load() != &task) return Errno(ESRCH);
+  if (!state.seized.load()) return Errno(EIO);
+  if (state.stopped && !state.listening) return 0;
+  state.interrupt.store(true);
+  Task::Internal::AddWork(target, kWorkStop);
+  return 0;
+}
+
+Result<int64_t> Resume(Task& task, Task& target, uint64_t request, uint64_t data) {
+  if (data > static_cast<uint64_t>(kSignalMax)) return Errno(EIO);
+  MutexLock lock(Tasks().mu());
+  TRY(CheckStopped(task, target));
+  PtraceState& state = *target.ptrace();
+  bool step = request == PTRACE_SINGLESTEP || request == kSysemuSinglestep;
+  bool emulate = request == kSysemu || request == kSysemuSinglestep;
+  state.single_step.store(step);
+  state.emulate.store(emulate);
+  target.internal().trace_syscalls.store(request == PTRACE_SYSCALL || emulate);
+  state.resume_signal = static_cast<int>(data);
+  if (request == PTRACE_DETACH) DetachLocked(task, target);
+  state.stopped = state.waitable = false;
+  Task::Internal::Kick(target);
+  return 0;
+}
+
+Result<int64_t> Listen(Task& task, Task& target) {
+  MutexLock lock(Tasks().mu());
+  TRY(CheckStopped(task, target));
+  PtraceState& state = *target.ptrace();
+  if (!state.seized.load() || (state.status & ~0x7f) != kPtraceEventStop) return Errno(EIO);
+  state.listening = true;
+  Task::Internal::Kick(target);
+  return 0;
+}
+
+// What a tracer may store; the rest of the machine state stays the kernel's.
+Result<void> StoreRegisters(Task& target, const Registers& from) {
+  if (from.fs_base >= platform::kGuestAddressLimit || from.gs_base >= platform::kGuestAddressLimit) return Errno(EIO);
+  Registers& regs = target.regs();
+  Registers checked = from;
+  checked.cs = 0x33, checked.ss = 0x2b;
+  checked.ds = regs.ds, checked.es = regs.es, checked.fs = regs.fs, checked.gs = regs.gs;
+  checked.eflags = (regs.eflags & ~kUserFlags) | (from.eflags & kUserFlags);
+  if (checked.rip >= platform::kGuestAddressLimit) return Errno(EIO);
+  regs = checked;
+  return {};
+}
+
+Result<uint64_t> PeekUser(Task& task, Task& target, uint64_t offset) {
+  if (offset % 8 || offset >= sizeof(struct user)) return Errno(EIO);
+  MutexLock lock(Tasks().mu());
+  TRY(CheckStopped(task, target));
+  if (offset >= sizeof(Registers)) return 0;  // debug registers and the rest
+  uint64_t value;
+  memcpy(&value, reinterpret_cast<const char*>(&target.regs()) + offset, sizeof value);
+  return value;
+}
+
+Result<int64_t> PokeUser(Task& task, Task& target, uint64_t offset, uint64_t value) {
+  if (offset % 8 || offset >= sizeof(struct user)) return Errno(EIO);
+  MutexLock lock(Tasks().mu());
+  TRY(CheckStopped(task, target));
+  if (offset >= sizeof(Registers)) {
+    // No hardware breakpoints: only their being off can be stored.
+    bool debug = offset >= offsetof(struct user, u_debugreg);
+    return debug && value == 0 ? Result<int64_t>(0) : Errno(EIO);
+  }
+  Registers regs = target.regs();
+  memcpy(reinterpret_cast<char*>(&regs) + offset, &value, sizeof value);
+  TRY(StoreRegisters(target, regs));
+  return 0;
+}
+
+Result<int64_t> GetRegisterSet(Task& task, Task& target, uint64_t kind, UserAddr vector_address) {
+  auto vector = TRY(task.CopyIn<iovec>(vector_address));
+  std::vector<uint8_t> image;
+  {
+    MutexLock lock(Tasks().mu());
+    TRY(CheckStopped(task, target));
+    PtraceState& state = *target.ptrace();
+    switch (kind) {
+      case NT_PRSTATUS:
+        image.resize(sizeof(Registers));
+        memcpy(image.data(), &target.regs(), sizeof(Registers));
+        break;
+      case NT_PRFPREG:
+        image.assign(state.fpu.begin(), state.fpu.begin() + static_cast<long>(std::min(kLegacyFpu, state.fpu.size())));
+        break;
+      case NT_X86_XSTATE: {
+        image = state.fpu;
+        // Where debuggers look for XCR0 (the components in the image).
+        uint64_t features = 3 | (state.fpu.size() > 576 ? 4 : 0);
+        if (image.size() >= kLegacyFpu) memcpy(image.data() + 464, &features, sizeof features);
+        break;
+      }
+      default:
+        return Errno(EINVAL);
+    }
+  }
+  if (image.empty()) return Errno(ENODEV);
+  size_t length = std::min(image.size(), vector.iov_len);
+  TRY(task.CopyOutBytes(UserAddr(reinterpret_cast<uint64_t>(vector.iov_base)), image.data(), length));
+  vector.iov_len = length;
+  TRY(task.CopyOut(vector_address, vector));
+  return 0;
+}
+
+// T held, stopped.
+Result<void> StoreFpu(Task& target, const std::vector<uint8_t>& image, bool legacy) {
+  PtraceState& state = *target.ptrace();
+  if (image.size() > state.fpu.size() || image.size() < kLegacyFpu) return Errno(EINVAL);
+  std::copy(image.begin(), image.end(), state.fpu.begin());
+  memset(state.fpu.data() + 464, 0, 48);
+  if (legacy && state.fpu.size() >= 576) state.fpu[512] |= 3;
+  state.fpu_changed = true;
+  return {};
+}
+
+Result<int64_t> SetRegisterSet(Task& task, Task& target, uint64_t kind, UserAddr vector_address) {
+  auto vector = TRY(task.CopyIn<iovec>(vector_address));
+  size_t length = std::min<size_t>(vector.iov_len, 1 << 16);
+  std::vector<uint8_t> image(length);
+  if (length) TRY(task.CopyInBytes(UserAddr(reinterpret_cast<uint64_t>(vector.iov_base)), image.data(), length));
+  MutexLock lock(Tasks().mu());
+  TRY(CheckStopped(task, target));
+  switch (kind) {
+    case NT_PRSTATUS: {
+      if (length % 8) return Errno(EINVAL);
+      Registers regs = target.regs();
+      memcpy(&regs, image.data(), std::min(length, sizeof regs));
+      TRY(StoreRegisters(target, regs));
+      return 0;
+    }
+    case NT_PRFPREG:
+      if (length != kLegacyFpu) return Errno(EINVAL);
+      TRY(StoreFpu(target, image, true));
+      return 0;
+    case NT_X86_XSTATE:
+      TRY(StoreFpu(target, image, false));
+      return 0;
+    default:
+      return Errno(EINVAL);
+  }
+}
+
+Result<int64_t> GetSyscallInfo(Task& task, Task& target, uint64_t size, UserAddr to) {
+  struct {
+    uint8_t op;
+    uint8_t padding[3];
+    uint32_t arch;
+    uint64_t ip, sp;
+    union {
+      struct {
+        uint64_t number, arguments[6];
+      } entry;
+      struct {
+        int64_t value;
+        uint8_t is_error;
+      } exit;
+    };
+  } info;
+  memset(&info, 0, sizeof info);
+  size_t length = 24;
+  {
+    MutexLock lock(Tasks().mu());
+    TRY(CheckStopped(task, target));
+    const Registers& regs = target.regs();
+    info.arch = AUDIT_ARCH_X86_64;
+    info.ip = regs.rip;
+    info.sp = regs.rsp;
+    switch (target.ptrace()->syscall_stop) {
+      case PtraceState::SyscallStop::kNone:
+        break;
+      case PtraceState::SyscallStop::kEntry:
+        info.op = 1;
+        info.entry = {regs.orig_rax, {regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9}};
+        length = 80;
+        break;
+      case PtraceState::SyscallStop::kExit:
+        info.op = 2;
+        info.exit.value = static_cast<int64_t>(regs.rax);
+        info.exit.is_error = info.exit.value < 0 && info.exit.value >= -4095;
+        length = 33;
+        break;
+    }
+  }
+  TRY(task.CopyOutBytes(to, &info, std::min<size_t>(size, length)));
+  return static_cast<int64_t>(length);
+}
+
+Result<int64_t> Peek(Task& task, Task& target, uint64_t address, UserAddr to) {
+  {
+    MutexLock lock(Tasks().mu());
+    TRY(CheckStopped(task, target));
+  }
+  RefPtr<mm::MemoryManager> mm = target.mm_ref();
+  uint64_t value;
+  if (!mm || mm->CopyIn(UserAddr(address), &value, sizeof value, true).value_or(0) != sizeof value) return Errno(EIO);
+  TRY(task.CopyOut(to, value));
+  return 0;
+}
+
+Result<int64_t> Poke(Task& task, Task& target, uint64_t address, uint64_t value) {
+  {
+    MutexLock lock(Tasks().mu());
+    TRY(CheckStopped(task, target));
+  }
+  RefPtr<mm::MemoryManager> mm = target.mm_ref();
+  if (!mm || mm->CopyOut(UserAddr(address), &value, sizeof value, true).value_or(0) != sizeof value) return Errno(EIO);
+  return 0;
+}
+
+}  // namespace
+
+Result<void> CheckPtraceAccess(const Task& by, Task& target) {
+  if (&by.group() == &target.group()) return {};
+  RefPtr<const Credentials> own = by.creds_ref();
+  RefPtr<const Credentials> its = target.creds_ref();
+  if (!own || !its) return Errno(ESRCH);
+  if (own->HasCapability(CAP_SYS_PTRACE)) return {};
+  if (!SameIds(*own, *its)) return Errno(EPERM);
+  RefPtr<mm::MemoryManager> mm = target.mm_ref();
+  if (mm && mm->dumpable.load(std::memory_order_relaxed) != 1) return Errno(EPERM);
+  // A tracer gets what its tracee may do.
+  if (its->permitted & ~own->permitted) return Errno(EPERM);
+  return {};
+}
+
+Result<int64_t> Ptrace(Task& task, uint64_t request, pid_t pid, uint64_t address, uint64_t data) {
+  if (request == PTRACE_TRACEME) return TraceMe(task);
+  RefPtr<Task> found = TRY(Find(task, pid));
+  Task& target = *found;
+  UserAddr to(data);
+  switch (request) {
+    case PTRACE_ATTACH:
+      return Attach(task, target, false, 0, 0);
+    case PTRACE_SEIZE:
+      return Attach(task, target, true, address, data);
+    case PTRACE_INTERRUPT:
+      return Interrupt(task, target);
+    case PTRACE_LISTEN:
+      return Listen(task, target);
+    case PTRACE_KILL: {
+      {
+        MutexLock lock(Tasks().mu());
+        if (target.ptrace()->tracer.load() != &task) return Errno(ESRCH);
+      }
+      (void)target.SendSignal(KernelSignal(SIGKILL));
+      return 0;
+    }
+    case PTRACE_CONT:
+    case PTRACE_SYSCALL:
+    case PTRACE_SINGLESTEP:
+    case PTRACE_DETACH:
+    case kSysemu:
+    case kSysemuSinglestep:
+      return Resume(task, target, request, data);
+    case PTRACE_PEEKTEXT:
+    case PTRACE_PEEKDATA:
+      return Peek(task, target, address, to);
+    case PTRACE_POKETEXT:
+    case PTRACE_POKEDATA:
+      return Poke(task, target, address, data);
+    case PTRACE_PEEKUSER: {
+      uint64_t value = TRY(PeekUser(task, target, address));
+      TRY(task.CopyOut(to, value));
+      return 0;
+    }
+    case PTRACE_POKEUSER:
+      return PokeUser(task, target, address, data);
+    case PTRACE_GETREGSET:
+      return GetRegisterSet(task, target, address, to);
+    case PTRACE_SETREGSET:
+      return SetRegisterSet(task, target, address, to);
+    case PTRACE_GET_SYSCALL_INFO:
+      return GetSyscallInfo(task, target, address, to);
+    default:
+      break;
+  }
+
+  // The rest copies fixed structures: in before, out after the mutex.
+  PtraceState& state = *target.ptrace();
+  switch (request) {
+    case PTRACE_GETREGS:
+    case PTRACE_GETFPREGS:
+    case PTRACE_GETSIGINFO:
+    case PTRACE_GETEVENTMSG:
+    case PTRACE_GETSIGMASK: {
+      std::vector<uint8_t> out;
+      auto give = [&](const void* from, size_t length) {
+        out.assign(static_cast<const uint8_t*>(from), static_cast<const uint8_t*>(from) + length);
+      };
+      {
+        MutexLock lock(Tasks().mu());
+        TRY(CheckStopped(task, target));
+        if (request == PTRACE_GETREGS) {
+          give(&target.regs(), sizeof(Registers));
+        } else if (request == PTRACE_GETFPREGS) {
+          if (state.fpu.size() < kLegacyFpu) return Errno(EIO);
+          give(state.fpu.data(), kLegacyFpu);
+        } else if (request == PTRACE_GETSIGINFO) {
+          if (!state.has_info) return Errno(EINVAL);
+          give(&state.info, sizeof state.info);
+        } else if (request == PTRACE_GETEVENTMSG) {
+          give(&state.message, sizeof state.message);
+        } else {
+          if (address != sizeof(SignalSet)) return Errno(EINVAL);
+          SignalSet mask = target.internal().saved_mask.value_or(target.signal_mask());
+          give(&mask, sizeof mask);
+        }
+      }
+      TRY(task.CopyOutBytes(to, out.data(), out.size()));
+      return 0;
+    }
+    case PTRACE_SETREGS: {
+      auto regs = TRY(task.CopyIn<Registers>(to));
+      MutexLock lock(Tasks().mu());
+      TRY(CheckStopped(task, target));
+      TRY(StoreRegisters(target, regs));
+      return 0;
+    }
+    case PTRACE_SETFPREGS: {
+      std::vector<uint8_t> image(kLegacyFpu);
+      TRY(task.CopyInBytes(to, image.data(), image.size()));
+      MutexLock lock(Tasks().mu());
+      TRY(CheckStopped(task, target));
+      TRY(StoreFpu(target, image, true));
+      return 0;
+    }
+    case PTRACE_SETSIGINFO: {
+      auto info = TRY(task.CopyIn<SignalInfo>(to));
+      MutexLock lock(Tasks().mu());
+      TRY(CheckStopped(task, target));
+      if (!state.has_info) return Errno(EINVAL);
+      state.info = info;
+      return 0;
+    }
+    case PTRACE_SETSIGMASK: {
+      if (address != sizeof(SignalSet)) return Errno(EINVAL);
+      auto mask = TRY(task.CopyIn<SignalSet>(to));
+      MutexLock lock(Tasks().mu());
+      TRY(CheckStopped(task, target));
+      SignalLock signal_lock(target.group());
+      Task::Internal::SetMaskLocked(target, mask);
+      return 0;
+    }
+    case PTRACE_SETOPTIONS: {
+      if (data & ~uint64_t{kAllOptions}) return Errno(EINVAL);
+      MutexLock lock(Tasks().mu());
+      TRY(CheckStopped(task, target));
+      state.options.store(static_cast<uint32_t>(data));
+      return 0;
+    }
+    case kArchPrctl: {
+      constexpr uint64_t kSetGs = 0x1001, kSetFs = 0x1002, kGetFs = 0x1003, kGetGs = 0x1004;
+      uint64_t value = 0;
+      {
+        MutexLock lock(Tasks().mu());
+        TRY(CheckStopped(task, target));
+        Registers& regs = target.regs();
+        if (data == kSetFs || data == kSetGs) {
+          if (address >= platform::kGuestAddressLimit) return Errno(EPERM);
+          (data == kSetFs ? regs.fs_base : regs.gs_base) = address;
+          return 0;
+        }
+        if (data != kGetFs && data != kGetGs) return Errno(EINVAL);
+        value = data == kGetFs ? regs.fs_base : regs.gs_base;
+      }
+      TRY(task.CopyOut(UserAddr(address), value));
+      return 0;
+    }
+    default: {
+      MutexLock lock(Tasks().mu());
+      TRY(CheckStopped(task, target));
+      return Errno(EIO);
+    }
+  }
+}
+
+}  // namespace sentry::kernel

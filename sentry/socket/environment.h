@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+// What sockets need to know about the calling task beyond Caller: the system call layer provides it, tests fake it.
+#ifndef SENTRY_SOCKET_ENVIRONMENT_H_
+#define SENTRY_SOCKET_ENVIRONMENT_H_
+
+#include <sys/types.h>
+
+#include <cstdint>
+
+#include "sentry/vfs/vfs.h"
+
+namespace sentry::socket {
+
+struct Environment {
+  // The caller's process id in the sandbox's root pid namespace.
+  pid_t (*caller_pid)();
+  // Such an id as the caller's own namespace shows it; 0 when it is not visible there.
+  pid_t (*pid_seen_by_caller)(pid_t root_pid);
+  // Identifies the caller's network namespace (its inode number, which is never used again).
+  uint64_t (*net_namespace)();
+  // Where the caller's path names start. The credentials are those of Caller::Current().
+  vfs::WalkContext (*walk)();
+};
+
+// Once, before the first socket.
+void SetEnvironment(const Environment& environment);
+const Environment& GetEnvironment();
+
+}  // namespace sentry::socket
+
+#endif  // SENTRY_SOCKET_ENVIRONMENT_H_

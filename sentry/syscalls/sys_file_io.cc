@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: Apache-2.0
+// read(2), write(2) and their p, v and v2 forms.
+#include <linux/fs.h>
+#include <sys/inotify.h>
+#include <sys/resource.h>
+
+#include <algorithm>
+
+#include "sentry/syscalls/file_io.h"
+#include "sentry/syscalls/handlers.h"
+#include "sentry/vfs/inotify_watches.h"
+
+namespace sentry::syscalls {
+namespace {
+
+// Limits the source to what RLIMIT_FSIZE leaves.
+class LimitedSource final : public IoSource {
+ public:
+  LimitedSource(IoSource& source, size_t limit) : source_(source), left_(limit) {}
+  size_t remaining() const override { return std::min(left_, source_.remaining()); }
+  Result<size_t> Take(void* data, size_t length) override {
+    size_t n = TRY(source_.Take(data, std::min(length, remaining())));
+    left_ -= n;
+    return n;
+  }
+  void Untake(size_t length) override {
+    source_.Untake(length);
+    left_ += length;
+  }
+
+ private:
+  IoSource& source_;
+  size_t left_;
+};
+
+Result<size_t> WriteOnce(Task& task, vfs::FileDescription& file, IoSource& source, int64_t offset, bool append) {
+  uint64_t limit = task.SoftLimit(RLIMIT_FSIZE);
+  if (limit != RLIM_INFINITY && file.inode()->IsRegular()) [[unlikely]] {
+    int64_t at = offset >= 0 ? offset : file.position();
+    if (append || (offset < 0 && (file.flags() & O_APPEND))) at = TRY(file.GetStat()).size;
+    if (static_cast<uint64_t>(at) >= limit && source.remaining()) {
+      task.RaiseSelf(SIGXFSZ);
+      return Errno(EFBIG);
+    }
+    LimitedSource limited(source, limit - at);
+    if (offset < 0) return file.Write(limited);
+    int64_t end;
+    return file.PWrite(limited, append ? -1 : offset, &end);
+  }
+  if (append) {
+    int64_t end;
+    return file.PWrite(source, -1, &end);
+  }
+  if (offset < 0) return file.Write(source);
+  int64_t end;
+  return file.PWrite(source, offset, &end);
+}
+
+// Data written to a regular file by an unprivileged task drops set-id bits (file_remove_privs).
+void DropPrivilegeBits(Task& task, vfs::FileDescription& file) {
+  if (!file.inode()->IsRegular() || task.HasCapability(CAP_FSETID)) return;
+  auto stat = file.inode()->GetStat();
+  if (!stat.ok()) return;
+  mode_t mode = stat->mode & 07777, dropped = mode & ~S_ISUID;
+  if (mode & S_IXGRP) dropped &= ~S_ISGID;
+  if (dropped == mode) return;
+  vfs::SetStatRequest request;
+  request.mode = dropped;
+  (void)file.inode()->SetStat(request).ok();
+}
+
+}  // namespace
+
+Result<size_t> ReadFile(Task& task, vfs::FileDescription& file, IoTarget& target, int64_t offset, bool nonblocking) {
+  if (!file.IsReadable()) return Errno(EBADF);
+  auto attempt = [&] { return offset < 0 ? file.Read(target) : file.PRead(target, offset); };
+  WaitQueue* queue = file.wait_queue();
+  Result<size_t> result = queue ? BlockOn(task, *queue, kEventIn | EPOLLRDHUP, nonblocking || file.IsNonBlocking(), kNoDeadline, attempt)
+                                : attempt();
+  if (result.ok() && *result) vfs::NotifyInotify(*file.path().dentry, IN_ACCESS);
+  return result;
+}
+
+Result<size_t> WriteFile(Task& task, vfs::FileDescription& file, IoSource& source, int64_t offset, bool nonblocking, bool append) {
+  if (!file.IsWritable()) return Errno(EBADF);
+  DropPrivilegeBits(task, file);
+  WaitQueue* queue = file.wait_queue();
+  bool wait = queue && !nonblocking && !file.IsNonBlocking();
+  size_t done = 0;
+  Result<size_t> result = size_t{0};
+  do {
+    auto attempt = [&] { return WriteOnce(task, file, source, offset < 0 ? offset : offset + done, append); };
+    result = queue ? BlockOn(task, *queue, kEventOut, !wait, kNoDeadline, attempt) : attempt();
+    if (!result.ok()) break;
+    done += *result;
+  } while (wait && *result && source.remaining() && file.ContinuesPartialWrites());
+  if (done) vfs::NotifyInotify(*file.path().dentry, IN_MODIFY);
+  if (!result.ok() && !done) {
+    if (result.error() == Errno(EPIPE) && !file.inode()->IsRegular()) task.RaiseSelf(SIGPIPE);
+    return result.error();
+  }
+  return done;
+}
+
+namespace {
+
+Value ReadVector(Task& task, int fd, std::vector<iovec> vectors, int64_t offset, int flags) {
+  if (flags & ~(RWF_HIPRI | RWF_DSYNC | RWF_SYNC | RWF_NOWAIT | RWF_APPEND)) return Errno(EOPNOTSUPP);
+  vfs::FileRef file = TRY(GetFile(task, fd));
+  mm::UserTarget target(task.mm(), std::move(vectors));
+  // RWF_NOWAIT on a file whose data could be anywhere: served, as from a page cache.
+  return static_cast<int64_t>(TRY(ReadFile(task, *file, target, offset, flags & RWF_NOWAIT)));
+}
+
+Value WriteVector(Task& task, int fd, std::vector<iovec> vectors, int64_t offset, int flags) {
+  if (flags & ~(RWF_HIPRI | RWF_DSYNC | RWF_SYNC | RWF_NOWAIT | RWF_APPEND)) return Errno(EOPNOTSUPP);
+  vfs::FileRef file = TRY(GetFile(task, fd));
+  mm::UserSource source(task.mm(), std::move(vectors));
+  size_t n = TRY(WriteFile(task, *file, source, offset, flags & RWF_NOWAIT, flags & RWF_APPEND));
+  if (flags & (RWF_DSYNC | RWF_SYNC)) TRY(file->Sync(!(flags & RWF_SYNC)));
+  return static_cast<int64_t>(n);
+}
+
+// The offset of preadv and pwritev comes as two halves; on x86-64 the low one is the whole.
+Result<int64_t> VectorOffset(const Arguments& args, bool position_allowed) {
+  int64_t offset = args.Long(3);
+  if (position_allowed && offset == -1) return int64_t{-1};
+  if (offset < 0) return Errno(EINVAL);
+  return offset;
+}
+
+}  // namespace
+
+SYSCALL_HANDLER(SysRead) {
+  vfs::FileRef file = TRY(GetFile(task, args.Int(0)));
+  mm::UserTarget target(task.mm(), args.Addr(1), std::min(args.Size(2), kMaxRwCount));
+  return static_cast<int64_t>(TRY(ReadFile(task, *file, target, -1)));
+}
+
+SYSCALL_HANDLER(SysWrite) {
+  vfs::FileRef file = TRY(GetFile(task, args.Int(0)));
+  mm::UserSource source(task.mm(), args.Addr(1), std::min(args.Size(2), kMaxRwCount));
+  return static_cast<int64_t>(TRY(WriteFile(task, *file, source, -1)));
+}
+
+SYSCALL_HANDLER(SysPread64) {
+  if (args.Long(3) < 0) return Errno(EINVAL);
+  vfs::FileRef file = TRY(GetFile(task, args.Int(0)));
+  mm::UserTarget target(task.mm(), args.Addr(1), std::min(args.Size(2), kMaxRwCount));
+  return static_cast<int64_t>(TRY(ReadFile(task, *file, target, args.Long(3))));
+}
+
+SYSCALL_HANDLER(SysPwrite64) {
+  if (args.Long(3) < 0) return Errno(EINVAL);
+  vfs::FileRef file = TRY(GetFile(task, args.Int(0)));
+  mm::UserSource source(task.mm(), args.Addr(1), std::min(args.Size(2), kMaxRwCount));
+  return static_cast<int64_t>(TRY(WriteFile(task, *file, source, args.Long(3))));
+}
+
+SYSCALL_HANDLER(SysReadv) {
+  return ReadVector(task, args.Int(0), TRY(CopyInIovec(task, args.Addr(1), args.Ulong(2))), -1, 0);
+}
+SYSCALL_HANDLER(SysWritev) {
+  return WriteVector(task, args.Int(0), TRY(CopyInIovec(task, args.Addr(1), args.Ulong(2))), -1, 0);
+}
+SYSCALL_HANDLER(SysPreadv) {
+  int64_t offset = TRY(VectorOffset(args, false));
+  return ReadVector(task, args.Int(0), TRY(CopyInIovec(task, args.Addr(1), args.Ulong(2))), offset, 0);
+}
+SYSCALL_HANDLER(SysPwritev) {
+  int64_t offset = TRY(VectorOffset(args, false));
+  return WriteVector(task, args.Int(0), TRY(CopyInIovec(task, args.Addr(1), args.Ulong(2))), offset, 0);
+}
+SYSCALL_HANDLER(SysPreadv2) {
+  int64_t offset = TRY(VectorOffset(args, true));
+  return ReadVector(task, args.Int(0), TRY(CopyInIovec(task, args.Addr(1), args.Ulong(2))), offset, args.Int(5));
+}
+SYSCALL_HANDLER(SysPwritev2) {
+  int64_t offset = TRY(VectorOffset(args, true));
+  return WriteVector(task, args.Int(0), TRY(CopyInIovec(task, args.Addr(1), args.Ulong(2))), offset, args.Int(5));
+}
+
+SYSCALL_HANDLER(SysLseek) {
+  vfs::FileRef file = TRY(GetFile(task, args.Int(0)));
+  return file->Seek(args.Long(1), args.Int(2));
+}
+
+SYSCALL_HANDLER(SysFsync) {
+  TRY(TRY(GetFile(task, args.Int(0)))->Sync(false));
+  return 0;
+}
+SYSCALL_HANDLER(SysFdatasync) {
+  TRY(TRY(GetFile(task, args.Int(0)))->Sync(true));
+  return 0;
+}
+SYSCALL_HANDLER(SysSyncfs) {
+  TRY(TRY(GetAnyFile(task, args.Int(0)))->inode()->filesystem().SyncFs());
+  return 0;
+}
+SYSCALL_HANDLER(SysSync) {
+  for (const auto& info : task.namespaces().mounts->List()) (void)info.mount->filesystem()->SyncFs().ok();
+  return 0;
+}
+
+SYSCALL_HANDLER(SysSyncFileRange) {
+  if (args.Long(1) < 0 || args.Long(2) < 0 || args.Long(1) + args.Long(2) < args.Long(1) || (args.Uint(3) & ~7u)) {
+    return Errno(EINVAL);
+  }
+  vfs::FileRef file = TRY(GetFile(task, args.Int(0)));
+  if (!file->inode()->IsRegular() && !file->inode()->IsDirectory()) return Errno(ESPIPE);
+  TRY(file->Sync(true));
+  return 0;
+}
+
+SYSCALL_HANDLER(SysFtruncate) {
+  if (args.Long(1) < 0) return Errno(EINVAL);
+  vfs::FileRef file = TRY(GetFile(task, args.Int(0)));
+  if (!file->IsWritable() || !file->inode()->IsRegular()) return Errno(EINVAL);
+  if (args.Ulong(1) > task.SoftLimit(RLIMIT_FSIZE)) {
+    task.RaiseSelf(SIGXFSZ);
+    return Errno(EFBIG);
+  }
+  TRY(file->Truncate(args.Ulong(1)));
+  vfs::NotifyInotify(*file->path().dentry, IN_MODIFY);
+  return 0;
+}
+
+SYSCALL_HANDLER(SysFallocate) {
+  int64_t offset = args.Long(2), length = args.Long(3), end;
+  if (offset < 0 || length <= 0) return Errno(EINVAL);
+  vfs::FileRef file = TRY(GetFile(task, args.Int(0)));
+  if (!file->IsWritable()) return Errno(EBADF);
+  mode_t type = file->inode()->type();
+  if (type == S_IFIFO) return Errno(ESPIPE);
+  if (type == S_IFDIR) return Errno(EISDIR);
+  if (type != S_IFREG) return Errno(ENODEV);
+  if (__builtin_add_overflow(offset, length, &end)) return Errno(EFBIG);
+  if (static_cast<uint64_t>(end) > task.SoftLimit(RLIMIT_FSIZE)) {
+    task.RaiseSelf(SIGXFSZ);
+    return Errno(EFBIG);
+  }
+  TRY(file->Allocate(args.Int(1), offset, length));
+  vfs::NotifyInotify(*file->path().dentry, IN_MODIFY);
+  return 0;
+}
+
+SYSCALL_HANDLER(SysFadvise64) {
+  vfs::FileRef file = TRY(GetFile(task, args.Int(0)));
+  if (file->inode()->type() == S_IFIFO) return Errno(ESPIPE);
+  if (args.Long(2) < 0 || args.Uint(3) > 5) return Errno(EINVAL);
+  return 0;
+}
+
+SYSCALL_HANDLER(SysReadahead) {
+  vfs::FileRef file = TRY(GetFile(task, args.Int(0)));
+  if (!file->IsReadable()) return Errno(EBADF);
+  if (!file->inode()->IsRegular()) return Errno(EINVAL);
+  return 0;
+}
+
+}  // namespace sentry::syscalls

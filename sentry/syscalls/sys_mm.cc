@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+// Memory: mmap and its family, process_vm_readv/writev, process_madvise.
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+
+#include <algorithm>
+
+#include "sentry/kernel/kernel.h"
+#include "sentry/syscalls/handlers.h"
+
+namespace sentry::syscalls {
+namespace {
+
+mm::Protection ProtectionOf(int prot) {
+  // x86-64 has no write-only pages.
+  return {.read = (prot & (PROT_READ | PROT_WRITE)) != 0, .write = (prot & PROT_WRITE) != 0, .exec = (prot & PROT_EXEC) != 0};
+}
+
+void RefreshLimits(Task& task) {
+  task.mm().SetLimits({.address_space = task.SoftLimit(RLIMIT_AS),
+                       .data = task.SoftLimit(RLIMIT_DATA),
+                       .stack = task.SoftLimit(RLIMIT_STACK),
+                       .memlock = task.HasCapability(CAP_IPC_LOCK) ? UINT64_MAX : task.SoftLimit(RLIMIT_MEMLOCK)});
+}
+
+Result<RefPtr<mm::MemoryManager>> MmOfOther(Task& task, pid_t pid) {
+  RefPtr<Task> other = TRY(FindTask(task, pid));
+  if (pid == 0 || pid < 0) return Errno(ESRCH);
+  RefPtr<mm::MemoryManager> mm = other->mm_ref();
+  if (!mm) return Errno(ESRCH);
+  // ptrace_may_access(PTRACE_MODE_ATTACH_REALCREDS).
+  if (other->group_ref().get() != &task.group()) {
+    auto theirs = other->creds_ref();
+    const auto& mine = task.creds();
+    bool same = mine->ruid == theirs->euid && mine->ruid == theirs->suid && mine->ruid == theirs->ruid && mine->rgid == theirs->egid &&
+                mine->rgid == theirs->sgid && mine->rgid == theirs->rgid;
+    if ((!same || mm->dumpable.load() != 1) && !task.HasCapability(CAP_SYS_PTRACE)) return Errno(EPERM);
+  }
+  return mm;
+}
+
+// Copies between two address spaces through a bounce buffer; the bytes done, EFAULT when none.
+Value ProcessVm(Task& task, const Arguments& args, bool write) {
+  if (args.Ulong(5)) return Errno(EINVAL);
+  std::vector<iovec> local = TRY(CopyInIovec(task, args.Addr(1), args.Ulong(2)));
+  std::vector<iovec> remote = TRY(CopyInIovec(task, args.Addr(3), args.Ulong(4)));
+  RefPtr<mm::MemoryManager> other = TRY(MmOfOther(task, args.Int(0)));
+  size_t i = 0, j = 0, i_done = 0, j_done = 0, total = 0;
+  uint8_t buffer[16384];
+  while (i < local.size() && j < remote.size()) {
+    size_t n = std::min({local[i].iov_len - i_done, remote[j].iov_len - j_done, sizeof buffer});
+    if (n == 0) {
+      if (i_done == local[i].iov_len) ++i, i_done = 0;
+      else ++j, j_done = 0;
+      continue;
+    }
+    UserAddr local_at(reinterpret_cast<uint64_t>(local[i].iov_base) + i_done), remote_at(reinterpret_cast<uint64_t>(remote[j].iov_base) + j_done);
+    auto got = write ? task.mm().CopyIn(local_at, buffer, n) : other->CopyIn(remote_at, buffer, n);
+    Result<size_t> put = got.ok() ? (write ? other->CopyOut(remote_at, buffer, *got) : task.mm().CopyOut(local_at, buffer, *got)) : got;
+    if (!put.ok()) {
+      if (total) break;
+      return put.error();
+    }
+    total += *put;
+    if (*put < n) break;
+    i_done += n, j_done += n;
+  }
+  return static_cast<int64_t>(total);
+}
+
+}  // namespace
+
+SYSCALL_HANDLER(SysMmap) {
+  int flags = args.Int(3);
+  mm::MmapRequest request{.address = args.Ulong(0),
+                          .length = args.Size(1),
+                          .protection = ProtectionOf(args.Int(2)),
+                          .fixed = (flags & (MAP_FIXED | MAP_FIXED_NOREPLACE)) != 0,
+                          .no_replace = (flags & MAP_FIXED_NOREPLACE) != 0,
+                          .grows_down = (flags & MAP_GROWSDOWN) != 0,
+                          .populate = (flags & MAP_POPULATE) != 0 && !(flags & MAP_NONBLOCK),
+                          .no_reserve = (flags & MAP_NORESERVE) != 0,
+                          .locked = (flags & MAP_LOCKED) != 0,
+                          .below_4g = (flags & MAP_32BIT) != 0,
+                          .offset = args.Ulong(5)};
+  int type = flags & MAP_TYPE;
+  if (args.Ulong(5) & (kPageSize - 1)) return Errno(EINVAL);
+  if (type != MAP_SHARED && type != MAP_PRIVATE && type != MAP_SHARED_VALIDATE) return Errno(EINVAL);
+  request.is_private = type == MAP_PRIVATE;
+  if (flags & MAP_HUGETLB) return Errno((flags & MAP_ANONYMOUS) ? ENOMEM : EINVAL);
+  if (request.length == 0) return Errno(EINVAL);
+  if (!(flags & MAP_ANONYMOUS)) {
+    vfs::FileRef file = TRY(GetFile(task, args.Int(4)));
+    if (!file->IsReadable()) return Errno(EACCES);
+    if (!request.is_private && !file->IsWritable()) {
+      if (request.protection.write) return Errno(EACCES);
+      request.max_protection.write = false;
+    }
+    if (file->path().mount->flags() & vfs::kMountNoExec) {
+      if (request.protection.exec) return Errno(EPERM);
+      request.max_protection.exec = false;
+    }
+    uint64_t end;
+    if (__builtin_add_overflow(request.offset, PageUp(request.length), &end) || end > INT64_MAX) return Errno(EOVERFLOW);
+    TRY(file->ConfigureMmap(request));
+  }
+  if ((task.personality.load() & 0x0400000) && request.protection.read) request.protection.exec = true;  // READ_IMPLIES_EXEC
+  RefreshLimits(task);
+  return static_cast<int64_t>(TRY(task.mm().Mmap(request)));
+}
+
+SYSCALL_HANDLER(SysMunmap) {
+  TRY(task.mm().Munmap(args.Ulong(0), args.Size(1)));
+  return 0;
+}
+
+SYSCALL_HANDLER(SysMprotect) {
+  int prot = args.Int(2);
+  bool grows_down = prot & PROT_GROWSDOWN, grows_up = prot & PROT_GROWSUP;
+  prot &= ~(PROT_GROWSDOWN | PROT_GROWSUP);
+  if ((prot & ~(PROT_READ | PROT_WRITE | PROT_EXEC | 0x8)) || (grows_down && grows_up) || grows_up) return Errno(EINVAL);
+  TRY(task.mm().Mprotect(args.Ulong(0), args.Size(1), ProtectionOf(prot), grows_down));
+  return 0;
+}
+
+SYSCALL_HANDLER(SysBrk) {
+  RefreshLimits(task);
+  return static_cast<int64_t>(task.mm().Brk(args.Ulong(0)));
+}
+
+SYSCALL_HANDLER(SysMremap) {
+  RefreshLimits(task);
+  return static_cast<int64_t>(TRY(task.mm().Mremap(args.Ulong(0), args.Size(1), args.Size(2), args.Int(3), args.Ulong(4))));
+}
+
+SYSCALL_HANDLER(SysMsync) {
+  TRY(task.mm().Msync(args.Ulong(0), args.Size(1), args.Int(2)));
+  return 0;
+}
+
+SYSCALL_HANDLER(SysMadvise) {
+  TRY(task.mm().Madvise(args.Ulong(0), args.Size(1), args.Int(2)));
+  return 0;
+}
+
+SYSCALL_HANDLER(SysMincore) {
+  std::vector<uint8_t> pages;
+  TRY(task.mm().Mincore(args.Ulong(0), args.Size(1), &pages));
+  if (!pages.empty()) TRY(task.CopyOutBytes(args.Addr(2), pages.data(), pages.size()));
+  return 0;
+}
+
+SYSCALL_HANDLER(SysMlock) {
+  RefreshLimits(task);
+  TRY(task.mm().Mlock(args.Ulong(0), args.Size(1), true));
+  return 0;
+}
+SYSCALL_HANDLER(SysMlock2) {
+  if (args.Int(2) & ~MLOCK_ONFAULT) return Errno(EINVAL);
+  RefreshLimits(task);
+  TRY(task.mm().Mlock(args.Ulong(0), args.Size(1), true));
+  return 0;
+}
+SYSCALL_HANDLER(SysMunlock) {
+  TRY(task.mm().Mlock(args.Ulong(0), args.Size(1), false));
+  return 0;
+}
+SYSCALL_HANDLER(SysMlockall) {
+  RefreshLimits(task);
+  TRY(task.mm().MlockAll(args.Int(0)));
+  return 0;
+}
+SYSCALL_HANDLER(SysMunlockall) {
+  TRY(task.mm().MlockAll(0));
+  return 0;
+}
+
+SYSCALL_HANDLER(SysProcessVmReadv) { return ProcessVm(task, args, false); }
+SYSCALL_HANDLER(SysProcessVmWritev) { return ProcessVm(task, args, true); }
+
+}  // namespace sentry::syscalls

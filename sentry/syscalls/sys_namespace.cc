@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+// unshare(2), setns(2).
+#include <sched.h>
+
+#include "sentry/kernel/ns_file.h"
+#include "sentry/kernel/pidfd.h"
+#include "sentry/kernel/task_internal.h"
+#include "sentry/syscalls/syscall.h"
+
+namespace sentry::syscalls {
+namespace {
+
+using kernel::NamespaceHandle;
+
+constexpr uint64_t kNamespaceFlags =
+    CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET | CLONE_NEWPID | CLONE_NEWCGROUP | CLONE_NEWUSER;
+constexpr uint64_t kUnshareFlags =
+    kNamespaceFlags | CLONE_THREAD | CLONE_FS | CLONE_SIGHAND | CLONE_VM | CLONE_FILES | CLONE_SYSVSEM;
+constexpr int kJoinable[] = {CLONE_NEWUTS, CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWPID, CLONE_NEWNS};
+
+// Enters one namespace: into `namespaces`, a private copy.
+Result<void> Join(Task& task, const NamespaceHandle& handle, kernel::Namespaces& namespaces) {
+  if (!task.HasCapability(CAP_SYS_ADMIN)) return Errno(EPERM);
+  switch (handle.kind) {
+    case CLONE_NEWUTS:
+      namespaces.uts = handle.uts;
+      return OkResult();
+    case CLONE_NEWIPC:
+      namespaces.ipc = handle.ipc;
+      return OkResult();
+    case CLONE_NEWNET:
+      namespaces.net = handle.net;
+      return OkResult();
+    case CLONE_NEWPID:
+      if (!handle.pid->IsSameOrDescendantOf(task.pid_ns())) return Errno(EINVAL);
+      namespaces.pid_for_children = handle.pid;
+      return OkResult();
+    case CLONE_NEWNS:
+      if (!task.HasCapability(CAP_SYS_CHROOT)) return Errno(EPERM);
+      // Others would be moved with it.
+      if (!task.fs().HasOneRef()) return Errno(EINVAL);
+      namespaces.mounts = handle.mounts;
+      return OkResult();
+    default:
+      return Errno(EINVAL);
+  }
+}
+
+void EnterMounts(Task& task, const RefPtr<vfs::MountNamespace>& mounts) {
+  RefPtr<vfs::Mount> root = mounts->root();
+  vfs::Path top = mounts->CrossMounts({root, root->root()});
+  task.fs().set_root(top);
+  task.fs().set_cwd(top);
+}
+
+}  // namespace
+
+SYSCALL_HANDLER(SysUnshare) {
+  uint64_t flags = args.Ulong(0);
+  if (flags & ~kUnshareFlags) return Errno(EINVAL);
+  if (flags & CLONE_NEWUSER) flags |= CLONE_THREAD | CLONE_FS;
+  if (flags & CLONE_VM) flags |= CLONE_SIGHAND;
+  if (flags & CLONE_SIGHAND) flags |= CLONE_THREAD;
+  if (flags & CLONE_NEWNS) flags |= CLONE_FS;
+  if ((flags & CLONE_THREAD) && task.group().thread_count() > 1) return Errno(EINVAL);
+  if ((flags & CLONE_VM) && task.mm().task_count.load(std::memory_order_relaxed) > 1) return Errno(EINVAL);
+  if ((flags & kNamespaceFlags) && !task.HasCapability(CAP_SYS_ADMIN)) return Errno(EPERM);
+
+  RefPtr<const Credentials> creds = TRY(Task::Internal::CopyCredentials(task, flags));
+  const RefPtr<UserNamespace>& owner = creds ? creds->user_ns : task.creds()->user_ns;
+  RefPtr<vfs::FsContext> fs = (flags & CLONE_FS) ? task.fs().Clone() : nullptr;
+  RefPtr<kernel::Namespaces> namespaces;
+  if (flags & kNamespaceFlags) namespaces = TRY(Task::Internal::CopyNamespaces(task, flags, fs ? *fs : task.fs(), owner));
+
+  if (fs) task.set_fs(std::move(fs));
+  if (namespaces) task.set_namespaces(std::move(namespaces));
+  if (creds) task.set_creds(std::move(creds));
+  if (flags & CLONE_FILES) task.set_fds(task.fds().Clone());
+  return 0;
+}
+
+SYSCALL_HANDLER(SysSetns) {
+  vfs::FileRef file = TRY(GetFile(task, args.Int(0)));
+  const int kinds = args.Int(1);
+  RefPtr<kernel::Namespaces> namespaces = task.namespaces().Clone();
+  bool new_mounts = false;
+  if (const NamespaceHandle* handle = kernel::NamespaceOfFile(*file)) {
+    if (kinds != 0 && kinds != handle->kind) return Errno(EINVAL);
+    TRY(Join(task, *handle, *namespaces));
+    new_mounts = handle->kind == CLONE_NEWNS;
+  } else if (RefPtr<kernel::ThreadGroup> process = kernel::ThreadGroupOfPidFile(*file)) {
+    constexpr int kKnown = CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET | CLONE_NEWPID | CLONE_NEWNS;
+    if (kinds == 0 || (kinds & ~kKnown)) return Errno(EINVAL);
+    RefPtr<Task> leader = process->leader();
+    if (!leader) return Errno(ESRCH);
+    for (int kind : kJoinable) {
+      if (kinds & kind) TRY(Join(task, TRY(kernel::NamespaceOfTask(*leader, kind)), *namespaces));
+    }
+    new_mounts = kinds & CLONE_NEWNS;
+  } else {
+    return Errno(EINVAL);
+  }
+  RefPtr<vfs::MountNamespace> mounts = namespaces->mounts;
+  task.set_namespaces(std::move(namespaces));
+  if (new_mounts) EnterMounts(task, mounts);
+  return 0;
+}
+
+}  // namespace sentry::syscalls

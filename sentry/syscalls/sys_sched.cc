@@ -1,0 +1,323 @@
+// SPDX-License-Identifier: Apache-2.0
+// Scheduling parameters: kept and read back; the host's scheduler decides. sched(7), sched_setaffinity(2), ioprio_set(2),
+// getpriority(2), set_mempolicy(2).
+#include <linux/mempolicy.h>
+#include <sched.h>
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+
+#include "sentry/kernel/kernel.h"
+#include "sentry/syscalls/handlers.h"
+#include "sentry/syscalls/host_info.h"
+
+#ifndef SCHED_DEADLINE
+#define SCHED_DEADLINE 6
+#endif
+#ifndef SCHED_RESET_ON_FORK
+#define SCHED_RESET_ON_FORK 0x40000000
+#endif
+
+namespace sentry::syscalls {
+namespace {
+
+constexpr int kMinNice = -20, kMaxNice = 19;
+constexpr int kIoprioClassShift = 13;
+
+bool IsRealTime(int policy) { return policy == SCHED_FIFO || policy == SCHED_RR; }
+bool IsFair(int policy) { return policy == SCHED_OTHER || policy == SCHED_BATCH || policy == SCHED_IDLE; }
+
+Result<void> CheckSameUser(Task& task, Task& target) {
+  RefPtr<const Credentials> its = target.creds_ref();
+  const Credentials& own = *task.creds();
+  if (&target == &task || own.HasCapability(CAP_SYS_NICE)) return {};
+  if (!its) return Errno(ESRCH);
+  if (own.euid == its->euid || own.euid == its->ruid) return {};
+  return Errno(EPERM);
+}
+
+Result<RefPtr<Task>> Target(Task& task, pid_t pid) {
+  if (pid < 0) return Errno(EINVAL);
+  return FindTask(task, pid);
+}
+
+Result<void> SetPolicy(Task& task, Task& target, int policy, int priority) {
+  TRY(CheckSameUser(task, target));
+  if (!IsRealTime(policy) && !IsFair(policy)) return Errno(EINVAL);
+  if (IsRealTime(policy) ? priority < 1 || priority > 99 : priority != 0) return Errno(EINVAL);
+  if (IsRealTime(policy) && !task.HasCapability(CAP_SYS_NICE) &&
+      static_cast<uint64_t>(priority) > target.group().limits().Soft(RLIMIT_RTPRIO)) {
+    return Errno(EPERM);
+  }
+  target.sched_policy.store(policy, std::memory_order_relaxed);
+  target.sched_priority.store(priority, std::memory_order_relaxed);
+  return {};
+}
+
+Result<void> SetNice(Task& task, Task& target, int nice) {
+  nice = std::clamp(nice, kMinNice, kMaxNice);
+  if (nice < target.nice.load(std::memory_order_relaxed) && !task.HasCapability(CAP_SYS_NICE) &&
+      static_cast<uint64_t>(20 - nice) > target.group().limits().Soft(RLIMIT_NICE)) {
+    return Errno(EACCES);
+  }
+  target.nice.store(nice, std::memory_order_relaxed);
+  return {};
+}
+
+// Calls `visit` for every thread that a (which, who) pair of getpriority(2) or ioprio_get(2) names: 0 process, 1 group, 2 user.
+// False when there is none.
+bool ForEachNamed(Task& task, int kind, int who, const std::function<void(Task&)>& visit) {
+  kernel::TaskSet& tasks = kernel::Kernel::Get().tasks();
+  if (kind == 0) {
+    RefPtr<Task> target = who == 0 ? RefPtr<Task>(&task) : tasks.FindTask(task.pid_ns(), who);
+    if (!target) return false;
+    visit(*target);
+    return true;
+  }
+  bool found = false;
+  RefPtr<kernel::ProcessGroup> group;
+  if (kind == 1) {
+    group = who == 0 ? task.group().process_group() : tasks.FindProcessGroup(task.pid_ns(), who);
+    if (!group) return false;
+  }
+  uid_t uid = who == 0 ? task.creds()->ruid : static_cast<uid_t>(who);
+  for (auto& [id, each] : tasks.ThreadGroups(task.pid_ns())) {
+    if (kind == 1 && !(each->process_group() == group)) continue;
+    for (const RefPtr<Task>& thread : each->Threads()) {
+      RefPtr<const Credentials> creds = thread->creds_ref();
+      if (kind == 2 && (!creds || creds->ruid != uid)) continue;
+      found = true;
+      visit(*thread);
+    }
+  }
+  return found;
+}
+
+}  // namespace
+
+SYSCALL_HANDLER(SysSchedYield) {
+  HostYield();
+  return 0;
+}
+
+SYSCALL_HANDLER(SysSchedGetaffinity) {
+  unsigned cpus = OnlineCpus();
+  size_t size = args.Uint(1);
+  if (size * 8 < cpus || size % sizeof(uint64_t)) return Errno(EINVAL);
+  RefPtr<Task> target = TRY(Target(task, args.Int(0)));
+  uint64_t mask = target->cpu_affinity.load(std::memory_order_relaxed) & OnlineCpuMask();
+  TRY(task.CopyOut(args.Addr(2), mask));
+  return static_cast<int64_t>(sizeof mask);
+}
+
+SYSCALL_HANDLER(SysSchedSetaffinity) {
+  uint64_t mask = 0;
+  TRY(task.CopyInBytes(args.Addr(2), &mask, std::min<size_t>(args.Uint(1), sizeof mask)));
+  RefPtr<Task> target = TRY(Target(task, args.Int(0)));
+  TRY(CheckSameUser(task, *target));
+  mask &= OnlineCpuMask();
+  if (mask == 0) return Errno(EINVAL);
+  target->cpu_affinity.store(mask, std::memory_order_relaxed);
+  return 0;
+}
+
+SYSCALL_HANDLER(SysSchedGetscheduler) {
+  RefPtr<Task> target = TRY(Target(task, args.Int(0)));
+  return target->sched_policy.load(std::memory_order_relaxed);
+}
+
+SYSCALL_HANDLER(SysSchedSetscheduler) {
+  if (args.Int(1) < 0 || args.Addr(2).IsNull()) return Errno(EINVAL);
+  auto priority = TRY(task.CopyIn<int32_t>(args.Addr(2)));
+  RefPtr<Task> target = TRY(Target(task, args.Int(0)));
+  TRY(SetPolicy(task, *target, args.Int(1) & ~SCHED_RESET_ON_FORK, priority));
+  return 0;
+}
+
+SYSCALL_HANDLER(SysSchedGetparam) {
+  if (args.Addr(1).IsNull()) return Errno(EINVAL);
+  RefPtr<Task> target = TRY(Target(task, args.Int(0)));
+  TRY(task.CopyOut(args.Addr(1), int32_t{target->sched_priority.load(std::memory_order_relaxed)}));
+  return 0;
+}
+
+SYSCALL_HANDLER(SysSchedSetparam) {
+  if (args.Addr(1).IsNull()) return Errno(EINVAL);
+  auto priority = TRY(task.CopyIn<int32_t>(args.Addr(1)));
+  RefPtr<Task> target = TRY(Target(task, args.Int(0)));
+  TRY(SetPolicy(task, *target, target->sched_policy.load(std::memory_order_relaxed), priority));
+  return 0;
+}
+
+SYSCALL_HANDLER(SysSchedGetPriorityMax) {
+  int policy = args.Int(0);
+  if (IsRealTime(policy)) return 99;
+  return IsFair(policy) || policy == SCHED_DEADLINE ? Value(0) : Value(Errno(EINVAL));
+}
+
+SYSCALL_HANDLER(SysSchedGetPriorityMin) {
+  int policy = args.Int(0);
+  if (IsRealTime(policy)) return 1;
+  return IsFair(policy) || policy == SCHED_DEADLINE ? Value(0) : Value(Errno(EINVAL));
+}
+
+SYSCALL_HANDLER(SysSchedRrGetInterval) {
+  RefPtr<Task> target = TRY(Target(task, args.Int(0)));
+  int policy = target->sched_policy.load(std::memory_order_relaxed);
+  int64_t slice = policy == SCHED_FIFO ? 0 : policy == SCHED_RR ? 100'000'000 : 4'000'000;
+  TRY(task.CopyOut(args.Addr(1), base::ToTimespec(slice)));
+  return 0;
+}
+
+namespace {
+struct SchedAttr {  // struct sched_attr, SCHED_ATTR_SIZE_VER1
+  uint32_t size, policy;
+  uint64_t flags;
+  int32_t nice;
+  uint32_t priority;
+  uint64_t runtime, deadline, period;
+  uint32_t util_min, util_max;
+};
+static_assert(sizeof(SchedAttr) == 56);
+constexpr uint32_t kSchedAttrMinimum = 48;
+}  // namespace
+
+SYSCALL_HANDLER(SysSchedSetattr) {
+  if (args.Addr(1).IsNull() || args.Uint(2) != 0) return Errno(EINVAL);
+  auto size = TRY(task.CopyIn<uint32_t>(args.Addr(1)));
+  if (size == 0) size = kSchedAttrMinimum;
+  if (size < kSchedAttrMinimum || size > kPageSize) {
+    TRY(task.CopyOut(args.Addr(1), static_cast<uint32_t>(sizeof(SchedAttr))));
+    return Errno(E2BIG);
+  }
+  SchedAttr attr = {};
+  TRY(task.CopyInBytes(args.Addr(1), &attr, std::min<size_t>(size, sizeof attr)));
+  RefPtr<Task> target = TRY(Target(task, args.Int(0)));
+  if (attr.policy == SCHED_DEADLINE) return Errno(EPERM);
+  TRY(SetPolicy(task, *target, static_cast<int>(attr.policy), static_cast<int>(attr.priority)));
+  if (IsFair(static_cast<int>(attr.policy))) TRY(SetNice(task, *target, attr.nice));
+  return 0;
+}
+
+SYSCALL_HANDLER(SysSchedGetattr) {
+  uint32_t size = args.Uint(2);
+  if (args.Addr(1).IsNull() || size < kSchedAttrMinimum || size > kPageSize || args.Uint(3) != 0) return Errno(EINVAL);
+  RefPtr<Task> target = TRY(Target(task, args.Int(0)));
+  SchedAttr attr = {};
+  attr.size = std::min<uint32_t>(size, sizeof attr);
+  attr.policy = static_cast<uint32_t>(target->sched_policy.load(std::memory_order_relaxed));
+  attr.priority = static_cast<uint32_t>(target->sched_priority.load(std::memory_order_relaxed));
+  attr.nice = target->nice.load(std::memory_order_relaxed);
+  attr.util_max = 1024;
+  TRY(task.CopyOutBytes(args.Addr(1), &attr, attr.size));
+  return 0;
+}
+
+SYSCALL_HANDLER(SysGetpriority) {
+  if (args.Int(0) < PRIO_PROCESS || args.Int(0) > PRIO_USER) return Errno(EINVAL);
+  int best = kMaxNice;
+  bool found = ForEachNamed(task, args.Int(0), args.Int(1),
+                            [&](Task& each) { best = std::min(best, each.nice.load(std::memory_order_relaxed)); });
+  if (!found) return Errno(ESRCH);
+  return 20 - best;  // the raw call's range is 1..40
+}
+
+SYSCALL_HANDLER(SysSetpriority) {
+  if (args.Int(0) < PRIO_PROCESS || args.Int(0) > PRIO_USER) return Errno(EINVAL);
+  Result<void> result;
+  bool found = ForEachNamed(task, args.Int(0), args.Int(1), [&](Task& each) {
+    Result<void> one = CheckSameUser(task, each);
+    if (one.ok()) one = SetNice(task, each, args.Int(2));
+    if (!one.ok()) result = one;
+  });
+  if (!found) return Errno(ESRCH);
+  TRY(std::move(result));
+  return 0;
+}
+
+SYSCALL_HANDLER(SysIoprioSet) {
+  int kind = args.Int(0) - 1, value = args.Int(2);
+  int io_class = value >> kIoprioClassShift;
+  if (kind < 0 || kind > 2 || io_class < 0 || io_class > 3) return Errno(EINVAL);
+  if (io_class == 1 && !task.HasCapability(CAP_SYS_ADMIN) && !task.HasCapability(CAP_SYS_NICE)) return Errno(EPERM);
+  Result<void> result;
+  bool found = ForEachNamed(task, kind, args.Int(1), [&](Task& each) {
+    Result<void> one = CheckSameUser(task, each);
+    if (one.ok()) {
+      each.io_priority.store(value, std::memory_order_relaxed);
+    } else {
+      result = one;
+    }
+  });
+  if (!found) return Errno(ESRCH);
+  TRY(std::move(result));
+  return 0;
+}
+
+SYSCALL_HANDLER(SysIoprioGet) {
+  int kind = args.Int(0) - 1;
+  if (kind < 0 || kind > 2) return Errno(EINVAL);
+  int best = INT32_MAX;
+  bool found = ForEachNamed(task, kind, args.Int(1),
+                            [&](Task& each) { best = std::min(best, each.io_priority.load(std::memory_order_relaxed)); });
+  if (!found) return Errno(ESRCH);
+  return best;
+}
+
+SYSCALL_HANDLER(SysGetcpu) {
+  uint32_t cpu = CurrentCpu(), node = 0;
+  if (!args.Addr(0).IsNull()) TRY(task.CopyOut(args.Addr(0), cpu));
+  if (!args.Addr(1).IsNull()) TRY(task.CopyOut(args.Addr(1), node));
+  return 0;
+}
+
+// One memory node: every policy that names it (or none) is the default one.
+namespace {
+Result<void> CheckNodes(Task& task, int mode, UserAddr nodes, uint64_t max_node) {
+  int kind = mode & ~MPOL_MODE_FLAGS;
+  if (kind < MPOL_DEFAULT || kind > 6) return Errno(EINVAL);
+  uint64_t mask = 0;
+  if (!nodes.IsNull() && max_node > 1) {
+    if (max_node > kPageSize * 8) return Errno(EINVAL);
+    std::vector<uint64_t> words((max_node - 1 + 63) / 64);
+    TRY(task.CopyInBytes(nodes, words.data(), words.size() * 8));
+    mask = words[0];
+    if (max_node - 1 < 64) mask &= (uint64_t{1} << (max_node - 1)) - 1;
+    if (std::any_of(words.begin() + 1, words.end(), [](uint64_t w) { return w != 0; })) return Errno(EINVAL);
+  }
+  if (mask & ~uint64_t{1}) return Errno(EINVAL);
+  bool needs_nodes = kind == MPOL_BIND || kind == MPOL_INTERLEAVE;
+  if (needs_nodes && mask == 0) return Errno(EINVAL);
+  if (kind == MPOL_DEFAULT && mask != 0) return Errno(EINVAL);
+  return {};
+}
+}  // namespace
+
+SYSCALL_HANDLER(SysSetMempolicy) {
+  TRY(CheckNodes(task, args.Int(0), args.Addr(1), args.Ulong(2)));
+  return 0;
+}
+
+SYSCALL_HANDLER(SysMbind) {
+  if (args.raw[0] % kPageSize) return Errno(EINVAL);
+  TRY(CheckNodes(task, args.Int(2), args.Addr(3), args.Ulong(4)));
+  return 0;
+}
+
+SYSCALL_HANDLER(SysGetMempolicy) {
+  uint64_t flags = args.raw[4], max_node = args.Ulong(2);
+  if (flags & ~uint64_t{MPOL_F_NODE | MPOL_F_ADDR | MPOL_F_MEMS_ALLOWED}) return Errno(EINVAL);
+  if (!(flags & MPOL_F_ADDR) && args.raw[3] != 0) return Errno(EINVAL);
+  if (!args.Addr(0).IsNull()) TRY(task.CopyOut(args.Addr(0), int32_t{0}));  // MPOL_DEFAULT, or node 0
+  if (!args.Addr(1).IsNull()) {
+    if (max_node == 0 || max_node > kPageSize * 8) return Errno(EINVAL);
+    std::vector<uint64_t> words((max_node + 63) / 64);
+    if (flags & MPOL_F_MEMS_ALLOWED) words[0] = 1;
+    TRY(task.CopyOutBytes(args.Addr(1), words.data(), words.size() * 8));
+  }
+  return 0;
+}
+
+}  // namespace sentry::syscalls

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+// rename(2), renameat2(2).
+#include <linux/fs.h>
+#include <stdio.h>
+#include <sys/inotify.h>
+
+#include <optional>
+
+#include "sentry/vfs/inotify_watches.h"
+#include "sentry/vfs/operations.h"
+
+namespace sentry::vfs {
+namespace {
+
+// Both directories, the ancestor first; the rename mutex too when they differ, which keeps ancestry still. README.md says
+// why no cycle with rmdir's parent-then-child can form.
+class ABSL_SCOPED_LOCKABLE DirectoryPair {
+ public:
+  DirectoryPair(Dentry& from, Dentry& to) ABSL_NO_THREAD_SAFETY_ANALYSIS : first_(&from), second_(&to) {
+    if (first_ == second_) {
+      second_ = nullptr;
+      first_->mu().Lock();
+      return;
+    }
+    DentryCache::Get().rename_mu().Lock();
+    if (DentryCache::IsAncestor(to, from) || (!DentryCache::IsAncestor(from, to) && &to < &from)) std::swap(first_, second_);
+    first_->mu().Lock();
+    second_->mu().LockNested();
+  }
+  ~DirectoryPair() ABSL_NO_THREAD_SAFETY_ANALYSIS {
+    if (second_) second_->mu().Unlock();
+    first_->mu().Unlock();
+    if (second_) DentryCache::Get().rename_mu().Unlock();
+  }
+
+ private:
+  Dentry* first_;
+  Dentry* second_;
+};
+
+struct Ends {
+  RefPtr<Dentry> source, target;
+};
+
+// The checks of do_renameat2() and vfs_rename() that need both names. Sets *same when there is nothing to do.
+Result<Ends> CheckRename(const WalkContext& context, const Walker& from, const Walker& to, unsigned flags, bool* same)
+    ABSL_NO_THREAD_SAFETY_ANALYSIS {
+  DentryCache& cache = DentryCache::Get();
+  Dentry& old_directory = *from.current().dentry;
+  Dentry& new_directory = *to.current().dentry;
+  Ends ends;
+  ends.source = TRY(cache.LookupLocked(old_directory, from.last_name()));
+  if (!ends.source->inode()) return Errno(ENOENT);
+  ends.target = TRY(cache.LookupLocked(new_directory, to.last_name()));
+  Inode& moved = *ends.source->inode();
+  Inode* replaced = ends.target->inode().get();
+  const bool exchange = flags & RENAME_EXCHANGE;
+  if ((flags & RENAME_NOREPLACE) && replaced) return Errno(EEXIST);
+  if (exchange) {
+    if (!replaced) return Errno(ENOENT);
+    if (!replaced->IsDirectory() && to.trailing_slash()) return Errno(ENOTDIR);
+  }
+  if (!moved.IsDirectory()) {
+    if (from.trailing_slash()) return Errno(ENOTDIR);
+    if (!exchange && to.trailing_slash()) return Errno(ENOTDIR);
+  }
+  if (moved.IsDirectory() && DentryCache::IsAncestor(*ends.source, new_directory)) return Errno(EINVAL);
+  if (replaced && replaced->IsDirectory() && DentryCache::IsAncestor(*ends.target, old_directory)) {
+    return exchange ? Errno(EINVAL) : Errno(ENOTEMPTY);
+  }
+  if (&moved == replaced) {
+    *same = true;
+    return ends;
+  }
+  TRY(MayDelete(context, old_directory, moved, moved.IsDirectory()));
+  if (!replaced) {
+    TRY(MayCreate(context, new_directory));
+  } else {
+    TRY(MayDelete(context, new_directory, *replaced, exchange ? replaced->IsDirectory() : moved.IsDirectory()));
+  }
+  // A directory that gets another ".." is written to.
+  if (&old_directory != &new_directory) {
+    if (moved.IsDirectory()) TRY(moved.CheckPermission(context.creds, kMayWrite));
+    if (exchange && replaced->IsDirectory()) TRY(replaced->CheckPermission(context.creds, kMayWrite));
+  }
+  if (DentryCache::IsMountpoint(*ends.source) || DentryCache::IsMountpoint(*ends.target)) return Errno(EBUSY);
+  return ends;
+}
+
+void Notify(const Walker& from, const Walker& to, const Ends& ends, unsigned flags) {
+  const Dentry& old_directory = *from.current().dentry;
+  const Dentry& new_directory = *to.current().dentry;
+  Inode& moved = *ends.source->inode();
+  Inode* other = ends.target->inode().get();
+  uint32_t cookie = NextInotifyCookie();
+  NotifyDirectory(old_directory, IN_MOVED_FROM, moved.IsDirectory(), from.last_name(), cookie);
+  NotifyDirectory(new_directory, IN_MOVED_TO, moved.IsDirectory(), to.last_name(), cookie);
+  if (other && !(flags & RENAME_EXCHANGE)) NotifyNameRemoved(*other);
+  if (moved.HasInotifyWatches()) moved.inotify_watches().Notify(IN_MOVE_SELF, 0, "");
+  if (!(flags & RENAME_EXCHANGE)) return;
+  cookie = NextInotifyCookie();
+  NotifyDirectory(new_directory, IN_MOVED_FROM, other->IsDirectory(), to.last_name(), cookie);
+  NotifyDirectory(old_directory, IN_MOVED_TO, other->IsDirectory(), from.last_name(), cookie);
+  if (other->HasInotifyWatches()) other->inotify_watches().Notify(IN_MOVE_SELF, 0, "");
+}
+
+// With the directories locked. Takes the replaced directory's lock, too.
+Result<void> DoRename(const Walker& from, const Walker& to, const Ends& ends, unsigned flags) ABSL_NO_THREAD_SAFETY_ANALYSIS {
+  DentryCache& cache = DentryCache::Get();
+  Dentry& old_directory = *from.current().dentry;
+  Dentry& new_directory = *to.current().dentry;
+  Inode* replaced = ends.target->inode().get();
+  const bool removes_directory = replaced && replaced->IsDirectory() && !(flags & RENAME_EXCHANGE);
+  if (removes_directory) ends.target->mu().LockNested();
+  auto renamed = old_directory.inode()->Rename(from.last_name(), *ends.source->inode(), *new_directory.inode(), to.last_name(), replaced, flags);
+  if (renamed.ok()) {
+    if (removes_directory) cache.ForgetChildrenLocked(*ends.target);
+    if (flags & RENAME_EXCHANGE) {
+      cache.ExchangeLocked(old_directory, *ends.source, new_directory, *ends.target);
+    } else {
+      cache.MoveLocked(old_directory, *ends.source, new_directory, to.last_name(), ends.target.get());
+    }
+  }
+  if (removes_directory) ends.target->mu().Unlock();
+  return renamed;
+}
+
+}  // namespace
+
+Result<void> Rename(const WalkContext& from_context, std::string_view old_path, const WalkContext& to_context, std::string_view new_path,
+                    unsigned flags) {
+  if (flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE | RENAME_WHITEOUT)) return Errno(EINVAL);
+  if ((flags & RENAME_EXCHANGE) && (flags & (RENAME_NOREPLACE | RENAME_WHITEOUT))) return Errno(EINVAL);
+  Walker from(from_context, 0), to(to_context, 0);
+  TRY(from.Start(old_path));
+  TRY(from.WalkToLast());
+  TRY(to.Start(new_path));
+  TRY(to.WalkToLast());
+  if (!(from.current().mount == to.current().mount)) return Errno(EXDEV);
+  if (from.last_kind() != Walker::Last::kNormal) return Errno(EBUSY);
+  if (to.last_kind() != Walker::Last::kNormal) return (flags & RENAME_NOREPLACE) ? Errno(EEXIST) : Errno(EBUSY);
+  if (from.current().mount->IsReadOnly()) return Errno(EROFS);
+  Ends ends;
+  {
+    DirectoryPair lock(*from.current().dentry, *to.current().dentry);
+    bool same = false;
+    ends = TRY(CheckRename(from_context, from, to, flags, &same));
+    // rename(2): two names of one file are left alone.
+    if (same) return OkResult();
+    TRY(DoRename(from, to, ends, flags));
+  }
+  DentryCache::Get().Shrink();
+  Notify(from, to, ends, flags);
+  return OkResult();
+}
+
+}  // namespace sentry::vfs
