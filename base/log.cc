@@ -4,6 +4,7 @@
 
 #include <glog/logging.h>
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -46,7 +47,7 @@ void Emit(LogLevel level, const char* format, va_list args) {
   google::LogSeverity severity = level >= LogLevel::kError     ? google::GLOG_ERROR
                                  : level == LogLevel::kWarning ? google::GLOG_WARNING
                                                                : google::GLOG_INFO;
-  google::LogMessage(nullptr, 0, severity, sink, /*also_send_to_log=*/false).stream() << text;
+  google::LogMessage("", 0, severity, sink, /*also_send_to_log=*/false).stream() << text;
 }
 
 }  // namespace
@@ -54,13 +55,19 @@ void Emit(LogLevel level, const char* format, va_list args) {
 void InitLogging(const char* process, int fd, LogLevel minimum) {
   // glog looks the user up by name when USER is unset, which opens files (shared/BUILD.md).
   setenv("USER", "root", /*overwrite=*/0);
+  // With TZ unset glibc looks at the file at every conversion; with it set, once.
+  setenv("TZ", ":/etc/localtime", /*overwrite=*/0);
+  tzset();
   process_name = process;
   if (fd >= 0) log_fd = fd;
   minimum_level = static_cast<int>(minimum);
   FLAGS_logtostderr = false;
   FLAGS_stderrthreshold = google::GLOG_FATAL;
+  FLAGS_log_prefix = false;
   if (!initialised.exchange(true)) google::InitGoogleLogging("runsc");
 }
+
+int LogFd() { return log_fd.load(); }
 
 bool LogEnabled(LogLevel level) { return static_cast<int>(level) >= minimum_level.load(std::memory_order_relaxed); }
 

@@ -13,6 +13,8 @@ enum class LogLevel : int { kDebug = 0, kInfo = 1, kWarning = 2, kError = 3 };
 // `fd` is borrowed for the life of the process; -1 = stderr. `process` prefixes each line ("sentry", "gofer", "runsc").
 void InitLogging(const char* process, int fd, LogLevel minimum);
 bool LogEnabled(LogLevel level);
+// Where lines go: for signal handlers, which may only write(2).
+int LogFd();
 [[gnu::format(printf, 2, 3)]] void Log(LogLevel level, const char* format, ...);
 // Logs and aborts: a broken invariant of our own, never guest input.
 [[noreturn, gnu::format(printf, 3, 4)]] void Fatal(const char* file, int line, const char* format, ...);

@@ -19,8 +19,9 @@ namespace base {
 enum class LockRank : uint8_t {
   kBoot = 10,           // boot/: loader, control server
   kContainer = 12,
+  kEpollNesting = 16,   // changes of epoll topology: adds that could close a cycle, a file's or an epoll's end
+  kEpollSet = 18,       // an epoll instance's interest list; nests for epoll in epoll (LockNested); files are polled under it
   kTty = 20,            // a terminal's state (devpts); may signal process groups
-  kEpollSet = 24,       // an epoll instance's interest list; nests for epoll in epoll (LockNested)
   kRename = 28,         // vfs: one rename at a time per filesystem
   kMountTable = 30,     // vfs: the mount tree of a namespace
   kDirectory = 34,      // a dentry's children; held across the filesystem's own directory I/O; parent before child
@@ -30,6 +31,7 @@ enum class LockRank : uint8_t {
   kPipe = 48,
   kFdTable = 50,
   kFsContext = 52,      // cwd, root, umask
+  kFutexPi = 54,        // priority-inheritance futex operations; held across the access to the futex word
   kMm = 56,             // an address space's VMAs and page mappings; two by LockPair (fork)
   kMappable = 58,       // a file's page cache and its reverse mappings
   kFutex = 60,          // futex hash buckets; two by LockPair

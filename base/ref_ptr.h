@@ -19,8 +19,13 @@ class RefCounted {
 
   void IncRef() const { refs_.fetch_add(1, std::memory_order_relaxed); }
   void DecRef() const {
-    if (refs_.fetch_sub(1, std::memory_order_acq_rel) == 1) delete static_cast<const T*>(this);
+    if (refs_.fetch_sub(1, std::memory_order_acq_rel) == 1) {
+      static_cast<const T*>(this)->OnLastRef();
+      delete static_cast<const T*>(this);
+    }
   }
+  // A class may hide this to leave its observers before its derived parts are destroyed. No new reference may be made.
+  void OnLastRef() const {}
   // For caches that hold borrowed pointers under their own lock: takes a reference unless the count is already zero
   // (the object is being destroyed). The object's destructor must remove it from the cache under the same lock.
   [[nodiscard]] bool TryIncRef() const {

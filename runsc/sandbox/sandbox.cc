@@ -151,7 +151,12 @@ absl::Status AwaitReady(const SandboxOptions& options, const Sandbox& sandbox, i
       absl::Status status = ReadReport(gofer_report, &gofer_text);
       if (absl::IsFailedPrecondition(status)) return status;
       pollfd alive{.fd = sandbox.gofer.pidfd.get(), .events = POLLIN};
-      if (!status.ok() && poll(&alive, 1, sentry_done ? 0 : 50) > 0) {
+      if (!status.ok() && poll(&alive, 1, 50) > 0) {
+        // It ends when the sentry does: then the sentry knows why.
+        pollfd words{.fd = sentry_report, .events = POLLIN};
+        if (!sentry_done && poll(&words, 1, 500) > 0) sentry_status = ReadReport(sentry_report, &sentry_text);
+        if (absl::IsFailedPrecondition(sentry_status)) return sentry_status;
+        if (absl::IsUnavailable(sentry_status)) break;
         return absl::InternalError("the gofer " + DeathOf(sandbox.gofer) + LogHint(*options.config));
       }
       // It closed the pipe and lives on: only the sentry's word counts now.

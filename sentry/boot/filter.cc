@@ -13,10 +13,12 @@
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 #include "absl/strings/str_cat.h"
 #include "base/log.h"
+#include "platform/safe_copy.h"
 #include "sentry/boot/confine.h"
 
 namespace sentry {
@@ -122,13 +124,23 @@ bool AddRules(scmp_filter_ctx filter, std::string* failed) {
 }
 
 // Debug only: says which call was refused, then dies as the filter would have had it.
-void OnForbidden(int, siginfo_t* info, void*) {
-  char text[160];
-  int n = snprintf(text, sizeof text, "sentry: forbidden host call %d at %p: add it to sentry/boot/filter.cc if it is meant\n", info->si_syscall,
-                   info->si_call_addr);
-  [[maybe_unused]] ssize_t written = write(STDERR_FILENO, text, static_cast<size_t>(n));
-  LOG_ERROR("%s", text);
-  abort();
+void OnForbidden(int, siginfo_t* info, void* context) {
+  const auto& regs = static_cast<ucontext_t*>(context)->uc_mcontext.gregs;
+  const char* path = info->si_syscall == SYS_openat ? reinterpret_cast<const char*>(regs[REG_RSI]) : "";
+  char text[320];
+  int n = snprintf(text, sizeof text, "sentry: forbidden host call %d(%#llx, %#llx, %#llx) %.100s at %p: add it to sentry/boot/filter.cc if it is meant\n",
+                   info->si_syscall, regs[REG_RDI], regs[REG_RSI], regs[REG_RDX], path, info->si_call_addr);
+  [[maybe_unused]] ssize_t written = write(base::LogFd(), text, static_cast<size_t>(n));
+  // Our own frames keep their pointers; those of the C library may be missing.
+  auto* frame = reinterpret_cast<uint64_t*>(regs[REG_RBP]);
+  for (int i = 0; i < 12 && frame && reinterpret_cast<uint64_t>(frame) % 8 == 0; ++i) {
+    uint64_t values[2];
+    if (platform::SafeCopy(values, frame, sizeof values) != sizeof values) break;
+    n = snprintf(text, sizeof text, "  called from %#lx\n", values[1]);
+    written = write(base::LogFd(), text, static_cast<size_t>(n));
+    frame = reinterpret_cast<uint64_t*>(values[0]);
+  }
+  _exit(128 + SIGSYS);
 }
 
 }  // namespace

@@ -59,8 +59,15 @@ class ScriptPlatform final : public platform::Platform {
   size_t FpuStateSize() const override { return 64; }
 };
 
+// Init of the root pid namespace, whose end would be the end of all.
+constexpr size_t kKeeper = 255;
+
 void RunProgram(Task& task) {
   uint64_t index = task.regs().rsp < 4096 ? task.regs().rsp : (task.regs().rip & 0xfff) / 16;
+  if (index == kKeeper) {
+    (void)task.Block();
+    return;
+  }
   int code = g_programs[index](task);
   if (code >= 0) task.RequestExit(code);
 }
@@ -115,11 +122,18 @@ void Eventually(F condition) {
 class KernelTest : public vfs::VfsTest {
  protected:
   void SetUp() override {
-    g_programs.clear();
+    // No program 0: that is no stack to give to clone.
+    g_programs.assign(1, nullptr);
+    static const RefPtr<ThreadGroup> kKeeperGroup = [this] {
+      MakeFile(FileOf(kKeeper), MakeElf(kKeeper), 0755);
+      ProcessRequest request = RequestFor(kKeeper);
+      request.container_id = "keeper";
+      return *TheKernel().StartProcess(request);
+    }();
     file_bytes_ = TheKernel().memory_file().UsedBytes();
   }
   void TearDown() override {
-    Eventually([] { return TheKernel().tasks().task_count() == 0 && g_contexts == 0 && HostThreads() == 1; });
+    Eventually([] { return TheKernel().tasks().task_count() == 1 && g_contexts == 1 && HostThreads() == 2; });
     EXPECT_EQ(TheKernel().memory_file().UsedBytes(), file_bytes_);
   }
   // A file that runs `program`; its index is also the `stack` to give to clone.
@@ -154,7 +168,7 @@ class KernelTest : public vfs::VfsTest {
     auto status = group->WaitForExit(base::MonotonicNs() + 30 * base::kNsPerSecond);
     if (!status) {
       ADD_FAILURE() << "no exit";
-      TheKernel().KillContainer("");
+      TheKernel().KillContainer("c");
       return -1;
     }
     return status->ToWaitStatus();
@@ -185,7 +199,7 @@ TEST_F(KernelTest, InitExits) {
   EXPECT_EQ(RunInit([](Task& task) {
               EXPECT_EQ(task.CallerTgid(), 1);
               EXPECT_EQ(task.CallerTid(), 1);
-              EXPECT_EQ(task.name(), "prog0");
+              EXPECT_EQ(task.name(), "prog1");
               EXPECT_EQ(task.group().session()->IdIn(task.pid_ns()), 1);
               EXPECT_EQ(Wait(task).pid, -ECHILD);
               return 7;
@@ -359,8 +373,10 @@ TEST_F(KernelTest, VforkParentWaits) {
 
 TEST_F(KernelTest, NamespaceDiesWithItsInit) {
   size_t spinner = Define([](Task&) { return kForever; });
+  std::atomic<int> ready{0};
   size_t sleeper = Define([&](Task& task) {
     EXPECT_GT(Spawn(task, spinner), 0);
+    ++ready;
     while (task.Block().ok()) {
     }
     return kStay;
@@ -368,10 +384,11 @@ TEST_F(KernelTest, NamespaceDiesWithItsInit) {
   EXPECT_EQ(RunInit([&](Task& task) {
               for (int i = 0; i < 3; ++i) EXPECT_GT(Spawn(task, sleeper), 0);
               EXPECT_GT(Spawn(task, sleeper, CLONE_NEWPID), 0);
+              while (ready < 4) sched_yield();
               return 8;
             }),
             0x800);
-  EXPECT_EQ(TheKernel().tasks().task_count(), 0u);
+  EXPECT_EQ(TheKernel().tasks().task_count(), 1u);
 }
 
 TEST_F(KernelTest, KillEndsASpinningContainer) {
@@ -474,8 +491,8 @@ TEST_F(KernelTest, ThousandForksAndExecsLeakNothing) {
                 if (i == 0) memory = used;
                 EXPECT_LE(used, memory);
               }
-              EXPECT_EQ(TheKernel().tasks().task_count(), 1u);
-              EXPECT_EQ(g_contexts, 1);
+              EXPECT_EQ(TheKernel().tasks().task_count(), 2u);
+              EXPECT_EQ(g_contexts, 2);
               return 0;
             }),
             0);

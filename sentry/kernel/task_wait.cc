@@ -101,6 +101,8 @@ bool Task::Internal::WaitScanLocked(Task& caller, const WaitRequest& request, bo
 Result<WaitResult> TaskSet::Wait(Task& caller, const WaitRequest& request) {
   BlockerEntry entry(caller.blocker());
   caller.group().child_queue().Add(entry, kEventIn);
+  // After an interruption the children are looked at once more: the SIGCHLD of the awaited one must not turn into EINTR.
+  Result<void> blocked;
   for (;;) {
     WaitResult result;
     bool candidates = false;
@@ -111,7 +113,8 @@ Result<WaitResult> TaskSet::Wait(Task& caller, const WaitRequest& request) {
     }
     if (!candidates) return Errno(ECHILD);
     if (request.options & WNOHANG) return WaitResult();
-    TRY(caller.Block());
+    TRY(std::move(blocked));
+    blocked = caller.Block();
   }
 }
 

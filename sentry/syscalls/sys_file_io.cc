@@ -6,6 +6,7 @@
 
 #include <algorithm>
 
+#include "sentry/socket/socket.h"
 #include "sentry/syscalls/file_io.h"
 #include "sentry/syscalls/handlers.h"
 #include "sentry/vfs/inotify_watches.h"
@@ -69,14 +70,22 @@ void DropPrivilegeBits(Task& task, vfs::FileDescription& file) {
   (void)file.inode()->SetStat(request).ok();
 }
 
+// What a wait with a deadline (SO_RCVTIMEO, SO_SNDTIMEO) ends in: EAGAIN, and EINTR instead of a restart.
+Errno TimedError(Errno error, int64_t deadline) {
+  if (error == Errno(ETIMEDOUT) && base::MonotonicNs() >= deadline) return Errno(EAGAIN);
+  return error == base::kErestartsys ? Errno(EINTR) : error;
+}
+
 }  // namespace
 
 Result<size_t> ReadFile(Task& task, vfs::FileDescription& file, IoTarget& target, int64_t offset, bool nonblocking) {
   if (!file.IsReadable()) return Errno(EBADF);
   auto attempt = [&] { return offset < 0 ? file.Read(target) : file.PRead(target, offset); };
   WaitQueue* queue = file.wait_queue();
-  Result<size_t> result = queue ? BlockOn(task, *queue, kEventIn | EPOLLRDHUP, nonblocking || file.IsNonBlocking(), kNoDeadline, attempt)
+  const int64_t deadline = queue ? file.IoDeadline(false) : kNoDeadline;
+  Result<size_t> result = queue ? BlockOn(task, *queue, kEventIn | EPOLLRDHUP, nonblocking || file.IsNonBlocking(), deadline, attempt)
                                 : attempt();
+  if (deadline != kNoDeadline && !result.ok()) [[unlikely]] return TimedError(result.error(), deadline);
   if (result.ok() && *result) vfs::NotifyInotify(*file.path().dentry, IN_ACCESS);
   return result;
 }
@@ -86,17 +95,21 @@ Result<size_t> WriteFile(Task& task, vfs::FileDescription& file, IoSource& sourc
   DropPrivilegeBits(task, file);
   WaitQueue* queue = file.wait_queue();
   bool wait = queue && !nonblocking && !file.IsNonBlocking();
+  const int64_t deadline = queue ? file.IoDeadline(true) : kNoDeadline;
   size_t done = 0;
   Result<size_t> result = size_t{0};
   do {
     auto attempt = [&] { return WriteOnce(task, file, source, offset < 0 ? offset : offset + done, append); };
-    result = queue ? BlockOn(task, *queue, kEventOut, !wait, kNoDeadline, attempt) : attempt();
+    result = queue ? BlockOn(task, *queue, kEventOut, !wait, deadline, attempt) : attempt();
+    if (deadline != kNoDeadline && !result.ok()) [[unlikely]] result = TimedError(result.error(), deadline);
     if (!result.ok()) break;
     done += *result;
   } while (wait && *result && source.remaining() && file.ContinuesPartialWrites());
   if (done) vfs::NotifyInotify(*file.path().dentry, IN_MODIFY);
   if (!result.ok() && !done) {
-    if (result.error() == Errno(EPIPE) && !file.inode()->IsRegular()) task.RaiseSelf(SIGPIPE);
+    // Message sockets fail without the signal.
+    socket::Socket* socket = file.AsSocket();
+    if (result.error() == Errno(EPIPE) && !file.inode()->IsRegular() && (!socket || socket->RaisesSigpipe())) task.RaiseSelf(SIGPIPE);
     return result.error();
   }
   return done;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the system is: uname(2), sysinfo(2), sethostname(2), syslog(2); and getrandom(2), membarrier(2), rseq(2).
+// What the system is: uname(2), sysinfo(2), sethostname(2), syslog(2); and getrandom(2), membarrier(2).
 #include <linux/membarrier.h>
 #include <linux/sysinfo.h>
 #include <sys/klog.h>
@@ -151,9 +151,5 @@ SYSCALL_HANDLER(SysMembarrier) {
   TRY(HostMemoryBarrier());
   return 0;
 }
-
-// Refused, as by a kernel without CONFIG_RSEQ: per-CPU sequences are only right where a preempted or migrated thread is noticed, and
-// the sentry doesn't see when the host moves a stub thread. Libraries fall back (glibc to getcpu, tcmalloc to per-thread caches).
-SYSCALL_HANDLER(SysRseq) { return Errno(ENOSYS); }
 
 }  // namespace sentry::syscalls

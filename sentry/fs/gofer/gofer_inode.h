@@ -91,7 +91,7 @@ class GoferInode final : public vfs::Inode {
   const ::gofer::NodeId node_;
   const ::gofer::Attr first_attr_;
   std::atomic<bool> stale_{false};
-  Mutex mu_{LockRank::kInode};
+  Mutex mu_{LockRank::kMappable};  // GetBacking takes it under an address space's
   ::gofer::Attr attr_ ABSL_GUARDED_BY(mu_);
   std::string link_target_ ABSL_GUARDED_BY(mu_);
   UniqueFd read_fd_ ABSL_GUARDED_BY(mu_), write_fd_ ABSL_GUARDED_BY(mu_);

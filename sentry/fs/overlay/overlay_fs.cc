@@ -16,12 +16,20 @@ vfs::StatFs OverlayFilesystem::GetStatFs() {
 }
 
 RefPtr<OverlayInode> OverlayFilesystem::ForLower(const RefPtr<vfs::Inode>& lower) {
-  MutexLock lock(mu_);
-  OverlayInode*& slot = by_lower_[lower.get()];
-  if (slot && slot->TryIncRef()) return RefPtr<OverlayInode>::Adopt(slot);
-  auto inode = MakeRef<OverlayInode>(RefPtr<OverlayFilesystem>(this), lower, nullptr, lower->type());
-  slot = inode.get();
-  return inode;
+  RefPtr<OverlayInode> fresh;
+  for (;;) {
+    {
+      MutexLock lock(mu_);
+      auto it = by_lower_.find(lower.get());
+      if (it != by_lower_.end() && it->second->TryIncRef()) return RefPtr<OverlayInode>::Adopt(it->second);
+      if (fresh) {
+        by_lower_[lower.get()] = fresh.get();
+        return fresh;
+      }
+    }
+    // Made without the lock: it asks the lower file for its attributes.
+    fresh = MakeRef<OverlayInode>(RefPtr<OverlayFilesystem>(this), lower, nullptr, lower->type());
+  }
 }
 
 Result<RefPtr<vfs::Inode>> OverlayFilesystem::NewUpper(mode_t type, dev_t rdev, std::string_view target, const vfs::CreateAttributes& a) {

@@ -77,10 +77,13 @@ auto BlockOn(Caller& caller, WaitQueue& queue, EventMask mask, bool nonblocking,
   if (result.ok() || result.error() != Errno(EAGAIN) || nonblocking) return result;
   BlockerEntry entry(caller.blocker());
   queue.Add(entry, mask);
+  // What came together with a signal or the deadline is still taken, as Linux does.
+  Result<void> blocked;
   for (;;) {
     auto again = attempt();
     if (again.ok() || again.error() != Errno(EAGAIN)) return again;
-    TRY(caller.Block(deadline_ns));
+    if (!blocked.ok()) return blocked.error();
+    blocked = caller.Block(deadline_ns);
   }
 }
 

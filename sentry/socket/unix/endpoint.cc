@@ -289,7 +289,7 @@ void UnixEndpoint::OnPeerReleased(bool reset) {
     shutdown_ = kBoth;
     if (reset) error_ = ECONNRESET;
   }
-  Notify(kEventIn | kEventOut | EPOLLRDHUP | EPOLLHUP | (reset ? EPOLLERR : 0));
+  Notify(kEventIn | kEventOut | EPOLLRDHUP | EPOLLHUP | (reset ? EventMask{EPOLLERR} : 0));
 }
 
 void UnixEndpoint::Release() {

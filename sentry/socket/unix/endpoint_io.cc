@@ -53,7 +53,10 @@ void UnixEndpoint::Refund(size_t charge) {
 Result<size_t> UnixEndpoint::Send(SendRequest& request) {
   if (request.flags & MSG_OOB) return Errno(EOPNOTSUPP);
   if (pass_creds_.load(std::memory_order_relaxed)) TRY(Autobind());
-  return type_ == SOCK_STREAM ? SendStream(request) : SendMessage(request);
+  const bool with_files = !request.files.empty();
+  auto sent = type_ == SOCK_STREAM ? SendStream(request) : SendMessage(request);
+  if (with_files) InFlight::Get().CollectAfterSend();
+  return sent;
 }
 
 Result<size_t> UnixEndpoint::SendStream(SendRequest& request) {

@@ -130,8 +130,16 @@ std::vector<RefPtr<UnixEndpoint>> InFlight::FindGarbage() {
   return garbage;
 }
 
-void InFlight::Collect() {
-  if (sockets_.load(std::memory_order_relaxed) == 0 || collecting) return;
+void InFlight::CollectAfterClose() { Collect(kClosePays); }
+
+void InFlight::CollectAfterSend() {
+  if (sockets_.load(std::memory_order_relaxed) > kManySockets) Collect(kSendPays);
+}
+
+void InFlight::Collect(size_t payment) {
+  const size_t sockets = sockets_.load(std::memory_order_relaxed);
+  if (sockets == 0 || collecting || paid_.fetch_add(payment, std::memory_order_relaxed) + payment < sockets) return;
+  paid_.store(0, std::memory_order_relaxed);
   collecting = true;
   std::vector<RefPtr<UnixEndpoint>> garbage;
   {

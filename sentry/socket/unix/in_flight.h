@@ -29,11 +29,16 @@ class InFlight {
   std::vector<vfs::FileRef> Copy(const Message& message);
   // `endpoint` waits in the backlog of `listener` (null: it was accepted, or dropped): what it holds, the listener holds.
   void SetListener(UnixEndpoint& endpoint, UnixEndpoint* listener);
-  // Takes the queues of unreachable sockets apart. No locks may be held.
-  void Collect();
+  // Takes the queues of unreachable sockets apart. A run costs time in proportion to the sockets in flight, so it happens when enough
+  // of these calls came since the last one: at each end of a socket, and, once many are in flight, at each send of descriptors.
+  // No locks may be held.
+  void CollectAfterClose();
+  void CollectAfterSend();
   size_t count() const;
 
  private:
+  static constexpr size_t kClosePays = 16, kSendPays = 2, kManySockets = 1024;
+  void Collect(size_t payment);
   struct Node {
     unsigned in_flight = 0;                       // references to its file in queues
     std::unordered_map<UnixEndpoint*, unsigned> holds;  // sockets in its own queue
@@ -46,7 +51,8 @@ class InFlight {
   std::map<uid_t, size_t> per_user_ ABSL_GUARDED_BY(mu_);
   std::unordered_map<UnixEndpoint*, Node> nodes_ ABSL_GUARDED_BY(mu_);
   size_t files_ ABSL_GUARDED_BY(mu_) = 0;
-  std::atomic<size_t> sockets_{0};
+  std::atomic<size_t> sockets_{0};  // references to sockets in queues
+  std::atomic<size_t> paid_{0};     // towards the next run
 };
 
 }  // namespace sentry::socket

@@ -54,7 +54,7 @@ UnixSocket::UnixSocket(vfs::Path path, int flags, RefPtr<UnixEndpoint> endpoint)
 UnixSocket::~UnixSocket() {
   UnixNames::Get().RemoveOpen(*endpoint_);
   endpoint_->Release();
-  InFlight::Get().Collect();
+  InFlight::Get().CollectAfterClose();
 }
 
 Result<void> UnixSocket::Connect(std::string_view address, bool, WaitOn* wait_on) { return endpoint_->Connect(address, wait_on); }

@@ -1,0 +1,279 @@
+// SPDX-License-Identifier: Apache-2.0
+// /proc/sys. Values that the sentry has are shown as they are; others hold what Linux has by default, and those that an administrator may
+// change keep what was written, for all mounts.
+#include <map>
+
+#include "sentry/fs/dev/host_entropy.h"
+#include "sentry/fs/proc/system.h"
+#include "sentry/kernel/kernel.h"
+
+namespace sentry::fs {
+
+using kernel::Kernel;
+using kernel::Task;
+
+namespace {
+
+RefPtr<kernel::UtsNamespace> Uts() {
+  Task* task = Task::CurrentOrNull();
+  RefPtr<kernel::Namespaces> namespaces = task ? task->namespaces_ref() : nullptr;
+  return namespaces ? namespaces->uts : nullptr;
+}
+
+Result<std::string> HostName(const Context&) {
+  RefPtr<kernel::UtsNamespace> uts = Uts();
+  return (uts ? uts->host_name() : Kernel::Get().options().host_name) + "\n";
+}
+Result<std::string> DomainName(const Context&) {
+  RefPtr<kernel::UtsNamespace> uts = Uts();
+  return (uts ? uts->domain_name() : "(none)") + "\n";
+}
+
+Result<std::string> NameToSet(std::string_view data) {
+  std::string name(data.substr(0, std::min({data.find('\n'), data.find('\0'), data.size()})));
+  if (name.size() > 64) return Errno(EINVAL);
+  return name;
+}
+Result<size_t> SetHostName(const Context&, std::string_view data) {
+  RefPtr<kernel::UtsNamespace> uts = Uts();
+  if (!uts) return Errno(EPERM);
+  uts->set_host_name(TRY(NameToSet(data)));
+  return data.size();
+}
+Result<size_t> SetDomainName(const Context&, std::string_view data) {
+  RefPtr<kernel::UtsNamespace> uts = Uts();
+  if (!uts) return Errno(EPERM);
+  uts->set_domain_name(TRY(NameToSet(data)));
+  return data.size();
+}
+
+Result<std::string> OsRelease(const Context&) { return Kernel::Get().options().release + "\n"; }
+Result<std::string> OsVersion(const Context&) { return Kernel::Get().options().version + "\n"; }
+Result<std::string> PidMax(const Context&) { return std::to_string(kernel::kPidMax) + "\n"; }
+Result<std::string> ThreadsMax(const Context&) { return std::to_string(Kernel::Get().max_tasks()) + "\n"; }
+Result<std::string> LastCap(const Context&) { return std::to_string(CAP_LAST_CAP) + "\n"; }
+
+std::string NewUuid() {
+  uint8_t b[16];
+  FillEntropy(b, sizeof b);
+  b[6] = (b[6] & 0x0f) | 0x40;
+  b[8] = (b[8] & 0x3f) | 0x80;
+  std::string text;
+  Append(text, "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x\n", b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7],
+         b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]);
+  return text;
+}
+Result<std::string> Uuid(const Context&) { return NewUuid(); }
+Result<std::string> BootId(const Context&) {
+  static const std::string& id = *new std::string(NewUuid());
+  return id;
+}
+
+struct Store {
+  Mutex mu{LockRank::kLeaf};
+  std::map<const TextEntry*, std::string> values ABSL_GUARDED_BY(mu);
+  static Store& Get() {
+    static Store& store = *new Store();
+    return store;
+  }
+};
+
+Result<std::string> Stored(const Context& context) {
+  Store& store = Store::Get();
+  MutexLock lock(store.mu);
+  auto it = store.values.find(&context.entry);
+  return it == store.values.end() ? std::string(context.entry.text) : it->second;
+}
+
+// As many numbers as the default has; a text where the default is none.
+Result<size_t> Keep(const Context& context, std::string_view data) {
+  auto words = [](std::string_view text, bool* numbers) {
+    size_t count = 0;
+    bool in_word = false;
+    for (char c : text) {
+      const bool blank = c == ' ' || c == '\t' || c == '\n' || c == '\0';
+      if (!blank && !in_word) ++count;
+      in_word = !blank;
+      if (!blank && !(c >= '0' && c <= '9') && c != '-') *numbers = false;
+    }
+    return count;
+  };
+  bool default_numbers = true, numbers = true;
+  const size_t wanted = words(context.entry.text, &default_numbers), got = words(data, &numbers);
+  if (data.size() > 256) return Errno(EINVAL);
+  if (default_numbers && wanted > 0 && (!numbers || got == 0 || got > wanted)) return Errno(EINVAL);
+  std::string value(data.substr(0, data.find('\0')));
+  if (!value.ends_with('\n')) value += '\n';
+  Store& store = Store::Get();
+  MutexLock lock(store.mu);
+  store.values[&context.entry] = std::move(value);
+  return data.size();
+}
+
+#define VALUE(name, text) \
+  { name, 0444, nullptr, nullptr, nullptr, text "\n" }
+#define SETTING(name, text) \
+  { name, 0644, &Stored, &Keep, nullptr, text "\n" }
+
+constexpr TextEntry kKernel[] = {
+    VALUE("cad_pid", "1"),
+    {"cap_last_cap", 0444, &LastCap},
+    SETTING("core_pattern", "core"),
+    SETTING("core_pipe_limit", "0"),
+    SETTING("core_uses_pid", "0"),
+    SETTING("dmesg_restrict", "1"),
+    {"domainname", 0644, &DomainName, &SetDomainName},
+    {"hostname", 0644, &HostName, &SetHostName},
+    VALUE("hung_task_timeout_secs", "0"),
+    SETTING("kptr_restrict", "1"),
+    SETTING("msgmax", "8192"),
+    SETTING("msgmnb", "16384"),
+    SETTING("msgmni", "32000"),
+    VALUE("ngroups_max", "65536"),
+    VALUE("numa_balancing", "0"),
+    {"osrelease", 0444, &OsRelease},
+    VALUE("ostype", "Linux"),
+    VALUE("overflowgid", "65534"),
+    VALUE("overflowuid", "65534"),
+    SETTING("panic", "0"),
+    SETTING("panic_on_oops", "0"),
+    SETTING("perf_event_paranoid", "3"),
+    {"pid_max", 0644, &PidMax},
+    SETTING("printk", "4\t4\t1\t7"),
+    VALUE("pty/max", "4096"),
+    VALUE("randomize_va_space", "2"),
+    {"random/boot_id", 0444, &BootId},
+    VALUE("random/entropy_avail", "256"),
+    VALUE("random/poolsize", "256"),
+    {"random/uuid", 0444, &Uuid},
+    VALUE("sched_child_runs_first", "0"),
+    VALUE("sched_rr_timeslice_ms", "100"),
+    VALUE("sched_rt_period_us", "1000000"),
+    VALUE("sched_rt_runtime_us", "950000"),
+    SETTING("sem", "32000\t1024000000\t500\t32000"),
+    SETTING("shm_rmid_forced", "0"),
+    SETTING("shmall", "18446744073692774399"),
+    SETTING("shmmax", "18446744073692774399"),
+    SETTING("shmmni", "4096"),
+    VALUE("tainted", "0"),
+    {"threads-max", 0644, &ThreadsMax},
+    VALUE("unprivileged_bpf_disabled", "2"),
+    {"version", 0444, &OsVersion},
+};
+
+constexpr TextEntry kVm[] = {
+    SETTING("dirty_background_ratio", "10"), SETTING("dirty_ratio", "20"),       SETTING("drop_caches", "0"),
+    SETTING("max_map_count", "65530"),       SETTING("min_free_kbytes", "67584"), SETTING("mmap_min_addr", "65536"),
+    SETTING("nr_hugepages", "0"),            SETTING("oom_kill_allocating_task", "0"),
+    SETTING("overcommit_kbytes", "0"),       SETTING("overcommit_memory", "0"),  SETTING("overcommit_ratio", "50"),
+    SETTING("panic_on_oom", "0"),            SETTING("swappiness", "60"),        SETTING("vfs_cache_pressure", "100"),
+    SETTING("zone_reclaim_mode", "0"),
+};
+
+constexpr TextEntry kFs[] = {
+    SETTING("aio-max-nr", "65536"),
+    VALUE("aio-nr", "0"),
+    VALUE("dentry-state", "0\t0\t45\t0\t0\t0"),
+    SETTING("epoll/max_user_watches", "1048576"),
+    SETTING("file-max", "9223372036854775807"),
+    VALUE("file-nr", "0\t0\t9223372036854775807"),
+    VALUE("inode-nr", "0\t0"),
+    SETTING("inotify/max_queued_events", "16384"),
+    SETTING("inotify/max_user_instances", "128"),
+    SETTING("inotify/max_user_watches", "65536"),
+    SETTING("lease-break-time", "45"),
+    SETTING("leases-enable", "1"),
+    SETTING("mount-max", "100000"),
+    SETTING("mqueue/msg_default", "10"),
+    SETTING("mqueue/msg_max", "10"),
+    SETTING("mqueue/msgsize_default", "8192"),
+    SETTING("mqueue/msgsize_max", "8192"),
+    SETTING("mqueue/queues_max", "256"),
+    SETTING("nr_open", "1048576"),
+    VALUE("overflowgid", "65534"),
+    VALUE("overflowuid", "65534"),
+    VALUE("pipe-max-size", "1048576"),
+    VALUE("pipe-user-pages-hard", "0"),
+    VALUE("pipe-user-pages-soft", "16384"),
+    SETTING("protected_fifos", "0"),
+    SETTING("protected_hardlinks", "0"),
+    SETTING("protected_regular", "0"),
+    SETTING("protected_symlinks", "0"),
+    SETTING("suid_dumpable", "0"),
+};
+
+constexpr TextEntry kNet[] = {
+    SETTING("core/netdev_max_backlog", "1000"),
+    SETTING("core/optmem_max", "131072"),
+    SETTING("core/rmem_default", "212992"),
+    SETTING("core/rmem_max", "212992"),
+    SETTING("core/somaxconn", "4096"),
+    SETTING("core/wmem_default", "212992"),
+    SETTING("core/wmem_max", "212992"),
+    SETTING("ipv4/conf/all/forwarding", "0"),
+    SETTING("ipv4/conf/all/rp_filter", "0"),
+    SETTING("ipv4/conf/default/forwarding", "0"),
+    SETTING("ipv4/conf/default/rp_filter", "0"),
+    SETTING("ipv4/ip_default_ttl", "64"),
+    SETTING("ipv4/ip_forward", "0"),
+    SETTING("ipv4/ip_local_port_range", "32768\t60999"),
+    SETTING("ipv4/ip_local_reserved_ports", ""),
+    SETTING("ipv4/ip_nonlocal_bind", "0"),
+    SETTING("ipv4/ip_unprivileged_port_start", "1024"),
+    SETTING("ipv4/ping_group_range", "1\t0"),
+    VALUE("ipv4/tcp_allowed_congestion_control", "reno"),
+    VALUE("ipv4/tcp_available_congestion_control", "reno"),
+    SETTING("ipv4/tcp_congestion_control", "reno"),
+    SETTING("ipv4/tcp_fin_timeout", "60"),
+    SETTING("ipv4/tcp_keepalive_intvl", "75"),
+    SETTING("ipv4/tcp_keepalive_probes", "9"),
+    SETTING("ipv4/tcp_keepalive_time", "7200"),
+    SETTING("ipv4/tcp_max_syn_backlog", "4096"),
+    SETTING("ipv4/tcp_moderate_rcvbuf", "1"),
+    SETTING("ipv4/tcp_rmem", "4096\t131072\t6291456"),
+    SETTING("ipv4/tcp_sack", "1"),
+    SETTING("ipv4/tcp_syn_retries", "6"),
+    SETTING("ipv4/tcp_syncookies", "0"),
+    SETTING("ipv4/tcp_timestamps", "1"),
+    SETTING("ipv4/tcp_tw_reuse", "2"),
+    SETTING("ipv4/tcp_wmem", "4096\t16384\t4194304"),
+    SETTING("ipv6/bindv6only", "0"),
+    SETTING("ipv6/conf/all/disable_ipv6", "0"),
+    SETTING("ipv6/conf/all/forwarding", "0"),
+    SETTING("ipv6/conf/default/disable_ipv6", "0"),
+    SETTING("ipv6/conf/lo/disable_ipv6", "0"),
+    SETTING("unix/max_dgram_qlen", "512"),
+};
+
+constexpr TextEntry kUser[] = {
+    SETTING("max_cgroup_namespaces", "31000"), SETTING("max_ipc_namespaces", "31000"),  SETTING("max_mnt_namespaces", "31000"),
+    SETTING("max_net_namespaces", "31000"),    SETTING("max_pid_namespaces", "31000"),  SETTING("max_user_namespaces", "31000"),
+    SETTING("max_uts_namespaces", "31000"),
+};
+
+// The names may have directories in them.
+void AddTree(ProcFs& fs, StaticDirectory& top, std::span<const TextEntry> entries) {
+  for (const TextEntry& entry : entries) {
+    RefPtr<StaticDirectory> directory(&top);
+    std::string_view rest = entry.name;
+    for (size_t slash; (slash = rest.find('/')) != std::string_view::npos; rest = rest.substr(slash + 1)) {
+      const std::string name(rest.substr(0, slash));
+      ProcInode* child = directory->Find(name);
+      directory = child ? RefPtr<StaticDirectory>(static_cast<StaticDirectory*>(child)) : AddDirectory(fs, *directory, name);
+    }
+    directory->Add(std::string(rest), MakeRef<TextInode>(fs, fs.NextInode(), entry));
+  }
+}
+
+}  // namespace
+
+void AddSysctls(ProcFs& fs, StaticDirectory& root) {
+  RefPtr<StaticDirectory> sys = AddDirectory(fs, root, "sys");
+  AddTree(fs, *AddDirectory(fs, *sys, "kernel"), kKernel);
+  AddTree(fs, *AddDirectory(fs, *sys, "vm"), kVm);
+  AddTree(fs, *AddDirectory(fs, *sys, "fs"), kFs);
+  AddTree(fs, *AddDirectory(fs, *sys, "net"), kNet);
+  AddTree(fs, *AddDirectory(fs, *sys, "user"), kUser);
+}
+
+}  // namespace sentry::fs

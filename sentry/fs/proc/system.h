@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+// What system.cc and sys_table.cc build their trees with.
+#ifndef SENTRY_FS_PROC_SYSTEM_H_
+#define SENTRY_FS_PROC_SYSTEM_H_
+
+#include <span>
+
+#include "sentry/fs/proc/proc_inode.h"
+
+namespace sentry::fs {
+
+void AddTexts(ProcFs& fs, StaticDirectory& directory, std::span<const TextEntry> entries);
+RefPtr<StaticDirectory> AddDirectory(ProcFs& fs, StaticDirectory& parent, const std::string& name);
+
+}  // namespace sentry::fs
+
+#endif  // SENTRY_FS_PROC_SYSTEM_H_
