@@ -2,7 +2,6 @@
 // The run-time check of lock ranks, and condition variables on CLOCK_MONOTONIC.
 #include "base/mutex.h"
 
-#include <execinfo.h>
 #include <cstdio>
 #include <cstdlib>
 
@@ -22,9 +21,16 @@ void Push(const Mutex* mutex, LockRank rank, bool nested) {
   for (int i = 0; i < held_count; ++i) {
     bool bad = nested ? held[i].rank > rank : held[i].rank >= rank;
     if (bad) {
-      fprintf(stderr, "base/mutex: lock of rank %d taken while one of rank %d is held (see LockRank)\n",
+      fprintf(stderr, "base/mutex: lock of rank %d taken while one of rank %d is held (see LockRank); called from",
               static_cast<int>(rank), static_cast<int>(held[i].rank));
-      static int tmp_count; if (tmp_count++ < 20) { void* pc[10]; int n = backtrace(pc, 10); for (int k = 2; k < n; ++k) fprintf(stderr, " %p", pc[k]); fprintf(stderr, "\n"); } else return; //TMP abort();
+      // Frame pointers are kept in debug builds: addr2line -Cfe BINARY says who it was.
+      auto* frame = static_cast<void**>(__builtin_frame_address(0));
+      for (int depth = 0; depth < 8 && frame && frame[0] > static_cast<void*>(frame); ++depth) {
+        fprintf(stderr, " %p", frame[1]);
+        frame = static_cast<void**>(frame[0]);
+      }
+      fprintf(stderr, "\n");
+      abort();
     }
   }
   if (held_count < kMaxHeld) held[held_count] = {mutex, rank};

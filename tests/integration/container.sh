@@ -47,7 +47,7 @@ nothing_left() {
 
 # The pid namespace of process $1, and the processes in it: of runc the container's, of runsc the sentry and its stubs.
 namespace_of() { readlink "/proc/$1/ns/pid"; }
-processes_in() { find /proc/[0-9]*/ns/pid -maxdepth 0 -lname "$1" 2>/dev/null | cut -d / -f 3; }
+processes_in() { find /proc/[0-9]*/ns/pid -maxdepth 0 -lname "${1//[\[\]]/?}" 2>/dev/null | cut -d / -f 3; }
 
 # run_tests NAME...: each is a function test_NAME, run in a subshell. TEST_ONLY: a pattern of names.
 run_tests() {

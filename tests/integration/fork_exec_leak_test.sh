@@ -59,6 +59,7 @@ test_no_leak() {
   namespace=$(namespace_of "$pid")
   [[ -n $namespace && $namespace != "$(namespace_of self)" ]] || fail "process $pid has no pid namespace of its own"
   read -ra before < <(steady)
+  ((before[1] > 0 && before[3] > 0)) || fail "nothing to measure in $namespace: ${before[*]}"
   say $((count - 200))
   hear 180
   read -ra after < <(settle "${before[1]}" "${before[2]}" "${before[3]}")

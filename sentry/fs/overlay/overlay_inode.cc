@@ -263,9 +263,16 @@ class OverlayDirectory final : public vfs::FileDescription {
   OverlayDirectory(vfs::Path path, int flags, RefPtr<OverlayInode> inode) : FileDescription(std::move(path), flags), inode_(std::move(inode)) {}
 
   Result<void> IterateDirectory(const DirSink& sink) override {
+    bool load;
+    {
+      MutexLock lock(position_mu());
+      load = position() == 0 || !loaded_;
+    }
+    // Read without the lock: the lower directory's description has one of the same rank.
+    auto fresh = load ? inode_->ListEntries() : decltype(entries_)();
     MutexLock lock(position_mu());
-    if (position() == 0 || !loaded_) {
-      entries_ = inode_->ListEntries();
+    if (load) {
+      entries_ = std::move(fresh);
       loaded_ = true;
     }
     for (;;) {

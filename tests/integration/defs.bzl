@@ -1,0 +1,42 @@
+"""Tests of the integration suite: each on the host's kernel and in the sandbox."""
+
+load("//tests:defs.bzl", "PLATFORMS")
+
+_SUPPORT = [
+    "bundle.py",
+    "container.sh",
+    "driver.sh",
+    "enter_chroot.sh",
+    "overlay.sh",
+    "rootfs.sh",
+]
+
+def _tests(name, script, args, tags = [], data = []):
+    # The roots are in a cache outside of Bazel, which the first test to need one fills: hence long.
+    for driver in ["native"] + PLATFORMS:
+        native.sh_test(
+            name = name + "_" + driver,
+            timeout = "long",
+            srcs = [script],
+            args = [driver] + args,
+            data = _SUPPORT + native.glob(["guest/*"]) + data + ([] if driver == "native" else ["//runsc"]),
+            # local: needs root, namespaces and cgroups, and a state of the machine that Bazel's sandbox changes.
+            tags = ["local", driver] + tags,
+        )
+
+def guest_test(name, command, root = "debian", options = [], limit = 120, tags = []):
+    """<name>_native, <name>_ptrace, ...: a command in a root that ends with status 0 and the line PASSED.
+
+    Args:
+      name: of the tests.
+      command: in the guest; the files of guest/ are in /suite.
+      root: busybox or debian.
+      options: of run_guest.sh.
+      limit: seconds.
+      tags: "long" for what only `tools/test --long` runs.
+    """
+    _tests(name, "run_guest.sh", [root] + options + ["--limit", str(limit), "--", command], tags)
+
+def host_test(name, script, args = [], tags = []):
+    """<name>_native, <name>_ptrace, ...: a script that takes the driver as its first argument."""
+    _tests(name, script, args, tags)
