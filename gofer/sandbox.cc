@@ -18,6 +18,10 @@
 
 #include "absl/strings/str_cat.h"
 
+#ifndef AT_RECURSIVE
+#define AT_RECURSIVE 0x8000  // <linux/fcntl.h> clashes with <fcntl.h>
+#endif
+
 namespace gofer {
 namespace {
 
@@ -69,37 +73,56 @@ absl::Status Restrict(const std::string& target, const SandboxRoot& root) {
   return absl::OkStatus();
 }
 
-absl::Status BindRoot(const SandboxRoot& root, int source, const std::string& target) {
-  struct stat s;
-  if (fstat(source, &s) < 0) return Failed(absl::StrCat("stat of the served tree ", root.path));
-  if (S_ISDIR(s.st_mode)) {
-    if (mkdir(target.c_str(), 0755) < 0) return Failed("mkdir in the new root");
-  } else {
-    UniqueFd file(open(target.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644));
-    if (!file.ok()) return Failed("file in the new root");
+// What a root is served from: the place itself, and a copy of its mount tree taken before the new root is mounted somewhere
+// below it (or -1 where the host's kernel has no open_tree(2): then the place of the new root is hidden in a served "/").
+struct Source {
+  UniqueFd place, tree;
+};
+
+absl::Status AttachTree(const SandboxRoot& root, const Source& source, const std::string& target) {
+  if (source.tree.ok()) {
+    if (syscall(SYS_move_mount, source.tree.get(), "", AT_FDCWD, target.c_str(), MOVE_MOUNT_F_EMPTY_PATH) < 0) {
+      return Failed(absl::StrCat("mount of the served tree ", root.path));
+    }
+    return absl::OkStatus();
   }
-  std::string from = absl::StrCat("/proc/self/fd/", source);
+  std::string from = absl::StrCat("/proc/self/fd/", source.place.get());
   int result = mount(from.c_str(), target.c_str(), nullptr, MS_BIND | (root.submounts ? MS_REC : 0), nullptr);
   // In a user namespace inherited submounts are locked to their parent: they come along, and the server hides them.
   if (result < 0 && errno == EINVAL && !root.submounts) {
     result = mount(from.c_str(), target.c_str(), nullptr, MS_BIND | MS_REC, nullptr);
   }
   if (result < 0) return Failed(absl::StrCat("bind mount of the served tree ", root.path));
+  return absl::OkStatus();
+}
+
+absl::Status BindRoot(const SandboxRoot& root, const Source& source, const std::string& target) {
+  struct stat s;
+  if (fstat(source.place.get(), &s) < 0) return Failed(absl::StrCat("stat of the served tree ", root.path));
+  if (S_ISDIR(s.st_mode)) {
+    if (mkdir(target.c_str(), 0755) < 0) return Failed("mkdir in the new root");
+  } else {
+    UniqueFd file(open(target.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644));
+    if (!file.ok()) return Failed("file in the new root");
+  }
+  RETURN_IF_FAILED(AttachTree(root, source, target));
   return Restrict(target, root);
 }
 
 absl::StatusOr<std::vector<UniqueFd>> Pivot(const std::vector<SandboxRoot>& roots) {
   // Opened after unshare, so that they belong to the new mount namespace, and before the tmpfs may hide them.
-  std::vector<UniqueFd> sources;
+  std::vector<Source> sources;
   for (const SandboxRoot& root : roots) {
-    UniqueFd source(open(root.path.c_str(), O_PATH | O_CLOEXEC));
-    if (!source.ok()) return Failed(absl::StrCat("open of the served tree ", root.path));
+    Source source{UniqueFd(open(root.path.c_str(), O_PATH | O_CLOEXEC)), UniqueFd()};
+    if (!source.place.ok()) return Failed(absl::StrCat("open of the served tree ", root.path));
+    unsigned flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH | (root.submounts ? AT_RECURSIVE : 0);
+    source.tree.Reset(static_cast<int>(syscall(SYS_open_tree, source.place.get(), "", flags)));
     sources.push_back(std::move(source));
   }
   absl::StatusOr<std::string> place = MountNewRoot();
   if (!place.ok()) return place.status();
   for (size_t i = 0; i < roots.size(); ++i) {
-    RETURN_IF_FAILED(BindRoot(roots[i], sources[i].get(), absl::StrCat(*place, "/", i)));
+    RETURN_IF_FAILED(BindRoot(roots[i], sources[i], absl::StrCat(*place, "/", i)));
   }
   if (mount("none", place->c_str(), nullptr, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC,
             nullptr) < 0) {

@@ -2,9 +2,9 @@
 // The slave's side: reading, printing, modes. Typing is in line_editing.cc.
 #include "sentry/fs/devpts/line_discipline.h"
 
-#include <ctype.h>
-
 #include <algorithm>
+
+#include "sentry/fs/devpts/tty_ctype.h"
 
 namespace sentry::fs {
 
@@ -129,8 +129,8 @@ void LineDiscipline::Process(uint8_t c, std::string* out) {
       if (column_ > 0) --column_;
       break;
     default:
-      if (iscntrl(c)) break;
-      if (O(OLCUC)) c = static_cast<uint8_t>(toupper(c));
+      if (IsControl(c)) break;
+      if (O(OLCUC)) c = ToUpper(c);
       if (!(I(IUTF8) && (c & 0xc0) == 0x80)) ++column_;
       break;
   }

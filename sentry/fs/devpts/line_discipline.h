@@ -87,7 +87,8 @@ class LineDiscipline {
   void Erase(uint8_t c);
   void EraseWord();
   void Kill(uint8_t c);
-  void EraseOne();
+  size_t LastCharacter(uint8_t* first) const;
+  bool EraseOne();
   void Reprint();
   int WidthOf(Cell cell, int column) const;
 

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // What typing does: input translation, special characters, editing of the current line, echo. Order and results as termios(3) and
 // Linux's N_TTY have them.
-#include <ctype.h>
 #include <signal.h>
 
 #include <algorithm>
 #include <utility>
 
 #include "sentry/fs/devpts/line_discipline.h"
+#include "sentry/fs/devpts/tty_ctype.h"
 
 namespace sentry::fs {
 namespace {
@@ -60,30 +60,27 @@ void LineDiscipline::Receive(uint8_t c) {
   if (literal_) {
     literal_ = false;
     if (I(ISTRIP)) c &= 0x7f;
+    if (I(IUCLC) && L(IEXTEN)) c = ToLower(c);
     if (L(ECHO)) EchoByte(c);
     if (c == 0xff && I(PARMRK)) Store(c);
     Store(c);
     return;
   }
   if (I(ISTRIP)) c &= 0x7f;
-  if (I(IUCLC) && L(IEXTEN)) c = static_cast<uint8_t>(tolower(c));
+  if (I(IUCLC) && L(IEXTEN)) c = ToLower(c);
   if (ReceiveFlow(c)) return;
   if (L(ISIG) && ReceiveSignal(c)) return;
   if (stopped_ && I(IXON) && I(IXANY)) Start();
+  bool translated = false;
   if (c == '\r') {
     if (I(IGNCR)) return;
-    if (I(ICRNL)) c = '\n';
+    if ((translated = I(ICRNL))) c = '\n';
   } else if (c == '\n' && I(INLCR)) {
     c = '\r';
   }
   if (canonical() && ReceiveEdit(c)) return;
-  if (L(ECHO)) {
-    if (c == '\n') {
-      EchoRaw("\n");
-    } else {
-      EchoByte(c);
-    }
-  }
+  // Only outside canonical mode; there a typed newline shows as ^J.
+  if (L(ECHO)) translated ? EchoRaw("\n") : EchoByte(c);
   if (c == 0xff && I(PARMRK)) Store(c);
   Store(c);
 }
@@ -174,51 +171,68 @@ void LineDiscipline::EndLine(Cell cell) {
 int LineDiscipline::WidthOf(Cell cell, int column) const {
   const uint8_t c = static_cast<uint8_t>(cell);
   if (c == '\t') return 8 - (column & 7);
-  if (iscntrl(c)) return L(ECHOCTL) ? 2 : 0;
+  if (IsControl(c)) return L(ECHOCTL) ? 2 : 0;
   return I(IUTF8) && IsContinuation(c) ? 0 : 1;
 }
 
-// The last character, all its bytes; and what is seen of it.
-void LineDiscipline::EraseOne() {
-  uint8_t c = static_cast<uint8_t>(input_.back());
-  input_.pop_back();
-  --editable_;
-  while (I(IUTF8) && IsContinuation(c) && editable_ > 0) {
-    c = static_cast<uint8_t>(input_.back());
-    input_.pop_back();
-    --editable_;
-  }
-  if (!L(ECHO) || !L(ECHOE)) return;
+// How many bytes the last character of the line has.
+size_t LineDiscipline::LastCharacter(uint8_t* first) const {
+  size_t bytes = 1;
+  auto at = [&] { return static_cast<uint8_t>(input_[input_.size() - bytes]); };
+  while (I(IUTF8) && IsContinuation(at()) && bytes < editable_) ++bytes;
+  *first = at();
+  return bytes;
+}
+
+// The last character, and what is seen of it. False: only the end of a UTF-8 character is there, which stays.
+bool LineDiscipline::EraseOne() {
+  uint8_t c;
+  const size_t bytes = LastCharacter(&c);
+  if (I(IUTF8) && IsContinuation(c)) return false;
+  input_.resize(input_.size() - bytes);
+  editable_ -= bytes;
+  if (!L(ECHO)) return true;
   if (c == '\t') {
     int column = line_column_;
     for (size_t i = input_.size() - editable_; i < input_.size(); ++i) column += WidthOf(input_[i], column);
     for (int n = 8 - (column & 7); n > 0; --n) EchoRaw("\b");
-    return;
+    return true;
   }
-  const int width = iscntrl(c) ? (L(ECHOCTL) ? 2 : 0) : 1;
+  const int width = IsControl(c) ? (L(ECHOCTL) ? 2 : 0) : 1;
   for (int i = 0; i < width; ++i) EchoRaw("\b \b");
+  return true;
 }
 
 void LineDiscipline::Erase(uint8_t c) {
   if (editable_ == 0) return;
-  EraseOne();
-  if (L(ECHO) && !L(ECHOE)) EchoByte(c);
+  if (L(ECHOE) || !L(ECHO)) {
+    EraseOne();
+    return;
+  }
+  // Without ECHOE the erase character itself is shown.
+  termios_.c_lflag &= ~static_cast<unsigned>(ECHO);
+  const bool erased = EraseOne();
+  termios_.c_lflag |= ECHO;
+  if (erased) EchoByte(c);
 }
 
 void LineDiscipline::EraseWord() {
   bool seen_word = false;
   while (editable_ > 0) {
-    const uint8_t c = static_cast<uint8_t>(input_.back());
-    const bool is_word = isalnum(c) || c == '_' || (I(IUTF8) && c >= 0x80);
+    uint8_t c;
+    LastCharacter(&c);
+    const bool is_word = IsAlphanumeric(c) || c == '_';
     if (seen_word && !is_word) break;
     seen_word |= is_word;
-    EraseOne();
+    if (!EraseOne()) break;
   }
 }
 
 void LineDiscipline::Kill(uint8_t c) {
+  if (editable_ == 0) return;
   if (L(ECHO) && L(ECHOK) && L(ECHOKE) && L(ECHOE)) {
-    while (editable_ > 0) EraseOne();
+    while (editable_ > 0 && EraseOne()) {
+    }
     return;
   }
   input_.resize(input_.size() - editable_);
@@ -230,25 +244,25 @@ void LineDiscipline::Kill(uint8_t c) {
 }
 
 void LineDiscipline::Reprint() {
-  line_column_ = column_;
   for (size_t i = input_.size() - editable_; i < input_.size(); ++i) {
-    const uint8_t c = static_cast<uint8_t>(input_[i]);
-    if (c == '\n') {
-      EchoRaw("\n");
-    } else {
-      EchoByte(c);
-    }
+    EchoByte(static_cast<uint8_t>(input_[i]));
   }
 }
 
 void LineDiscipline::EchoByte(uint8_t c) {
-  if (L(ECHOCTL) && iscntrl(c) && c != '\t') {
+  if (L(ECHOCTL) && IsControl(c) && c != '\t') {
     const char text[2] = {'^', static_cast<char>(c ^ 0x40)};
     Put({text, 2});
     column_ += 2;
     return;
   }
   const char text = static_cast<char>(c);
+  if (c == 0xff) {
+    // The mark of Linux's echo buffer goes out as it is.
+    Put({&text, 1});
+    ++column_;
+    return;
+  }
   EchoRaw({&text, 1});
 }
 
