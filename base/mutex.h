@@ -26,6 +26,8 @@ enum class LockRank : uint8_t {
   kMountTable = 30,     // vfs: the mount tree of a namespace
   kDirectory = 34,      // a dentry's children; held across the filesystem's own directory I/O; parent before child
   kFile = 38,           // a file description's position
+  kOverlayCopy = 39,    // one copy-up of an overlay inode; held over its I/O
+  kOverlayWork = 40,    // an overlay's work directory
   kInode = 42,          // an inode's data or attributes; held across donated-fd I/O
   kSocket = 46,         // AF_UNIX endpoint; two by LockPair
   kPipe = 48,

@@ -113,7 +113,7 @@ test_state_directories() {
   it_runtime_command[2]=$scratch/file
   refused "$scratch/file" run_it
   it_runtime_command[2]=/proc/nosuch/state
-  refused /proc/nosuch/state run_it
+  refused '--root: /proc/nosuch' run_it
 }
 test_killed_twice() {
   [[ $driver == runsc ]] || return 0
@@ -124,9 +124,10 @@ test_killed_twice() {
     [[ $(state_field status) == stopped ]] && break
     it_tick
   done
-  refused "$it_id" rt kill "$it_id" TERM
-  refused "$it_id" rt start "$it_id"
-  refused "$it_id" rt exec "$it_id" true
+  # runc's words, by which callers know this error.
+  refused "$it_id|not running" rt kill "$it_id" TERM
+  refused "$it_id|stopped|not running" rt start "$it_id"
+  refused "$it_id|stopped|not running" rt exec "$it_id" true
   rt delete "$it_id" || fail delete
   refused "$it_id" rt delete "$it_id"
   nothing_left

@@ -106,6 +106,7 @@ void LineDiscipline::Process(uint8_t c, std::string* out) {
         column_ = 0;
         out->push_back('\r');
       }
+      line_column_ = column_;
       break;
     case '\r':
       if (O(ONOCR) && column_ == 0) return;
@@ -115,6 +116,7 @@ void LineDiscipline::Process(uint8_t c, std::string* out) {
       } else {
         column_ = 0;
       }
+      line_column_ = column_;
       break;
     case '\t': {
       const int spaces = 8 - (column_ & 7);

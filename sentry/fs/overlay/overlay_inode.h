@@ -41,7 +41,7 @@ class OverlayFilesystem final : public vfs::Filesystem {
  private:
   RefPtr<vfs::Filesystem> lower_, upper_;
   RefPtr<vfs::Inode> work_;
-  Mutex work_mu_{LockRank::kPipe};
+  Mutex work_mu_{LockRank::kOverlayWork};
   uint64_t next_work_ ABSL_GUARDED_BY(work_mu_) = 0;
   Mutex mu_{LockRank::kLeaf};
   std::unordered_map<const vfs::Inode*, OverlayInode*> by_lower_ ABSL_GUARDED_BY(mu_);
@@ -96,7 +96,7 @@ class OverlayInode final : public vfs::Inode {
 
   const RefPtr<vfs::Inode> lower_;  // null for what was made here
   const uint64_t ino_;
-  Mutex copy_mu_{LockRank::kInode};  // one copy-up at a time; held across its I/O
+  Mutex copy_mu_{LockRank::kOverlayCopy};
   mutable Mutex mu_{LockRank::kMappable};
   RefPtr<vfs::Inode> upper_ ABSL_GUARDED_BY(mu_);
   int links_ ABSL_GUARDED_BY(mu_);

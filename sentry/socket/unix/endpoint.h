@@ -86,6 +86,9 @@ class UnixEndpoint final : public Message::Payer {
   class Relay final : public WaitEntry {
    public:
     explicit Relay(UnixEndpoint& endpoint) : endpoint_(endpoint) {}
+    ~Relay() override {
+      if (queue()) queue()->Remove(*this);
+    }
     void OnEvent(EventMask) override { endpoint_.queue_.Notify(kEventOut); }
 
    private:
