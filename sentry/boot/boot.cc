@@ -27,7 +27,7 @@
 #include "sentry/fs/tmpfs/tmpfs.h"
 #include "sentry/kernel/kernel.h"
 #include "sentry/syscalls/table.h"
-//TMP#include "sentry/trace/strace.h"
+#include "sentry/trace/strace.h"
 
 namespace sentry {
 namespace {
@@ -198,7 +198,7 @@ absl::Status Boot(runsc::BootArgs& args, Sandbox& sandbox, std::unique_ptr<runsc
 
   if (args.config.strace) {
     std::vector<std::string> only = absl::StrSplit(args.config.strace_syscalls, ',', absl::SkipEmpty());
-    //TMPtrace::EnableStrace(std::move(only), static_cast<size_t>(args.config.strace_log_size));
+    trace::EnableStrace(std::move(only), static_cast<size_t>(args.config.strace_log_size));
   }
   RETURN_IF_ERROR(InstallSentryFilter({.debug = args.config.debug}));
   WatchGofer(std::move(gofer_sockets), sandbox);

@@ -16,8 +16,9 @@ constexpr int kAllSeals = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRI
 
 class TmpfsFile final : public vfs::FileDescription {
  public:
-  TmpfsFile(vfs::Path path, int flags) : FileDescription(std::move(path), flags) {}
-  TmpfsRegularFile& file() { return static_cast<TmpfsRegularFile&>(*inode()); }
+  // `path` may lead to an inode of a filesystem stacked above (overlay).
+  TmpfsFile(vfs::Path path, int flags, RefPtr<TmpfsRegularFile> file) : FileDescription(std::move(path), flags), file_(std::move(file)) {}
+  TmpfsRegularFile& file() { return *file_; }
 
   Result<size_t> PRead(IoTarget& target, int64_t offset) override {
     size_t n = TRY(file().Read(target, offset));
@@ -34,13 +35,16 @@ class TmpfsFile final : public vfs::FileDescription {
   }
   Result<void> Allocate(int mode, uint64_t offset, uint64_t length) override { return file().Allocate(mode, offset, length); }
   Result<void> ConfigureMmap(mm::MmapRequest& request) override { return file().Mmap(request, path(), IsWritable()); }
+
+ private:
+  RefPtr<TmpfsRegularFile> file_;
 };
 
-// One per mmap(2) call; keeps the place (for the name) and so the inode.
+// One per mmap(2) call; keeps the place for the name.
 class TmpfsMapping final : public mm::MappedObject {
  public:
-  TmpfsMapping(vfs::Path path, bool may_write) : path_(std::move(path)), may_write_(may_write) {
-    if (may_write_) file().AddWritableMapping(1);
+  TmpfsMapping(vfs::Path path, RefPtr<TmpfsRegularFile> file, bool may_write) : path_(std::move(path)), file_(std::move(file)), may_write_(may_write) {
+    if (may_write_) file_->AddWritableMapping(1);
   }
   ~TmpfsMapping() override {
     if (may_write_) file().AddWritableMapping(-1);
@@ -50,18 +54,19 @@ class TmpfsMapping final : public mm::MappedObject {
   dev_t Device() const override { return file().filesystem().device(); }
   uint64_t InodeNumber() const override { return file().ino(); }
   Result<void> PunchHole(uint64_t offset, uint64_t length) override { return file().PunchHole(offset, length); }
-  const void* Identity() const override { return path_.inode().get(); }
+  const void* Identity() const override { return file_.get(); }
   mm::ReverseMap& reverse_map() override { return file().reverse_map(); }
 
  private:
-  TmpfsRegularFile& file() const { return static_cast<TmpfsRegularFile&>(*path_.inode()); }
+  TmpfsRegularFile& file() const { return *file_; }
   const vfs::Path path_;
+  const RefPtr<TmpfsRegularFile> file_;
   const bool may_write_;
 };
 
 }  // namespace
 
-Result<vfs::FileRef> TmpfsRegularFile::Open(const vfs::Path& path, int flags) { return vfs::FileRef(MakeRef<TmpfsFile>(path, flags)); }
+Result<vfs::FileRef> TmpfsRegularFile::Open(const vfs::Path& path, int flags) { return vfs::FileRef(MakeRef<TmpfsFile>(path, flags, RefPtr<TmpfsRegularFile>(this))); }
 
 Result<void> TmpfsRegularFile::Mmap(mm::MmapRequest& request, const vfs::Path& path, bool writable) {
   InodeLock lock(mu_);
@@ -71,7 +76,7 @@ Result<void> TmpfsRegularFile::Mmap(mm::MmapRequest& request, const vfs::Path& p
     may_write = false;
   }
   if (!request.is_private && !may_write) request.max_protection.write = false;
-  request.object = MakeRef<TmpfsMapping>(path, may_write);
+  request.object = MakeRef<TmpfsMapping>(path, RefPtr<TmpfsRegularFile>(this), may_write);
   return OkResult();
 }
 
