@@ -7,6 +7,7 @@
 #include "sentry/fs/proc/proc.h"
 #include "sentry/fs/sys/sys.h"
 #include "sentry/fs/tmpfs/tmpfs.h"
+#include "sentry/socket/unix/unix_socket.h"
 #include "sentry/vfs/vfs.h"
 
 namespace sentry {
@@ -22,6 +23,7 @@ void RegisterFilesystems(const HostInfo& host, uint64_t total_memory) {
   fs::RegisterDevices();
   fs::RegisterTerminals();
   fs::RegisterFifos();
+  fs::RegisterProcNet("unix", [](const kernel::NetNamespace&) { return socket::ProcNetUnix(); });
 }
 
 }  // namespace sentry
