@@ -19,6 +19,7 @@
 #include "platform/select.h"
 #include "runsc/control/server.h"
 #include "runsc/errors.h"
+#include "sentry/arch/vdso/clock_vdso.h"
 #include "sentry/boot/confine.h"
 #include "sentry/boot/container.h"
 #include "sentry/boot/filesystems.h"
@@ -163,12 +164,15 @@ absl::Status Boot(runsc::BootArgs& args, Sandbox& sandbox, std::unique_ptr<runsc
   // Further arenas would open files of /proc and /sys to learn how to behave.
   mallopt(M_ARENA_MAX, 1);
   platform::InstallSafeCopyHandler();
+  BlockResizes();
+  auto memory_file = platform::MemoryFile::Create();
+  if (!memory_file.ok()) return absl::ResourceExhaustedError(absl::StrCat("guest memory: memfd: ", runsc::ErrnoText(memory_file.error_number())));
+  auto vdso = arch::ClockVdso::Create(**memory_file);  // reads sysfs
+  if (!vdso.ok()) return absl::ResourceExhaustedError(absl::StrCat("guest memory: vDSO: ", runsc::ErrnoText(vdso.error_number())));
   RETURN_IF_ERROR(EnterEmptyRoot());
   RETURN_IF_ERROR(DropPrivileges());
   if (args.die_with_parent) prctl(PR_SET_PDEATHSIG, SIGKILL);
 
-  auto memory_file = platform::MemoryFile::Create();
-  if (!memory_file.ok()) return absl::ResourceExhaustedError(absl::StrCat("guest memory: memfd: ", runsc::ErrnoText(memory_file.error_number())));
   auto platform = platform::MakePlatform(args.config.platform);
   if (!platform.ok()) return runsc::Annotate(platform.status(), absl::StrCat("--platform=", args.config.platform));
 
@@ -182,6 +186,7 @@ absl::Status Boot(runsc::BootArgs& args, Sandbox& sandbox, std::unique_ptr<runsc
   }
   if (resources.pids_limit && *resources.pids_limit > 0) options.max_tasks = static_cast<uint64_t>(*resources.pids_limit);
   static kernel::Kernel* kernel = new kernel::Kernel(*std::move(platform), *std::move(memory_file), options);
+  kernel->set_vdso(*std::move(vdso));
   kernel->set_syscall_handler(&syscalls::Dispatch);
   tmpfs::ConfigureTmpfs(kernel->memory_file(), options.total_memory);
   RegisterFilesystems(host, options.total_memory);

@@ -2,12 +2,16 @@
 #include "sentry/boot/terminal_pump.h"
 
 #include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <thread>
 
 #include "base/clock.h"
 #include "base/mutex.h"
+#include "sentry/boot/terminal.h"
 #include "sentry/kernel/core/io.h"
 
 namespace sentry {
@@ -39,7 +43,33 @@ bool WriteAll(int fd, const uint8_t* data, size_t length) {
   return true;
 }
 
+// The host's terminal is this process's controlling one: the kernel sends SIGWINCH when its size changes. The threads
+// of a sentry block it (BlockResizes); the ones that feed terminals are woken from poll(2) by it.
+void AcceptResizes() {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGWINCH);
+  pthread_sigmask(SIG_UNBLOCK, &set, nullptr);
+}
+
+void CopySize(int host, vfs::FileDescription& master, winsize* last) {
+  winsize now = {};
+  if (ioctl(host, TIOCGWINSZ, &now) != 0 || memcmp(&now, last, sizeof now) == 0) return;
+  *last = now;
+  if (now.ws_row || now.ws_col) SetTerminalSize(master, now.ws_row, now.ws_col);
+}
+
 }  // namespace
+
+void BlockResizes() {
+  struct sigaction action = {};
+  action.sa_handler = [](int) {};
+  sigaction(SIGWINCH, &action, nullptr);
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGWINCH);
+  pthread_sigmask(SIG_BLOCK, &set, nullptr);
+}
 
 std::shared_ptr<TerminalPump> TerminalPump::Start(base::UniqueFd host, vfs::FileRef master) {
   auto state = std::make_shared<State>();
@@ -65,11 +95,14 @@ std::shared_ptr<TerminalPump> TerminalPump::Start(base::UniqueFd host, vfs::File
     state->changed.NotifyAll();
   }).detach();
   std::thread([state] {
+    AcceptResizes();
     Blocker blocker;
     BlockerEntry entry(blocker);
     state->master->wait_queue()->Add(entry, kAllEvents);
     uint8_t buffer[8192];
+    winsize size = {};
     for (;;) {
+      CopySize(state->host.get(), *state->master, &size);
       pollfd p{.fd = state->host.get(), .events = POLLIN, .revents = 0};
       if (poll(&p, 1, -1) < 0 && errno == EINTR) continue;
       ssize_t n = read(state->host.get(), buffer, sizeof buffer);

@@ -10,7 +10,10 @@
 
 namespace sentry {
 
-// Copies both ways on two threads of its own until either side ends; then the other is closed. `master` never blocks.
+// For the main thread, before it makes others.
+void BlockResizes();
+
+// Copies both ways on two threads of its own until either side ends, and follows the host's window size. `master` never blocks.
 class TerminalPump {
  public:
   static std::shared_ptr<TerminalPump> Start(base::UniqueFd host, vfs::FileRef master);

@@ -33,6 +33,8 @@ Kernel::Kernel(std::unique_ptr<platform::Platform> platform, std::unique_ptr<pla
   g_kernel = this;
 }
 
+void Kernel::set_vdso(std::unique_ptr<arch::Vdso> vdso) { vdso_ = std::move(vdso); }
+
 Kernel::~Kernel() { g_kernel = nullptr; }
 
 Kernel& Kernel::Get() { return *g_kernel; }

@@ -54,7 +54,9 @@ class Kernel {
   platform::MemoryFile& memory_file() { return *memory_file_; }
   TaskSet& tasks() { return tasks_; }
   const KernelOptions& options() const { return options_; }
-  arch::Vdso* vdso() { return vdso_.get(); }
+  arch::Vdso* vdso() { return vdso_.get(); }  // null: none
+  // Before the first process.
+  void set_vdso(std::unique_ptr<arch::Vdso> vdso);
   const RefPtr<UserNamespace>& root_user_ns() const { return root_user_ns_; }
   const RefPtr<PidNamespace>& root_pid_ns() const { return root_pid_ns_; }
   // Namespaces of the first container, without mounts.

@@ -5,6 +5,7 @@
 #include <x86intrin.h>
 
 #include "base/log.h"
+#include "sentry/arch/vdso.h"
 #include "sentry/kernel/ptrace.h"
 #include "sentry/kernel/task_internal.h"
 
@@ -128,6 +129,7 @@ void Task::Run() {
       internal.map_eagerly = false;
       mm_->MapEagerly();
     }
+    if (arch::Vdso* vdso = kernel_.vdso()) vdso->UpdateParams();
     regs_.orig_rax = ~uint64_t{0};
     // Pairs with Kick.
     internal.run_state.store(RunState::kGuest, std::memory_order_seq_cst);
@@ -166,7 +168,7 @@ void Task::Internal::HandleEvent(Task& task, const platform::Event& event) {
       task.regs_.orig_rax = ~uint64_t{0};
       internal.fault_access = event.access;
       internal.minor_faults.fetch_add(1, std::memory_order_relaxed);
-      mm::MemoryManager::FaultSignal signal = task.mm_->HandleFault(event.address, event.access);
+      mm::MemoryManager::FaultSignal signal = task.mm_->HandleFault(event.address, event.access, event.info.si_signo);
       if (signal.signal == 0) return;
       SignalInfo info = {};
       info.si_signo = signal.signal;
