@@ -86,7 +86,8 @@ bool ProcessGroup::IsOrphanedLocked(const ThreadGroup* ignored) const {
     if (member == ignored || state.zombie || !state.parent) continue;
     ThreadGroup& parent = state.parent->group();
     const RefPtr<ProcessGroup>& parents = parent.state().process_group;
-    if (parent.IsInit() || !parents) continue;
+    // The init of a pid namespace counts like any parent; Linux leaves out only the machine's own, which is never inside.
+    if (!parents) continue;
     if (parents.get() != this && parents->session_ == session_) return false;
   }
   return true;

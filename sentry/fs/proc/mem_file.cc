@@ -9,6 +9,8 @@ namespace sentry::fs {
 namespace {
 
 constexpr size_t kChunk = 64 << 10;
+// One entry of 8 bytes for each page of the 47-bit address space.
+constexpr int64_t kPagemapSize = (int64_t{1} << 47) / kPageSize * 8;
 
 class MemFile final : public vfs::FileDescription {
  public:
@@ -62,6 +64,7 @@ class PagemapFile final : public vfs::FileDescription {
   PagemapFile(vfs::Path path, int flags) : FileDescription(std::move(path), flags) {}
   Result<size_t> PRead(IoTarget& target, int64_t offset) override {
     if (offset < 0 || offset % 8) return Errno(EINVAL);
+    if (offset >= kPagemapSize) return size_t{0};
     return target.PutZeroes(std::min(target.remaining() & ~size_t{7}, kChunk));
   }
 };
