@@ -24,9 +24,11 @@
 #include "sentry/boot/container.h"
 #include "sentry/boot/filesystems.h"
 #include "sentry/boot/host_info.h"
+#include "sentry/boot/memory_watch.h"
 #include "sentry/fs/host/host_poller.h"
 #include "sentry/fs/tmpfs/tmpfs.h"
 #include "sentry/kernel/kernel.h"
+#include "sentry/mm/memory_manager.h"
 #include "sentry/syscalls/table.h"
 #include "sentry/trace/strace.h"
 
@@ -207,6 +209,9 @@ absl::Status Boot(runsc::BootArgs& args, Sandbox& sandbox, std::unique_ptr<runsc
   }
   RETURN_IF_ERROR(InstallSentryFilter({.debug = args.config.debug}));
   WatchGofer(std::move(gofer_sockets), sandbox);
+  // What the sentry and the stubs need comes out of the same limit when it is a cgroup's, and the host needs some for itself.
+  mm::MemoryManager::SetMemoryLimit(options.total_memory);
+  StartMemoryWatch(options.total_memory - options.total_memory / 16);
   return absl::OkStatus();
 }
 

@@ -52,7 +52,8 @@ void SetTraceHook(TraceHook hook) { trace_hook.store(hook, std::memory_order_rel
 
 void Dispatch(Task& task) {
   kernel::Registers& regs = task.regs();
-  uint64_t number = regs.orig_rax;
+  // Only the low half counts (arch/x86/entry/common.c).
+  uint64_t number = static_cast<uint32_t>(regs.orig_rax);
   Arguments args{{regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9}};
   TraceHook hook = trace_hook.load(std::memory_order_relaxed);
   if (hook) [[unlikely]] hook(task, number, args, nullptr);

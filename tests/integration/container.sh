@@ -2,7 +2,12 @@
 # For tests that look at a container from outside; sourced after driver.sh. A container runs in the background, its
 # stdin and stdout are the descriptors $to and $from.
 
-fail() { echo "  FAILED: $*" >&2; exit 1; }
+# Ends the test, and its container. A subshell that made no container passes on an id that it inherited: harmless.
+fail() {
+  echo "  FAILED: $*" >&2
+  [[ -z ${it_id-} ]] || timeout --kill-after=5 20 "${it_runtime_command[@]}" delete --force "$it_id" >/dev/null 2>&1
+  exit 1
+}
 
 # Of a runtime command; bounded.
 rt() { timeout --kill-after=5 30 "${it_runtime_command[@]}" "$@"; }

@@ -40,7 +40,13 @@ it_processes() {
 }
 
 it_cleanup() {
-  local pid round
+  local pid round id command
+  # Containers of an interrupted run; of runc they name the work directory in no command line.
+  for id in "$it_work"/state/*; do
+    [[ -d $id && -f $it_work/bundles/${id##*/}/runtime ]] || continue
+    mapfile -t command <"$it_work/bundles/${id##*/}/runtime"
+    timeout --kill-after=5 20 "${command[@]}" delete --force "${id##*/}" >/dev/null 2>&1
+  done
   for round in 1 2 3; do
     for pid in $(it_processes); do kill -KILL "$pid" 2>/dev/null; done
     [[ -z $(it_processes) ]] && break
@@ -124,6 +130,7 @@ it_bundle() {
     # In memory, so that a killed sandbox leaves no file in the shared root.
     it_runtime_command=("$runtime" --root "$it_work/state" --overlay2=root:memory "${flags[@]}")
   fi
+  printf '%s\n' "${it_runtime_command[@]}" >"$it_bundle_dir/runtime"
   python3 "$it_dir/bundle.py" "$it_bundle_dir" --root "$root" --suite "$it_work/suite" "${env[@]}" "$@" || return 125
 }
 

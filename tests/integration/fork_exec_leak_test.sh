@@ -26,8 +26,8 @@ measure() {
 }
 # What is freed late (a reaper thread, a stub's exit) has 5 s to come down to the wanted counts.
 settle() {
-  local i now
-  for ((i = 0; i < 100; i++)); do
+  local now end=$((SECONDS + 5))
+  while ((SECONDS < end)); do
     read -ra now < <(measure)
     ((now[1] <= $1 && now[2] <= $2 && now[3] <= $3)) && break
     it_tick
@@ -36,8 +36,8 @@ settle() {
 }
 # Until 10 measurements in a row agree but for memory: what a sandbox keeps.
 steady() {
-  local i same=0 now last=
-  for ((i = 0; i < 100 && same < 10; i++)); do
+  local same=0 now last= end=$((SECONDS + 10))
+  while ((SECONDS < end && same < 10)); do
     read -ra now < <(measure)
     if [[ ${now[*]:1} == "$last" ]]; then same=$((same + 1)); else same=0; fi
     last=${now[*]:1}
