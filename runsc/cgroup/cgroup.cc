@@ -102,7 +102,12 @@ std::vector<CgroupSetting> CgroupSettings(const spec::Resources& r, const std::s
       s.push_back({"memory.swap.max", absl::StrCat(*r.memory_swap - *r.memory_limit)});
     }
   }
-  if ((v2 || controller == "pids") && r.pids_limit) s.push_back({"pids.max", MaxOr(*r.pids_limit)});
+  if ((v2 || controller == "pids") && r.pids_limit) {
+    // The sentry holds the guests to the limit itself. On the host a guest thread is up to three tasks (itself, the sentry's
+    // thread, a share of its stub), and the sentry and the gofer have some of their own: this bound is behind the sentry's.
+    bool limited = *r.pids_limit > 0 && *r.pids_limit < (int64_t{1} << 32);
+    s.push_back({"pids.max", MaxOr(limited ? *r.pids_limit * 4 + 64 : *r.pids_limit)});
+  }
   if (controller == "cpu") {
     if (r.cpu_shares) s.push_back({"cpu.shares", absl::StrCat(*r.cpu_shares)});
     if (r.cpu_period) s.push_back({"cpu.cfs_period_us", absl::StrCat(*r.cpu_period)});

@@ -162,6 +162,7 @@ Result<void> PushSignalFrame(FrameMemory& memory, platform::Context& context, si
   }
   if (fpstate) TRY(memory.Write(fpstate, image.data(), image.size()));
   TRY(memory.Write(sp, &frame, length));
+  TRY(context.ResetFpu());
 
   if (stack->flags & kSsAutodisarm) *stack = SignalStack{};
   registers->rdi = request.info.si_signo;

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/futex.h>
+#include <linux/membarrier.h>
 #include <sched.h>
 #include <seccomp.h>
 #include <signal.h>
@@ -112,6 +113,7 @@ bool AddRules(scmp_filter_ctx filter, std::string* failed) {
   }
   for (int command : {F_DUPFD_CLOEXEC, F_GETFD, F_SETFD, F_GETFL}) ok = ok && allow(SYS_fcntl, {SCMP_A1(SCMP_CMP_EQ, static_cast<uint64_t>(command))});
   for (unsigned long request : {FIONREAD, TIOCGWINSZ, TCGETS}) ok = ok && allow(SYS_ioctl, {SCMP_A1(SCMP_CMP_EQ, request)});
+  ok = ok && allow(SYS_membarrier, {SCMP_A0(SCMP_CMP_EQ, MEMBARRIER_CMD_GLOBAL)});
   for (int option : {PR_SET_NAME, PR_GET_NAME, PR_SET_VMA}) ok = ok && allow(SYS_prctl, {SCMP_A0(SCMP_CMP_EQ, static_cast<uint64_t>(option))});
   for (uint64_t request : {PTRACE_SEIZE + 0ul, PTRACE_INTERRUPT + 0ul, PTRACE_CONT + 0ul, PTRACE_SYSEMU + 0ul, PTRACE_SYSEMU_SINGLESTEP + 0ul,
                            PTRACE_SINGLESTEP + 0ul, PTRACE_GETREGS + 0ul, PTRACE_SETREGS + 0ul, PTRACE_GETREGSET + 0ul, PTRACE_SETREGSET + 0ul,

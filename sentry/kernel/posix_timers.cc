@@ -296,6 +296,42 @@ Result<void> PosixTimers::Delete(int id) {
   return {};
 }
 
+void PosixTimers::EnforceCpuLimit() {
+  if (group_.limits().Soft(RLIMIT_CPU) == RLIM64_INFINITY) return;
+  {
+    MutexLock lock(mu_);
+    if (shut_down_) return;
+    if (!cpu_limit_) cpu_limit_ = std::make_unique<Timer>([this](uint64_t) { CheckCpuLimit(); });
+  }
+  CheckCpuLimit();
+}
+
+// As check_process_timers() of the kernel.
+void PosixTimers::CheckCpuLimit() {
+  constexpr uint64_t kForever = 1ull << 32;  // seconds; keeps the products in range
+  rlimit64 limit = group_.limits().Get(RLIMIT_CPU);
+  if (limit.rlim_cur == RLIM64_INFINITY) return;
+  int64_t used = OfKind(group_.usage(), kCpuSched);
+  auto ns = [=](uint64_t seconds) { return static_cast<int64_t>(std::min(seconds, kForever)) * base::kNsPerSecond; };
+  if (limit.rlim_max != RLIM64_INFINITY && used >= ns(limit.rlim_max)) {
+    (void)group_.SendSignal(KernelSignal(SIGKILL));
+    return;
+  }
+  if (used >= ns(limit.rlim_cur)) {
+    (void)group_.SendSignal(KernelSignal(SIGXCPU));
+    ++limit.rlim_cur;
+    (void)group_.limits().Set(RLIMIT_CPU, limit, /*may_raise_hard=*/false);
+  }
+  int64_t wake = Saturated(base::MonotonicNs(), PollDelay(std::max<int64_t>(ns(limit.rlim_cur) - used, 0)));
+  Timer* timer;
+  {
+    MutexLock lock(mu_);
+    if (shut_down_) return;
+    timer = cpu_limit_.get();
+  }
+  timer->Arm(wake, 0);
+}
+
 void PosixTimers::OnExec() {
   std::map<int, std::shared_ptr<Entry>> gone;
   MutexLock lock(mu_);

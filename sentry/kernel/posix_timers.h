@@ -43,6 +43,9 @@ class PosixTimers {
   // S held. Pending signals of these kinds were thrown away.
   void OnSignalsDiscarded(SignalSet which);
 
+  // RLIMIT_CPU has changed, or was inherited: SIGXCPU at the soft limit and every second of CPU after it, SIGKILL at the hard one.
+  // Cheap without a limit. Without locks.
+  void EnforceCpuLimit();
   void OnExec();    // deletes timer_create's
   void Shutdown();  // no expiry any more; waits for running ones. Without locks
   // True for clocks that timer_create and clock_nanosleep know: REALTIME, MONOTONIC, BOOTTIME, TAI, their ALARM kinds, CPU clocks.
@@ -58,12 +61,15 @@ class PosixTimers {
   int64_t PollDelay(int64_t missing_ns) const;
   void Fire(Entry& entry, uint64_t count);
 
+  void CheckCpuLimit();
+
   ThreadGroup& group_;
   Mutex mu_{LockRank::kTimer};
   std::map<int, std::shared_ptr<Entry>> entries_ ABSL_GUARDED_BY(mu_);
   std::shared_ptr<Entry> intervals_[3] ABSL_GUARDED_BY(mu_);
   int next_id_ ABSL_GUARDED_BY(mu_) = 0;
   bool shut_down_ ABSL_GUARDED_BY(mu_) = false;
+  std::unique_ptr<Timer> cpu_limit_;  // made with mu_ held by the first limit, then stays
 };
 
 // Nanoseconds of a clock as the task sees it. EINVAL for unknown clocks (clock_gettime(2)), CPU clocks of other processes included.

@@ -123,6 +123,11 @@ Result<int64_t> Listen(Task& task, Task& target) {
 // What a tracer may store; the rest of the machine state stays the kernel's.
 Result<void> StoreRegisters(Task& target, const Registers& from) {
   if (from.fs_base >= platform::kGuestAddressLimit || from.gs_base >= platform::kGuestAddressLimit) return Errno(EIO);
+  // set_segment_reg(): a selector is null or asks for ring 3, and code and stack need one.
+  for (uint64_t selector : {from.cs, from.ss, from.ds, from.es, from.fs, from.gs}) {
+    if ((selector & 0xffff) != 0 && (selector & 3) != 3) return Errno(EIO);
+  }
+  if ((from.cs & 0xffff) == 0 || (from.ss & 0xffff) == 0) return Errno(EIO);
   Registers& regs = target.regs();
   Registers checked = from;
   checked.cs = 0x33, checked.ss = 0x2b;

@@ -2,6 +2,7 @@
 // Processes that come from outside: a container's init, and `exec` into a container.
 #include "base/log.h"
 #include "sentry/kernel/exec_credentials.h"
+#include "sentry/kernel/posix_timers.h"
 #include "sentry/kernel/task_internal.h"
 #include "sentry/loader/loader.h"
 
@@ -133,6 +134,7 @@ Result<RefPtr<ThreadGroup>> Kernel::StartProcess(const ProcessRequest& request) 
   if (request.terminal && process_group->session()->SetTerminal(request.terminal)) {
     request.terminal->Associate(process_group->session(), process_group);
   }
+  group->timers().EnforceCpuLimit();
   Task::Internal::OpenStartGate(*task, true);
   return group;
 }

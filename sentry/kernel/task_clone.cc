@@ -4,6 +4,7 @@
 #include <sys/ptrace.h>
 
 #include "sentry/kernel/pidfd.h"
+#include "sentry/kernel/posix_timers.h"
 #include "sentry/kernel/task_internal.h"
 
 #ifndef CLONE_CLEAR_SIGHAND
@@ -222,6 +223,7 @@ Result<pid_t> Task::Clone(const CloneRequest& request) {
     }
   }
   if (!linked.ok()) return give_up(linked.error());
+  if (link.new_group) child->group_->timers().EnforceCpuLimit();
 
   pid_t tid = child->TidIn(pid_ns());
   if (flags & CLONE_PARENT_SETTID) (void)CopyOut(request.parent_tid, static_cast<int32_t>(tid));

@@ -47,6 +47,14 @@ Task* FindReaper(ThreadGroup& dying) {
   return nullptr;
 }
 
+// As wait(2) would tell it: what ends the group, else what exit(2) was given.
+uint64_t ExitEventStatus(Task& task) {
+  SignalLock lock(task.group());
+  const ThreadGroup::State& state = task.group().state();
+  ExitStatus status = state.exiting ? state.exit_status : ExitStatus{.code = task.internal().exit_code};
+  return status.signal ? static_cast<uint64_t>(status.signal) : static_cast<uint64_t>(status.code & 0xff) << 8;
+}
+
 }  // namespace
 
 void Task::Internal::NotifyParentLocked(ThreadGroup& group, int cld_code, int status) {
@@ -259,13 +267,6 @@ void Task::Internal::ExitNotify(Task& task) {
     if (Task* exec = state.exec_task) Kick(*exec);
     ended = !state.exec_task && state.leader && state.leader->internal_->zombie && state.threads.size() == 1;
     if (ended) {
-      {
-        SignalLock signals(*group);
-        if (!state.exiting) {
-          state.exiting = true;
-          state.exit_status = {.code = state.leader->internal_->exit_code};
-        }
-      }
       state.zombie = true;
       HangUpOrphansLocked(*group, state.parent ? &state.parent->group() : nullptr, /*exiting=*/true);
       state.has_exited.store(true, std::memory_order_release);
@@ -279,7 +280,7 @@ void Task::Internal::ExitTask(Task& task) {
   Internal& internal = *task.internal_;
   ThreadGroup& group = *task.group_;
   ThreadGroup::State& state = group.state();
-  PtraceEvent(task, PTRACE_EVENT_EXIT, static_cast<uint64_t>(internal.exit_code & 0xff) << 8);
+  PtraceEvent(task, PTRACE_EVENT_EXIT, ExitEventStatus(task));
   bool last;
   {
     MutexLock lock(task.kernel_.tasks().mu());
@@ -291,6 +292,11 @@ void Task::Internal::ExitTask(Task& task) {
       internal.signals_detached = true;
       stop_signal = state.stop.signal;
       last = --state.live_threads == 0;
+      if (last && !state.exiting) {
+        // The last thread's code, whoever leads (synchronize_group_exit of the kernel).
+        state.exiting = true;
+        state.exit_status = {.code = internal.exit_code};
+      }
     }
     if (stop_complete) NotifyParentLocked(group, CLD_STOPPED, stop_signal);
   }

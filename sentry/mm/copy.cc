@@ -193,7 +193,8 @@ Result<FutexKey> MemoryManager::GetFutexKey(UserAddr address, bool process_share
   auto it = state_->VmaAt(address.value());
   if (it == state_->vmas.end() || IsNone(it->second.prot)) return Errno(EFAULT);
   const Vma& vma = it->second;
-  if (vma.is_private) return FutexKey{this, address.value()};
+  // Never the key of a private futex there (FUT_OFF_MMSHARED): words are aligned, so the bit is free.
+  if (vma.is_private) return FutexKey{this, address.value() | 2};
   return FutexKey{vma.object->Identity(), vma.OffsetOf(address.value())};
 }
 

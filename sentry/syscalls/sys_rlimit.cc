@@ -2,9 +2,11 @@
 // getrlimit(2), prlimit(2), getrusage(2).
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "sentry/kernel/kernel.h"
+#include "sentry/kernel/posix_timers.h"
 #include "sentry/syscalls/handlers.h"
 
 namespace sentry::syscalls {
@@ -26,6 +28,7 @@ Result<void> SetLimit(Task& task, Task& target, int resource, const rlimit64& li
   if (resource == RLIMIT_AS || resource == RLIMIT_DATA || resource == RLIMIT_STACK || resource == RLIMIT_MEMLOCK) {
     RefreshMmLimits(target);
   }
+  if (resource == RLIMIT_CPU) target.group().timers().EnforceCpuLimit();
   return {};
 }
 
@@ -77,12 +80,14 @@ SYSCALL_HANDLER(SysGetrusage) {
   switch (args.Int(0)) {
     case RUSAGE_SELF:
       usage = task.group().usage();
+      usage.max_rss_kb = std::max(usage.max_rss_kb, task.mm().GetUsage().peak_resident / 1024);
       break;
     case RUSAGE_CHILDREN:
       usage = task.group().children_usage();
       break;
     case RUSAGE_THREAD:
       usage = task.usage();
+      usage.max_rss_kb = std::max(usage.max_rss_kb, task.mm().GetUsage().peak_resident / 1024);
       break;
     default:
       return Errno(EINVAL);

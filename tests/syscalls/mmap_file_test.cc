@@ -272,7 +272,7 @@ TEST_F(BadPointer, OutputStructures) {
   EXPECT_FAILS(EFAULT, syscall(SYS_stat, "/", bad() - 8));
   EXPECT_FAILS(EFAULT, syscall(SYS_uname, bad()));
   EXPECT_FAILS(EFAULT, syscall(SYS_pipe, bad()));
-  EXPECT_FAILS(EFAULT, syscall(SYS_getcwd, bad(), 100));
+  EXPECT_FAILS(EFAULT, syscall(SYS_getcwd, bad(), 4096));
   EXPECT_FAILS(EFAULT, syscall(SYS_sysinfo, bad()));
   EXPECT_FAILS(EFAULT, syscall(SYS_getrlimit, 0, bad()));
   EXPECT_FAILS(EFAULT, syscall(SYS_socketpair, AF_UNIX, SOCK_STREAM, 0, bad()));
