@@ -7,8 +7,8 @@
 
 namespace sentry::syscalls {
 
-#define CALL(number, name, handler, arguments) SYSCALL_HANDLER(handler) __attribute__((weak));
-#define PART(number, name, handler, arguments, note) SYSCALL_HANDLER(handler) __attribute__((weak));
+#define CALL(number, name, handler, arguments) SYSCALL_HANDLER(handler);
+#define PART(number, name, handler, arguments, note) SYSCALL_HANDLER(handler);
 #define NONE(number, name, error, reason)
 #include "sentry/syscalls/table_x86_64.inc"
 #undef CALL

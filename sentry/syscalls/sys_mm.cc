@@ -144,6 +144,35 @@ SYSCALL_HANDLER(SysMadvise) {
   return 0;
 }
 
+SYSCALL_HANDLER(SysProcessMadvise) {
+  if (args.Uint(4) != 0) return Errno(EINVAL);
+  std::vector<iovec> vectors = TRY(CopyInIovec(task, args.Addr(1), args.Ulong(2)));
+  vfs::FileRef file = TRY(GetFile(task, args.Int(0)));
+  RefPtr<kernel::ThreadGroup> group = kernel::ThreadGroupOfPidFile(*file);
+  if (!group) return Errno(EBADF);
+  RefPtr<Task> target = group->leader();
+  if (!target) return Errno(ESRCH);
+  const int advice = args.Int(3);
+  const bool own = &target->mm() == &task.mm();
+  if (!own && !kernel::MayPtrace(task, *target)) return Errno(EPERM);
+  RefPtr<mm::MemoryManager> mm = target->mm_ref();
+  if (!mm) return Errno(ESRCH);
+  // What changes no contents (process_madvise(2)).
+  constexpr int kCollapse = 25;
+  if (advice != MADV_COLD && advice != MADV_PAGEOUT && advice != MADV_WILLNEED && advice != kCollapse) return Errno(EINVAL);
+  if (!own && !task.HasCapability(CAP_SYS_NICE)) return Errno(EPERM);
+  int64_t done = 0;
+  for (const iovec& vector : vectors) {
+    auto advised = mm->Madvise(reinterpret_cast<uint64_t>(vector.iov_base), vector.iov_len, advice);
+    if (!advised.ok()) {
+      if (done) break;
+      return advised.error();
+    }
+    done += static_cast<int64_t>(vector.iov_len);
+  }
+  return done;
+}
+
 SYSCALL_HANDLER(SysMincore) {
   std::vector<uint8_t> pages;
   TRY(task.mm().Mincore(args.Ulong(0), args.Size(1), &pages));

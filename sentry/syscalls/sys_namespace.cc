@@ -2,7 +2,7 @@
 // unshare(2), setns(2).
 #include <sched.h>
 
-#include "sentry/kernel/ns_file.h"
+#include "sentry/fs/proc/ns_file.h"
 #include "sentry/kernel/pidfd.h"
 #include "sentry/kernel/task_internal.h"
 #include "sentry/syscalls/syscall.h"
@@ -10,7 +10,7 @@
 namespace sentry::syscalls {
 namespace {
 
-using kernel::NamespaceHandle;
+using fs::NamespaceRef;
 
 constexpr uint64_t kNamespaceFlags =
     CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET | CLONE_NEWPID | CLONE_NEWCGROUP | CLONE_NEWUSER;
@@ -19,9 +19,9 @@ constexpr uint64_t kUnshareFlags =
 constexpr int kJoinable[] = {CLONE_NEWUTS, CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWPID, CLONE_NEWNS};
 
 // Enters one namespace: into `namespaces`, a private copy.
-Result<void> Join(Task& task, const NamespaceHandle& handle, kernel::Namespaces& namespaces) {
+Result<void> Join(Task& task, const NamespaceRef& handle, kernel::Namespaces& namespaces) {
   if (!task.HasCapability(CAP_SYS_ADMIN)) return Errno(EPERM);
-  switch (handle.kind) {
+  switch (handle.clone_flag) {
     case CLONE_NEWUTS:
       namespaces.uts = handle.uts;
       return OkResult();
@@ -51,6 +51,19 @@ void EnterMounts(Task& task, const RefPtr<vfs::MountNamespace>& mounts) {
   vfs::Path top = mounts->CrossMounts({root, root->root()});
   task.fs().set_root(top);
   task.fs().set_cwd(top);
+}
+
+// What setns(2) with a pidfd joins. ESRCH when the task has exited.
+Result<NamespaceRef> NamespaceOfTask(const Task& task, int kind) {
+  RefPtr<kernel::Namespaces> namespaces = task.namespaces_ref();
+  if (!namespaces) return Errno(ESRCH);
+  NamespaceRef ref{.clone_flag = kind};
+  if (kind == CLONE_NEWUTS) ref.uts = namespaces->uts;
+  if (kind == CLONE_NEWIPC) ref.ipc = namespaces->ipc;
+  if (kind == CLONE_NEWNET) ref.net = namespaces->net;
+  if (kind == CLONE_NEWNS) ref.mounts = namespaces->mounts;
+  if (kind == CLONE_NEWPID) ref.pid = task.group().pid_ns();
+  return ref;
 }
 
 }  // namespace
@@ -84,17 +97,17 @@ SYSCALL_HANDLER(SysSetns) {
   const int kinds = args.Int(1);
   RefPtr<kernel::Namespaces> namespaces = task.namespaces().Clone();
   bool new_mounts = false;
-  if (const NamespaceHandle* handle = kernel::NamespaceOfFile(*file)) {
-    if (kinds != 0 && kinds != handle->kind) return Errno(EINVAL);
+  if (auto handle = fs::NamespaceOf(*file); handle.ok()) {
+    if (kinds != 0 && kinds != handle->clone_flag) return Errno(EINVAL);
     TRY(Join(task, *handle, *namespaces));
-    new_mounts = handle->kind == CLONE_NEWNS;
+    new_mounts = handle->clone_flag == CLONE_NEWNS;
   } else if (RefPtr<kernel::ThreadGroup> process = kernel::ThreadGroupOfPidFile(*file)) {
     constexpr int kKnown = CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET | CLONE_NEWPID | CLONE_NEWNS;
     if (kinds == 0 || (kinds & ~kKnown)) return Errno(EINVAL);
     RefPtr<Task> leader = process->leader();
     if (!leader) return Errno(ESRCH);
     for (int kind : kJoinable) {
-      if (kinds & kind) TRY(Join(task, TRY(kernel::NamespaceOfTask(*leader, kind)), *namespaces));
+      if (kinds & kind) TRY(Join(task, TRY(NamespaceOfTask(*leader, kind)), *namespaces));
     }
     new_mounts = kinds & CLONE_NEWNS;
   } else {

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <memory>
 
+#include "sentry/fs/pipe/pipe.h"
 #include "sentry/syscalls/file_io.h"
 #include "sentry/syscalls/handlers.h"
 
@@ -139,6 +140,37 @@ SYSCALL_HANDLER(SysSplice) {
   TRY(CopyOutOffset(task, args.Addr(1), in_offset, moved));
   TRY(CopyOutOffset(task, args.Addr(3), out_offset, moved));
   return static_cast<int64_t>(moved);
+}
+
+SYSCALL_HANDLER(SysTee) {
+  unsigned flags = args.Uint(3);
+  if (flags & ~(SPLICE_F_MOVE | SPLICE_F_NONBLOCK | SPLICE_F_MORE | SPLICE_F_GIFT)) return Errno(EINVAL);
+  if (args.Size(2) == 0) return 0;
+  vfs::FileRef in = TRY(GetFile(task, args.Int(0)));
+  vfs::FileRef out = TRY(GetFile(task, args.Int(1)));
+  if (!in->IsReadable() || !out->IsWritable()) return Errno(EBADF);
+  fs::Pipe* from = fs::PipeOf(*in);
+  fs::Pipe* to = fs::PipeOf(*out);
+  if (!from || !to || from == to) return Errno(EINVAL);
+  const size_t count = std::min(args.Size(2), kChunk);
+  auto buffer = std::make_unique<uint8_t[]>(count);
+  for (;;) {
+    const bool nonblocking = flags & SPLICE_F_NONBLOCK;
+    TRY(WaitReady(task, *out, EPOLLOUT, nonblocking || out->IsNonBlocking()));
+    TRY(WaitReady(task, *in, EPOLLIN, nonblocking || in->IsNonBlocking()));
+    BufferTarget target(buffer.get(), count);
+    Result<size_t> got = from->Peek(target);
+    if (got.ok() && *got == 0) return 0;
+    if (got.ok()) {
+      BufferSource source(buffer.get(), *got);
+      Result<size_t> put = to->Write(source);
+      if (put.ok()) return static_cast<int64_t>(*put);
+      if (put.error() == Errno(EPIPE)) task.RaiseSelf(SIGPIPE);
+      got = put;
+    }
+    // Another reader or writer was faster.
+    if (got.error() != Errno(EAGAIN) || nonblocking) return got.error();
+  }
 }
 
 SYSCALL_HANDLER(SysVmsplice) {

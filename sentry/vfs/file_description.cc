@@ -5,6 +5,7 @@
 #include <sys/inotify.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "sentry/vfs/inotify_watches.h"
 #include "sentry/vfs/locks.h"
@@ -32,6 +33,10 @@ FileDescription::FileDescription(Path path, int flags) : path_(std::move(path)),
   if (!writable_ || !(inode.IsRegular() || inode.IsDirectory())) return;
   holds_write_access_ = inode.IsRegular() && inode.GetWriteAccess().ok();
   holds_mount_write_ = path_.mount && path_.mount->GetWrite().ok();
+}
+
+void FileDescription::PutWriteAccess() {
+  if (std::exchange(holds_write_access_, false)) inode()->PutWriteAccess();
 }
 
 Mutex& FileDescription::EpollLifetimeMutex() {

@@ -107,6 +107,8 @@ class FileDescription : public RefCounted<FileDescription> {
   int64_t position() const { return position_.load(std::memory_order_relaxed); }
   Mutex& position_mu() ABSL_LOCK_RETURNED(position_mu_) { return position_mu_; }
   void set_position(int64_t position) { position_.store(position, std::memory_order_relaxed); }
+  // For a kernel-made file that doesn't count as a writer of its inode (memfd). By its maker, before anybody else has it.
+  void PutWriteAccess();
 
   AsyncOwner async_owner() const;
   void set_async_owner(const AsyncOwner& owner);

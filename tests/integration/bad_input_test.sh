@@ -72,7 +72,6 @@ linux.namespaces~c["linux"]["namespaces"].append({"type": "pid"})
 /no/such/ns~c["linux"]["namespaces"] = [{"type": "pid"}, {"type": "mount"}, {"type": "network", "path": "/no/such/ns"}]
 linux.resources.pids.limit~c["linux"]["resources"]["pids"] = {"limit": "many"}
 hostname~c["hostname"] = 3
-ociVersion~c["ociVersion"] = "9.0.0"
 ROWS
 }
 test_programs() {

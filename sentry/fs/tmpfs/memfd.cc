@@ -24,7 +24,9 @@ Result<RefPtr<vfs::Inode>> NewMemfdInode(const Credentials& creds, const MemfdOp
 Result<vfs::FileRef> NewMemfd(std::string_view name, const Credentials& creds, const MemfdOptions& options, int flags) {
   RefPtr<vfs::Inode> inode = TRY(NewMemfdInode(creds, options));
   vfs::Path path = vfs::NewAnonymousPath("/memfd:" + std::string(name), inode);
-  return inode->Open(path, O_RDWR | flags);
+  vfs::FileRef file = TRY(inode->Open(path, O_RDWR | flags));
+  file->PutWriteAccess();  // it can be executed while this descriptor is open (execveat(2))
+  return file;
 }
 
 }  // namespace sentry::tmpfs
