@@ -8,11 +8,13 @@
 #ifndef PLATFORM_PLATFORM_H_
 #define PLATFORM_PLATFORM_H_
 
+#include <errno.h>
 #include <signal.h>
 #include <sys/user.h>
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 
@@ -28,6 +30,9 @@ inline constexpr uint64_t kPageSize = 4096;
 inline constexpr uint64_t kGuestAddressLimit = 0x7fff'fe00'0000;
 // The lowest address a guest may map (vm.mmap_min_addr).
 inline constexpr uint64_t kGuestAddressMin = 0x1'0000;
+
+// DR6 when nothing has happened: the reserved bits read as ones.
+inline constexpr uint64_t kDebugStatusInitial = 0xffff'0ff0;
 
 struct Protection {
   bool read = false;
@@ -90,6 +95,11 @@ class Context {
   // EINVAL if the image is malformed.
   virtual base::Result<void> SetFpu(std::span<const uint8_t> image) = 0;
   virtual base::Result<void> ResetFpu() = 0;
+  // DR0-DR7 as ptrace(2) shows them (DR4 and DR5: 0), valid until the next Bind to another space. The caller has checked
+  // that all addresses are the guest's. EIO if the host has no debug registers to give; what is set then is undefined.
+  virtual base::Result<void> SetDebugRegisters(std::span<const uint64_t, 8>) { return base::Errno(EIO); }
+  // DR6: after a SIGTRAP event, which breakpoint was met.
+  virtual uint64_t DebugStatus() { return kDebugStatusInitial; }
   // Ends the stub thread. By the owner, before it exits. Idempotent.
   virtual void Release() = 0;
 };
@@ -104,6 +114,8 @@ class Platform {
   // Called by a sentry thread around long sleeps, so that the platform can balance guests over CPUs. Cheap.
   virtual void OnBlock() {}
   virtual void OnUnblock() {}
+  // Once, after confinement: `callback` runs on a thread of the platform when a stub dies that the sentry did not end.
+  virtual void OnStubLost(std::function<void()> callback) {}
 };
 
 }  // namespace platform

@@ -47,11 +47,13 @@ base::Result<base::RefPtr<PtraceAddressSpace>> PtraceAddressSpace::Create(Ptrace
     space->MarkDead();
     return !service.ok() && service.error_number() != ESRCH ? service.error() : base::Errno(EAGAIN);
   }
+  platform.watch().Add(pid, space->service_tid_);
   return space;
 }
 
 PtraceAddressSpace::~PtraceAddressSpace() {
   CHECK_THAT(contexts_.empty());
+  platform_.watch().Remove(pid_);
   if (!dead()) kill(pid_, SIGKILL);
 }
 

@@ -297,4 +297,11 @@ base::Result<void> PtraceContext::ResetFpu() {
   return tracee_->SetVectorState(platform_.initial_fpu());
 }
 
+base::Result<void> PtraceContext::SetDebugRegisters(std::span<const uint64_t, 8> values) {
+  if (!space_ || !Adopt().ok()) return base::Errno(EIO);
+  return tracee_->SetDebugRegisters(values);
+}
+
+uint64_t PtraceContext::DebugStatus() { return space_ && Adopt().ok() ? tracee_->DebugStatus() : kDebugStatusInitial; }
+
 }  // namespace platform::ptrace

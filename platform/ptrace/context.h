@@ -31,6 +31,8 @@ class PtraceContext final : public Context {
   size_t GetFpu(std::span<uint8_t> buffer) override;
   base::Result<void> SetFpu(std::span<const uint8_t> image) override;
   base::Result<void> ResetFpu() override;
+  base::Result<void> SetDebugRegisters(std::span<const uint64_t, 8> values) override;
+  uint64_t DebugStatus() override;
   void Release() override;
 
   // The context this thread bound last; null if none. Its owner's view only.

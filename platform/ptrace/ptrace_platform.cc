@@ -103,6 +103,10 @@ void PtracePlatform::OnBlock() {
   if (PtraceContext* context = PtraceContext::Current()) placement_.Leave(context->slot());
 }
 
+void PtracePlatform::OnStubLost(std::function<void()> callback) {
+  watch_.Start([callback = std::move(callback)](pid_t) { callback(); });
+}
+
 void PtracePlatform::OnUnblock() {
   PtraceContext* context = PtraceContext::Current();
   if (context == nullptr) return;

@@ -13,6 +13,7 @@
 #include "absl/status/statusor.h"
 #include "platform/platform.h"
 #include "platform/ptrace/placement.h"
+#include "platform/ptrace/stub_watch.h"
 #include "platform/stub/zygote.h"
 
 namespace platform::ptrace {
@@ -29,10 +30,12 @@ class PtracePlatform final : public Platform {
   size_t FpuStateSize() const override { return initial_fpu_.size(); }
   void OnBlock() override;
   void OnUnblock() override;
+  void OnStubLost(std::function<void()> callback) override;
 
   stub::Zygote& zygote() { return *zygote_; }
   const stub::StubLayout& layout() const { return zygote_->layout(); }
   Placement& placement() { return placement_; }
+  StubWatch& watch() { return watch_; }
   const std::vector<uint8_t>& initial_fpu() const { return initial_fpu_; }
 
  private:
@@ -41,6 +44,7 @@ class PtracePlatform final : public Platform {
 
   std::unique_ptr<stub::Zygote> zygote_;
   Placement placement_;
+  StubWatch watch_;
   std::vector<uint8_t> initial_fpu_;
 };
 

@@ -8,6 +8,7 @@
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <sys/user.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -220,6 +221,32 @@ base::Result<void> Tracee::SetVectorState(std::span<const uint8_t> image) {
   if (errno != ESRCH) return base::Errno(EINVAL);
   Lost();
   return base::Errno(ESRCH);
+}
+
+base::Result<void> Tracee::SetDebugRegisters(std::span<const uint64_t, 8> values) {
+  if (state_ != State::kAttached) return base::Errno(EIO);
+  auto poke = [&](size_t i, uint64_t value) {
+    if (Ptrace(PTRACE_POKEUSER, tid_, offsetof(struct user, u_debugreg) + i * sizeof(uint64_t), value) != 0) return false;
+    debug_[i] = value;
+    return true;
+  };
+  // Off while addresses change: the kernel checks each against the kind and length that DR7 has for it then. An address
+  // that was never set stays so, because setting one takes one of the CPU's registers.
+  bool ok = debug_[7] == 0 || poke(7, 0);
+  for (size_t i = 0; i < 4 && ok; ++i) ok = values[i] == debug_[i] || poke(i, values[i]);
+  // The CPU has changed DR6 since.
+  ok = ok && poke(6, values[6]) && (values[7] == 0 || poke(7, values[7]));
+  if (ok) return base::OkResult();
+  LOG_WARNING("ptrace platform: the host refuses debug registers (DR7 %#lx): %s", values[7], base::Errno::Last().Name());
+  return base::Errno(EIO);
+}
+
+uint64_t Tracee::DebugStatus() {
+  uint64_t value;
+  if (state_ != State::kAttached || Ptrace(PTRACE_PEEKUSER, tid_, offsetof(struct user, u_debugreg[6]), Pointer(&value)) != 0) {
+    return kDebugStatusInitial;
+  }
+  return value;
 }
 
 }  // namespace platform::ptrace

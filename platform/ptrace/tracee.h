@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <sys/types.h>
 
+#include <array>
 #include <cstdint>
 #include <span>
 
@@ -72,6 +73,10 @@ class Tracee {
   // EINVAL: refused by the kernel.
   base::Result<void> SetVectorState(std::span<const uint8_t> image);
 
+  // EIO: refused by the kernel.
+  base::Result<void> SetDebugRegisters(std::span<const uint64_t, 8> values);
+  uint64_t DebugStatus();
+
  private:
   enum class State : uint8_t { kUntraced, kAttached, kDead };
   Stop Wait();
@@ -84,6 +89,7 @@ class Tracee {
   const pid_t tid_;
   State state_ = State::kUntraced;
   bool killed_ = false;
+  std::array<uint64_t, 8> debug_ = {0, 0, 0, 0, 0, 0, kDebugStatusInitial, 0};  // as set last; a thread inherits none
 };
 
 }  // namespace platform::ptrace

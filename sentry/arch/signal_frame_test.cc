@@ -135,6 +135,7 @@ TEST_F(SignalFrameTest, LayoutAndRegisters) {
   uint32_t magic2;
   memcpy(&magic2, memory.At(fpstate + kFpuSize), 4);
   EXPECT_EQ(magic2, kFpXstateMagic2);
+  EXPECT_EQ(context.resets, 1);  // the handler starts with fresh vector state
 }
 
 TEST_F(SignalFrameTest, RoundTrip) {
@@ -213,6 +214,7 @@ TEST_F(SignalFrameTest, HostileFramesAreRefused) {
   EXPECT_EQ(registers.cs, kUserCs);
   registers = entry;
   context.reject = true;
+  context.resets = 0;
   EXPECT_EQ(PopSignalFrame(memory, context, kFpuSize, &registers).error_number(), EFAULT);
   EXPECT_EQ(context.resets, 1);
   EXPECT_EQ(registers.rsp, entry.rsp);

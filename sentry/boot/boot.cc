@@ -64,8 +64,9 @@ class Sandbox final : public runsc::control::ControlHandler {
   // A part of the sandbox was lost: nothing can go on.
   void Lost(const char* what) {
     {
+      // The loss of the gofer is seen by its client and by WatchGofer.
       base::MutexLock lock(mu_);
-      if (finished_) return;
+      if (finished_ || std::exchange(lost_, true)) return;
     }
     LOG_ERROR("%s: the container ends", what);
     kernel::Kernel::Get().KillContainer("");
@@ -140,6 +141,7 @@ class Sandbox final : public runsc::control::ControlHandler {
   base::Mutex mu_{base::LockRank::kBoot};
   base::CondVar changed_;
   bool finished_ ABSL_GUARDED_BY(mu_) = false;
+  bool lost_ ABSL_GUARDED_BY(mu_) = false;
   int wait_status_ ABSL_GUARDED_BY(mu_) = 0;
 };
 
@@ -209,6 +211,7 @@ absl::Status Boot(runsc::BootArgs& args, Sandbox& sandbox, std::unique_ptr<runsc
   }
   RETURN_IF_ERROR(InstallSentryFilter({.debug = args.config.debug}));
   WatchGofer(std::move(gofer_sockets), sandbox);
+  kernel->platform().OnStubLost([&sandbox] { sandbox.Lost("a stub process was killed"); });
   // What the sentry and the stubs need comes out of the same limit when it is a cgroup's, and the host needs some for itself.
   mm::MemoryManager::SetMemoryLimit(options.total_memory);
   StartMemoryWatch(options.total_memory - options.total_memory / 16);

@@ -301,7 +301,7 @@ absl::StatusOr<std::vector<runsc::control::ProcessInfo>> Container::Processes() 
   }
   kernel::Kernel& kernel = kernel::Kernel::Get();
   std::vector<runsc::control::ProcessInfo> out;
-  int64_t to_realtime = base::RealtimeNs() - base::MonotonicNs();
+  const int64_t now = base::ClockNs(CLOCK_BOOTTIME), to_realtime = base::RealtimeNs() - now;
   for (const auto& [pid, group] : kernel.tasks().ThreadGroups(*kernel.root_pid_ns())) {
     if (group->container_id() != id_ || group->HasExited()) continue;
     runsc::control::ProcessInfo info;
@@ -318,7 +318,7 @@ absl::StatusOr<std::vector<runsc::control::ProcessInfo>> Container::Processes() 
     info.start_time_ns = group->start_time_ns() + to_realtime;
     kernel::CpuUsage usage = group->usage();
     info.cpu_time_ns = usage.user_ns + usage.system_ns;
-    int64_t age = base::MonotonicNs() - group->start_time_ns();
+    int64_t age = now - group->start_time_ns();
     if (age > 0) info.cpu_percent = static_cast<int>(info.cpu_time_ns * 100 / age);
     out.push_back(std::move(info));
   }

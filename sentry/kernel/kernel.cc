@@ -25,10 +25,9 @@ Kernel::Kernel(std::unique_ptr<platform::Platform> platform, std::unique_ptr<pla
       options_(std::move(options)),
       root_user_ns_(MakeRef<UserNamespace>(nullptr, 0)),
       root_pid_ns_(MakeRef<PidNamespace>(nullptr, root_user_ns_)),
-      boot_time_ns_(base::MonotonicNs()),
       max_tasks_(options_.max_tasks ? options_.max_tasks : kDefaultMaxTasks),
       first_tick_(__rdtsc()),
-      first_tick_ns_(boot_time_ns_) {
+      first_tick_ns_(base::MonotonicNs()) {
   CHECK_THAT(g_kernel == nullptr);
   g_kernel = this;
 }

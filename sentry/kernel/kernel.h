@@ -65,8 +65,6 @@ class Kernel {
   // Loads and starts a process. Its path, format and permission errors come back as errnos (ENOENT, EACCES, ENOEXEC…) and nothing
   // is left. Every call makes a session of its own.
   Result<RefPtr<ThreadGroup>> StartProcess(const ProcessRequest& request);
-  // CLOCK_BOOTTIME origin of the sandbox in host CLOCK_MONOTONIC.
-  int64_t boot_time_ns() const { return boot_time_ns_; }
   // Kills all tasks of a container (or of the sandbox when empty) with SIGKILL.
   void KillContainer(const std::string& container_id);
   // Time-stamp-counter ticks since any earlier reading, in nanoseconds.
@@ -91,7 +89,6 @@ class Kernel {
   TaskSet tasks_;
   RefPtr<UserNamespace> root_user_ns_;
   RefPtr<PidNamespace> root_pid_ns_;
-  int64_t boot_time_ns_;
   uint64_t max_tasks_;
   SyscallHandler syscall_handler_ = nullptr;
   std::atomic<bool> paused_{false};  // written with the TaskSet mutex held

@@ -21,6 +21,9 @@ constexpr uint64_t kSysemu = 31, kSysemuSinglestep = 32, kArchPrctl = 30;
 constexpr uint32_t kAllOptions = 0xff | PTRACE_O_EXITKILL | (1 << 21);
 constexpr uint64_t kUserFlags = 0x50dd5;  // eflags that a tracer may set
 constexpr size_t kLegacyFpu = 512;
+constexpr size_t kDebugOffset = offsetof(struct user, u_debugreg);
+constexpr uint64_t kDebugControlReserved = 0xffff'ffff'0000'fc00;
+constexpr uint64_t kDebugStatusUser = 0xe00f;  // four breakpoints, single step, task switch, debug registers touched
 
 TaskSet& Tasks() { return Kernel::Get().tasks(); }
 
@@ -142,21 +145,63 @@ Result<uint64_t> PeekUser(Task& task, Task& target, uint64_t offset) {
   if (offset % 8 || offset >= sizeof(struct user)) return Errno(EIO);
   MutexLock lock(Tasks().mu());
   TRY(CheckStopped(task, target));
-  if (offset >= sizeof(Registers)) return 0;  // debug registers and the rest
+  if (offset >= kDebugOffset) return target.ptrace()->debug[(offset - kDebugOffset) / 8];
+  if (offset >= sizeof(Registers)) return 0;
   uint64_t value;
   memcpy(&value, reinterpret_cast<const char*>(&target.regs()) + offset, sizeof value);
   return value;
 }
 
+// Nothing outside the guest's memory may be watched: the stub's code is above it. EINVAL, as the host's kernel says.
+Result<void> CheckDebugRegisters(const std::array<uint64_t, 8>& debug) {
+  for (unsigned i = 0; i < 4; ++i) {
+    if (debug[i] >= platform::kGuestAddressLimit) return Errno(EINVAL);
+    if (!(debug[7] >> (2 * i) & 3)) continue;
+    const uint64_t control = debug[7] >> (16 + 4 * i), kind = control & 3, mask = control >> 2 & 3;
+    // Kinds: 0 instruction, 1 write, 2 input and output (none here), 3 read or write. Lengths: 1, 2, 8, 4.
+    const uint64_t length = mask == 2 ? 8 : mask + 1;
+    if (kind == 2 || (kind == 0 && length != 1) || debug[i] % length) return Errno(EINVAL);
+  }
+  return {};
+}
+
+// T held, stopped.
+Result<int64_t> StoreDebugRegister(PtraceState& state, size_t index, uint64_t value) {
+  if (index == 4 || index == 5) return Errno(EIO);
+  std::array<uint64_t, 8> debug = state.debug;
+  debug[index] = index == 7 ? value & ~kDebugControlReserved : value;
+  if (index == 6) debug[6] = (value & kDebugStatusUser) | (platform::kDebugStatusInitial & ~kDebugStatusUser);
+  TRY(CheckDebugRegisters(debug));
+  state.debug = debug;
+  state.debug_changed = true;
+  return 0;
+}
+
 Result<int64_t> PokeUser(Task& task, Task& target, uint64_t offset, uint64_t value) {
   if (offset % 8 || offset >= sizeof(struct user)) return Errno(EIO);
+  if (offset == kDebugOffset + 7 * 8 && value != 0) {
+    // Only the tracee's own thread can load its registers, when it leaves the stop. Whether the host has any is found
+    // out on the tracer's own, which doesn't run meanwhile.
+    static std::atomic<bool> host_works{false};
+    if (!host_works.load(std::memory_order_relaxed)) {
+      std::array<uint64_t, 8> probe = PtraceState::kDebugInitial;
+      probe[0] = platform::kGuestAddressMin;
+      probe[7] = 0x1'0001;  // the first: one byte, writes
+      Result<void> probed = task.context().SetDebugRegisters(probe);
+      std::array<uint64_t, 8> own;
+      {
+        MutexLock lock(Tasks().mu());
+        own = task.ptrace()->debug;
+      }
+      (void)task.context().SetDebugRegisters(own);
+      if (!probed.ok()) return Errno(EIO);
+      host_works.store(true, std::memory_order_relaxed);
+    }
+  }
   MutexLock lock(Tasks().mu());
   TRY(CheckStopped(task, target));
-  if (offset >= sizeof(Registers)) {
-    // No hardware breakpoints: only their being off can be stored.
-    bool debug = offset >= offsetof(struct user, u_debugreg);
-    return debug && value == 0 ? Result<int64_t>(0) : Errno(EIO);
-  }
+  if (offset >= kDebugOffset) return StoreDebugRegister(*target.ptrace(), (offset - kDebugOffset) / 8, value);
+  if (offset >= sizeof(Registers)) return Errno(EIO);
   Registers regs = target.regs();
   memcpy(reinterpret_cast<char*>(&regs) + offset, &value, sizeof value);
   TRY(StoreRegisters(target, regs));

@@ -4,6 +4,7 @@
 #ifndef SENTRY_KERNEL_PTRACE_H_
 #define SENTRY_KERNEL_PTRACE_H_
 
+#include <array>
 #include <atomic>
 #include <list>
 #include <set>
@@ -44,6 +45,10 @@ struct PtraceState {
   int resume_signal = 0;
   std::vector<uint8_t> fpu;  // the vector state in a stop: only the tracee's thread can reach the real one
   bool fpu_changed = false;
+  // DR0-DR7, of this thread's alone; they outlive a detach and end with exec.
+  static constexpr std::array<uint64_t, 8> kDebugInitial = {0, 0, 0, 0, 0, 0, platform::kDebugStatusInitial, 0};
+  std::array<uint64_t, 8> debug = kDebugInitial;
+  bool debug_changed = false;
   enum class SyscallStop : uint8_t { kNone, kEntry, kExit } syscall_stop = SyscallStop::kNone;
 };
 

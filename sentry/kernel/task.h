@@ -168,7 +168,7 @@ class Task final : public Caller, public RefCounted<Task> {
   // The syscall being handled, -1 in the guest (/proc/PID/syscall, wchan).
   std::atomic<int> current_syscall{-1};
   CpuUsage usage() const;
-  int64_t start_time_ns() const { return start_time_ns_; }
+  int64_t start_time_ns() const { return start_time_ns_; }  // CLOCK_BOOTTIME
   PtraceState* ptrace() { return ptrace_.get(); }
 
   // The kernel layer's own files reach further; see task_internal.h.

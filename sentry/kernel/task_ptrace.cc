@@ -3,6 +3,10 @@
 #include <sys/ptrace.h>
 #include <sys/wait.h>
 
+#include <array>
+#include <optional>
+#include <utility>
+
 #include "base/log.h"
 #include "sentry/kernel/ptrace.h"
 #include "sentry/kernel/task_internal.h"
@@ -70,8 +74,11 @@ int PtraceStop(Task& task, int status, const SignalInfo* info, uint64_t message,
   if (!state.tracer.load(std::memory_order_acquire)) return -1;
   if (state.single_step.load(std::memory_order_relaxed)) task.regs().eflags &= ~uint64_t{0x100};
   SaveFpu(task, state);
+  const bool trapped = (status & 0x7f) == SIGTRAP && info && info->si_code > 0 && status >> 8 == 0;
+  const uint64_t debug_status = trapped ? task.context().DebugStatus() : 0;
   {
     MutexLock lock(tasks.mu());
+    if (trapped) state.debug[6] = debug_status;
     Task* tracer = state.tracer.load(std::memory_order_relaxed);
     if (!tracer || IsKilled(task, status)) return -1;
     state.stopped = state.waitable = true;
@@ -85,6 +92,7 @@ int PtraceStop(Task& task, int status, const SignalInfo* info, uint64_t message,
     TellTracerLocked(*tracer, task, CLD_TRAPPED, status & 0x7f);
   }
   bool changed = false;
+  std::optional<std::array<uint64_t, 8>> debug;
   int resume_signal = 0;
   for (;;) {
     {
@@ -103,6 +111,7 @@ int PtraceStop(Task& task, int status, const SignalInfo* info, uint64_t message,
           Task::Internal::AddWork(task, kWorkStop);
         }
         changed = std::exchange(state.fpu_changed, false);
+        if (std::exchange(state.debug_changed, false)) debug = state.debug;
         resume_signal = killed ? 0 : state.resume_signal;
         break;
       }
@@ -110,6 +119,9 @@ int PtraceStop(Task& task, int status, const SignalInfo* info, uint64_t message,
     Task::Internal::SleepOnce(task, RunState::kTraced);
   }
   if (changed && !task.context().SetFpu(state.fpu).ok()) (void)task.context().ResetFpu();
+  if (debug && !task.context().SetDebugRegisters(*debug).ok()) {
+    LOG_WARNING("ptrace: the host refuses debug registers: task %d goes on without its breakpoints", task.tid());
+  }
   return resume_signal;
 }
 
@@ -141,6 +153,12 @@ void Task::Internal::PtraceEvent(Task& task, int event, uint64_t message) {
 
 void Task::Internal::PtraceExec(Task& task, pid_t former_tid) {
   PtraceState& state = *task.ptrace_;
+  {
+    // The new address space's thread has none.
+    MutexLock lock(kernel(task).tasks().mu());
+    state.debug = PtraceState::kDebugInitial;
+    state.debug_changed = false;
+  }
   if (!IsTraced(task)) return;
   if (state.options.load(std::memory_order_relaxed) & PTRACE_O_TRACEEXEC) {
     PtraceEvent(task, PTRACE_EVENT_EXEC, former_tid);

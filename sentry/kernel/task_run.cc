@@ -5,6 +5,7 @@
 #include <x86intrin.h>
 
 #include "base/log.h"
+#include "sentry/arch/store_decoder.h"
 #include "sentry/arch/vdso.h"
 #include "sentry/kernel/ptrace.h"
 #include "sentry/kernel/task_internal.h"
@@ -175,6 +176,11 @@ void Task::Internal::HandleEvent(Task& task, const platform::Event& event) {
       info.si_code = signal.code;
       info.si_addr = reinterpret_cast<void*>(event.address);
       internal.fault_access = event.access;
+      if (event.access == platform::Access::kUnknown) {
+        uint8_t code[arch::kMaxInstruction];
+        auto got = task.mm_->CopyIn(UserAddr(task.regs_.rip), code, sizeof code);
+        if (got.ok() && arch::StoresToMemory({code, *got})) internal.fault_access = platform::Access::kWrite;
+      }
       task.ForceSignal(info);
       return;
     }

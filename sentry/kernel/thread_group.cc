@@ -8,7 +8,7 @@
 namespace sentry::kernel {
 
 ThreadGroup::ThreadGroup(RefPtr<PidNamespace> pid_ns, RefPtr<SignalHandlers> handlers, int exit_signal)
-    : pid_ns_(std::move(pid_ns)), start_time_ns_(base::MonotonicNs()), state_(std::make_unique<State>()) {
+    : pid_ns_(std::move(pid_ns)), start_time_ns_(base::ClockNs(CLOCK_BOOTTIME)), state_(std::make_unique<State>()) {
   state_->handlers = std::move(handlers);
   state_->exit_signal = exit_signal;
   state_->timers = std::make_unique<PosixTimers>(*this);

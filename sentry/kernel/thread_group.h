@@ -100,7 +100,7 @@ class ThreadGroup : public RefCounted<ThreadGroup> {
 
   CpuUsage usage() const;           // of all threads, dead ones included
   CpuUsage children_usage() const;  // of waited-for children
-  int64_t start_time_ns() const { return start_time_ns_; }  // CLOCK_MONOTONIC
+  int64_t start_time_ns() const { return start_time_ns_; }  // CLOCK_BOOTTIME
   // Notified (kEventIn) when the group becomes a zombie: pidfd poll.
   WaitQueue& exit_queue() { return exit_queue_; }
   bool HasExited() const;

@@ -22,14 +22,16 @@ Value Wait(Task& task, int fd, UserAddr address, int limit, int64_t deadline_ns)
   if (ready.empty() && deadline_ns != 0) {
     BlockerEntry entry(task.blocker());
     file->wait_queue()->Add(entry, kEventIn);
+    // What came together with a signal or the deadline is still taken, as Linux does.
+    Result<void> slept;
     for (;;) {
       ready = epoll->TakeReady(limit);
       if (!ready.empty()) break;
-      auto slept = task.Block(deadline_ns);
-      if (slept.ok()) continue;
-      if (slept.error() != Errno(ETIMEDOUT)) return Errno(slept.error() == base::kErestartsys ? EINTR : slept.error().number());
-      ready = epoll->TakeReady(limit);
-      break;
+      if (!slept.ok()) {
+        if (slept.error() == Errno(ETIMEDOUT)) break;
+        return slept.error() == base::kErestartsys ? Errno(EINTR) : slept.error();
+      }
+      slept = task.Block(deadline_ns);
     }
   }
   if (!ready.empty()) TRY(task.CopyOutBytes(address, ready.data(), ready.size() * sizeof(epoll_event)));

@@ -35,6 +35,8 @@ class LimitedSource final : public IoSource {
 };
 
 Result<size_t> WriteOnce(Task& task, vfs::FileDescription& file, IoSource& source, int64_t offset, bool append) {
+  // Even at a given offset (pwrite(2), BUGS).
+  if (offset >= 0 && (file.flags() & O_APPEND)) append = true;
   uint64_t limit = task.SoftLimit(RLIMIT_FSIZE);
   if (limit != RLIM_INFINITY && file.inode()->IsRegular()) [[unlikely]] {
     int64_t at = offset >= 0 ? offset : file.position();
@@ -80,6 +82,7 @@ Errno TimedError(Errno error, int64_t deadline) {
 
 Result<size_t> ReadFile(Task& task, vfs::FileDescription& file, IoTarget& target, int64_t offset, bool nonblocking) {
   if (!file.IsReadable()) return Errno(EBADF);
+  if (file.inode()->IsDirectory()) [[unlikely]] return Errno(EISDIR);
   auto attempt = [&] { return offset < 0 ? file.Read(target) : file.PRead(target, offset); };
   WaitQueue* queue = file.wait_queue();
   const int64_t deadline = queue ? file.IoDeadline(false) : kNoDeadline;

@@ -7,6 +7,8 @@
 #include <algorithm>
 
 #include "sentry/kernel/kernel.h"
+#include "sentry/kernel/pidfd.h"
+#include "sentry/kernel/ptrace.h"
 #include "sentry/syscalls/handlers.h"
 
 namespace sentry::syscalls {
@@ -153,8 +155,8 @@ SYSCALL_HANDLER(SysProcessMadvise) {
   RefPtr<Task> target = group->leader();
   if (!target) return Errno(ESRCH);
   const int advice = args.Int(3);
-  const bool own = &target->mm() == &task.mm();
-  if (!own && !kernel::MayPtrace(task, *target)) return Errno(EPERM);
+  const bool own = group.get() == &task.group();
+  if (!own) TRY(kernel::CheckPtraceAccess(task, *target));
   RefPtr<mm::MemoryManager> mm = target->mm_ref();
   if (!mm) return Errno(ESRCH);
   // What changes no contents (process_madvise(2)).

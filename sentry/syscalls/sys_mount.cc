@@ -52,11 +52,19 @@ SYSCALL_HANDLER(SysMount) {
   constexpr unsigned long kPropagation = MS_SHARED | MS_PRIVATE | MS_SLAVE | MS_UNBINDABLE;
   if (ms_flags & MS_REMOUNT) {
     if (on.dentry != on.mount->root()) return Errno(EINVAL);
-    if (!(ms_flags & MS_BIND)) {
-      std::string options = args.Addr(4).IsNull() ? "" : TRY(task.CopyInString(args.Addr(4), kPageSize));
-      TRY(on.mount->filesystem()->Remount(options));
+    std::string options = (ms_flags & MS_BIND) || args.Addr(4).IsNull() ? "" : TRY(task.CopyInString(args.Addr(4), kPageSize));
+    const uint32_t old = on.mount->flags();
+    uint32_t flags = MountFlagsOf(ms_flags);
+    // Without any of the atime flags the existing ones stay (mount(2), MS_REMOUNT).
+    constexpr uint32_t kAtime = vfs::kMountNoAtime | vfs::kMountNoDirAtime | vfs::kMountRelAtime;
+    if (!(ms_flags & (MS_NOATIME | MS_NODIRATIME | MS_RELATIME | MS_STRICTATIME))) flags = (flags & ~kAtime) | (old & kAtime);
+    TRY(on.mount->Remount(flags));
+    if (ms_flags & MS_BIND) return 0;
+    auto remounted = on.mount->filesystem()->Remount(options);
+    if (!remounted.ok()) {
+      on.mount->set_flags(old);
+      return remounted.error();
     }
-    on.mount->set_flags(MountFlagsOf(ms_flags));
     return 0;
   }
   if (ms_flags & MS_BIND) {

@@ -22,6 +22,8 @@ struct Watched {
 // How many have events, once one has; waits until `deadline_ns` (0 of them then). Interrupted: kErestartsys.
 Result<int> PollFiles(Task& task, std::vector<Watched>& files, int64_t deadline_ns) {
   std::deque<BlockerEntry> entries;
+  // What came together with a signal or the deadline is still taken, as Linux does.
+  Result<void> slept;
   for (bool registered = false;; registered = true) {
     int count = 0;
     for (Watched& w : files) {
@@ -30,25 +32,15 @@ Result<int> PollFiles(Task& task, std::vector<Watched>& files, int64_t deadline_
       count += w.ready != 0;
     }
     if (count) return count;
-    if (!registered) {
-      if (deadline_ns != kNoDeadline && deadline_ns <= base::MonotonicNs()) return 0;
-      for (Watched& w : files) {
-        WaitQueue* queue = w.file ? w.file->wait_queue() : nullptr;
-        if (queue) queue->Add(entries.emplace_back(task.blocker()), w.wanted);
-      }
+    if (!slept.ok()) return slept.error() == Errno(ETIMEDOUT) ? Result<int>(0) : slept.error();
+    if (registered) {
+      slept = task.Block(deadline_ns);
       continue;
     }
-    auto slept = task.Block(deadline_ns);
-    if (!slept.ok()) {
-      if (slept.error() == Errno(ETIMEDOUT)) deadline_ns = 0;  // one last look decides
-      else return slept.error();
-    }
-    if (deadline_ns == 0) {
-      count = 0;
-      for (Watched& w : files) {
-        if (w.file) count += (w.ready = w.file->Poll() & (w.wanted | EPOLLERR | EPOLLHUP)) != 0;
-      }
-      return count;
+    if (deadline_ns != kNoDeadline && deadline_ns <= base::MonotonicNs()) return 0;
+    for (Watched& w : files) {
+      WaitQueue* queue = w.file ? w.file->wait_queue() : nullptr;
+      if (queue) queue->Add(entries.emplace_back(task.blocker()), w.wanted);
     }
   }
 }

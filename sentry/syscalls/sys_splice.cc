@@ -149,27 +149,15 @@ SYSCALL_HANDLER(SysTee) {
   vfs::FileRef in = TRY(GetFile(task, args.Int(0)));
   vfs::FileRef out = TRY(GetFile(task, args.Int(1)));
   if (!in->IsReadable() || !out->IsWritable()) return Errno(EBADF);
-  fs::Pipe* from = fs::PipeOf(*in);
-  fs::Pipe* to = fs::PipeOf(*out);
+  fs::Pipe *from = fs::PipeOf(*in), *to = fs::PipeOf(*out);
   if (!from || !to || from == to) return Errno(EINVAL);
-  const size_t count = std::min(args.Size(2), kChunk);
-  auto buffer = std::make_unique<uint8_t[]>(count);
+  bool nonblocking = (flags & SPLICE_F_NONBLOCK) || in->IsNonBlocking() || out->IsNonBlocking();
   for (;;) {
-    const bool nonblocking = flags & SPLICE_F_NONBLOCK;
-    TRY(WaitReady(task, *out, EPOLLOUT, nonblocking || out->IsNonBlocking()));
-    TRY(WaitReady(task, *in, EPOLLIN, nonblocking || in->IsNonBlocking()));
-    BufferTarget target(buffer.get(), count);
-    Result<size_t> got = from->Peek(target);
-    if (got.ok() && *got == 0) return 0;
-    if (got.ok()) {
-      BufferSource source(buffer.get(), *got);
-      Result<size_t> put = to->Write(source);
-      if (put.ok()) return static_cast<int64_t>(*put);
-      if (put.error() == Errno(EPIPE)) task.RaiseSelf(SIGPIPE);
-      got = put;
-    }
-    // Another reader or writer was faster.
-    if (got.error() != Errno(EAGAIN) || nonblocking) return got.error();
+    auto copied = BlockOn(task, from->queue(), kEventIn, nonblocking, kNoDeadline, [&] { return fs::Pipe::Tee(*from, *to, args.Size(2)); });
+    if (copied.ok()) return static_cast<int64_t>(*copied);
+    if (copied.error() == Errno(EPIPE)) task.RaiseSelf(SIGPIPE);
+    if (copied.error() != Errno(ENOBUFS)) return copied.error();
+    TRY(WaitReady(task, *out, EPOLLOUT, nonblocking));
   }
 }
 

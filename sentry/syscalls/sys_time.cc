@@ -129,7 +129,7 @@ SYSCALL_HANDLER(SysTimes) {
                         children.system_ns / kNsPerTick};
     TRY(task.CopyOut(args.Addr(0), ticks));
   }
-  return (base::MonotonicNs() - kernel::Kernel::Get().boot_time_ns()) / kNsPerTick;
+  return base::ClockNs(CLOCK_BOOTTIME) / kNsPerTick;
 }
 
 SYSCALL_HANDLER(SysNanosleep) {

@@ -7,6 +7,8 @@
 #include <sys/user.h>
 #include <elf.h>
 
+#include <thread>
+
 #include "tests/syscalls/util.h"
 
 namespace {
@@ -155,6 +157,86 @@ TEST(Ptrace, RegisterSets) {
   user_fpregs_struct again = {};
   ASSERT_OK(Ptrace(PTRACE_GETFPREGS, t.pid(), 0, reinterpret_cast<uintptr_t>(&again)));
   EXPECT_EQ(0x12345678u, again.xmm_space[0]);
+  EXPECT_EQ(Exited(0), t.Resume(PTRACE_CONT));
+}
+
+constexpr uintptr_t DebugRegister(size_t n) { return offsetof(struct user, u_debugreg) + n * sizeof(long); }
+// Of DR7: the first breakpoint on, for writes to 8 bytes.
+constexpr unsigned long kWatchWrites = 1 | 1ul << 16 | 2ul << 18;
+
+TEST(Ptrace, WatchpointStopsAfterTheWrite) {
+  Tracee t([] {
+    g_word = 0x4444;
+    CHILD_CHECK(g_word == 0x4444);
+    g_word = 0x5555;
+    g_word = 0x6666;
+  });
+  auto addr = reinterpret_cast<uintptr_t>(&g_word);
+  ASSERT_OK(Ptrace(PTRACE_POKEUSER, t.pid(), DebugRegister(0), addr));
+  ASSERT_OK(Ptrace(PTRACE_POKEUSER, t.pid(), DebugRegister(7), kWatchWrites));
+  EXPECT_EQ(addr, static_cast<uintptr_t>(Ptrace(PTRACE_PEEKUSER, t.pid(), DebugRegister(0))));
+  EXPECT_EQ(kWatchWrites, static_cast<unsigned long>(Ptrace(PTRACE_PEEKUSER, t.pid(), DebugRegister(7))));
+  for (long want : {0x4444, 0x5555}) {
+    ASSERT_EQ(Stopped(SIGTRAP), t.Resume(PTRACE_CONT));
+    siginfo_t info = {};
+    ASSERT_OK(Ptrace(PTRACE_GETSIGINFO, t.pid(), 0, reinterpret_cast<uintptr_t>(&info)));
+    EXPECT_EQ(TRAP_HWBKPT, info.si_code);
+    EXPECT_EQ(1, Ptrace(PTRACE_PEEKUSER, t.pid(), DebugRegister(6)) & 0xf);
+    EXPECT_EQ(want, Ptrace(PTRACE_PEEKDATA, t.pid(), addr));
+    ASSERT_OK(Ptrace(PTRACE_POKEUSER, t.pid(), DebugRegister(6), 0));
+    EXPECT_EQ(0, Ptrace(PTRACE_PEEKUSER, t.pid(), DebugRegister(6)) & 0xf);
+  }
+  ASSERT_OK(Ptrace(PTRACE_POKEUSER, t.pid(), DebugRegister(7), 0));
+  EXPECT_EQ(Exited(0), t.Resume(PTRACE_CONT));
+}
+
+TEST(Ptrace, HardwareBreakpointStopsBeforeTheInstruction) {
+  Tracee t([] { _exit(getppid() > 0 ? 3 : 4); });
+  auto addr = reinterpret_cast<uintptr_t>(&getppid);
+  ASSERT_OK(Ptrace(PTRACE_POKEUSER, t.pid(), DebugRegister(2), addr));
+  ASSERT_OK(Ptrace(PTRACE_POKEUSER, t.pid(), DebugRegister(7), 1 << 4));
+  ASSERT_EQ(Stopped(SIGTRAP), t.Resume(PTRACE_CONT));
+  EXPECT_EQ(addr, t.Regs().rip);
+  EXPECT_EQ(4, Ptrace(PTRACE_PEEKUSER, t.pid(), DebugRegister(6)) & 0xf);
+  EXPECT_EQ(Exited(3), t.Resume(PTRACE_CONT)) << "the instruction isn't met twice";
+}
+
+TEST(Ptrace, WatchpointsAreNotInheritedByChildrenAndThreads) {
+  Tracee t([] {
+    BoundChild child([] { g_word = 1; });
+    CHILD_CHECK(child.Wait() == Exited(0));
+    std::thread([] { g_word = 2; }).join();
+  });
+  ASSERT_OK(Ptrace(PTRACE_POKEUSER, t.pid(), DebugRegister(0), reinterpret_cast<uintptr_t>(&g_word)));
+  ASSERT_OK(Ptrace(PTRACE_POKEUSER, t.pid(), DebugRegister(7), kWatchWrites));
+  int status = t.Resume(PTRACE_CONT);
+  if (status == Stopped(SIGCHLD)) status = t.Resume(PTRACE_CONT);
+  EXPECT_EQ(Exited(0), status);
+}
+
+TEST(Ptrace, ExecClearsDebugRegisters) {
+  Tracee t([] { execl("/bin/true", "true", nullptr); });
+  ASSERT_OK(Ptrace(PTRACE_POKEUSER, t.pid(), DebugRegister(0), reinterpret_cast<uintptr_t>(&g_word)));
+  ASSERT_OK(Ptrace(PTRACE_POKEUSER, t.pid(), DebugRegister(7), kWatchWrites));
+  ASSERT_EQ(Stopped(SIGTRAP), t.Resume(PTRACE_CONT));
+  EXPECT_EQ(0, Ptrace(PTRACE_PEEKUSER, t.pid(), DebugRegister(0)));
+  EXPECT_EQ(0, Ptrace(PTRACE_PEEKUSER, t.pid(), DebugRegister(7)));
+  EXPECT_EQ(Exited(0), t.Resume(PTRACE_CONT));
+}
+
+TEST(Ptrace, DebugRegistersAreChecked) {
+  Tracee t([] {});
+  auto addr = reinterpret_cast<uintptr_t>(&g_word);
+  EXPECT_FAILS(EINVAL, Ptrace(PTRACE_POKEUSER, t.pid(), DebugRegister(0), 0xffff'8000'0000'0000));
+  EXPECT_FAILS(EIO, Ptrace(PTRACE_POKEUSER, t.pid(), DebugRegister(4), 0));
+  EXPECT_FAILS(EIO, Ptrace(PTRACE_POKEUSER, t.pid(), DebugRegister(0) - 8, 0));
+  EXPECT_FAILS(EIO, Ptrace(PTRACE_POKEUSER, t.pid(), DebugRegister(8), 0));
+  EXPECT_EQ(0, Ptrace(PTRACE_PEEKUSER, t.pid(), DebugRegister(0)));
+  ASSERT_OK(Ptrace(PTRACE_POKEUSER, t.pid(), DebugRegister(0), addr + 1));
+  EXPECT_FAILS(EINVAL, Ptrace(PTRACE_POKEUSER, t.pid(), DebugRegister(7), kWatchWrites)) << "misaligned";
+  EXPECT_FAILS(EINVAL, Ptrace(PTRACE_POKEUSER, t.pid(), DebugRegister(7), 1 | 2ul << 16)) << "input and output";
+  EXPECT_FAILS(EINVAL, Ptrace(PTRACE_POKEUSER, t.pid(), DebugRegister(7), 1 | 3ul << 18)) << "an instruction of 4 bytes";
+  EXPECT_EQ(0, Ptrace(PTRACE_PEEKUSER, t.pid(), DebugRegister(7)));
   EXPECT_EQ(Exited(0), t.Resume(PTRACE_CONT));
 }
 

@@ -13,6 +13,8 @@ namespace sentry::fs {
 namespace {
 
 constexpr int kMaxNesting = 4;  // fs/eventpoll.c: EP_MAX_NESTS
+// Reported whether asked for or not.
+constexpr uint32_t kAlways = EPOLLERR | EPOLLHUP;
 constexpr uint32_t kInputBits = EPOLLIN | EPOLLPRI | EPOLLOUT | EPOLLERR | EPOLLHUP | EPOLLRDNORM | EPOLLRDBAND | EPOLLWRNORM | EPOLLWRBAND |
                                 EPOLLMSG | EPOLLRDHUP;
 
@@ -21,7 +23,7 @@ constexpr uint32_t kInputBits = EPOLLIN | EPOLLPRI | EPOLLOUT | EPOLLERR | EPOLL
 struct EpollFile::Item final : public WaitEntry, public vfs::FileDescription::EpollLink {
   Item(EpollFile& owner, vfs::FileDescription* file, int fd) : owner(owner), file(file), fd(fd) {}
   void OnEvent(EventMask events) override {
-    if (events & (interest.load(std::memory_order_relaxed) | EPOLLERR | EPOLLHUP)) owner.MarkReady(*this);
+    if (events & interest.load(std::memory_order_relaxed)) owner.MarkReady(*this);
   }
   void OnFileDestroyed() override { owner.OnFileGone(*this); }
 
@@ -29,7 +31,7 @@ struct EpollFile::Item final : public WaitEntry, public vfs::FileDescription::Ep
   vfs::FileDescription* file;
   const int fd;
   epoll_event event = {};
-  std::atomic<uint32_t> interest{0};  // 0: disarmed by EPOLLONESHOT
+  std::atomic<uint32_t> interest{0};  // with kAlways; 0: disarmed by EPOLLONESHOT
   bool queued = false;                // in ready_, under ready_mu_
 };
 
@@ -119,11 +121,11 @@ Result<void> EpollFile::Add(vfs::FileDescription& file, int fd, const epoll_even
     it->second = std::make_unique<Item>(*this, &file, fd);
     item = it->second.get();
     item->event = event;
-    item->interest = event.events & kInputBits;
+    item->interest = (event.events & kInputBits) | kAlways;
     file.AddEpollLink(item);
     queue->Add(*item, event.events & kInputBits);
   }
-  if (file.Poll() & (item->interest | EPOLLERR | EPOLLHUP)) MarkReady(*item);
+  if (file.Poll() & item->interest) MarkReady(*item);
   return OkResult();
 }
 
@@ -136,13 +138,13 @@ Result<void> EpollFile::Modify(vfs::FileDescription& file, int fd, const epoll_e
     item = it->second.get();
     if ((event.events & EPOLLEXCLUSIVE) || (item->event.events & EPOLLEXCLUSIVE)) return Errno(EINVAL);
     item->event = event;
-    item->interest = event.events & kInputBits;
+    item->interest = (event.events & kInputBits) | kAlways;
     WaitQueue* queue = item->queue();
     queue->Remove(*item);
     queue->Add(*item, event.events & kInputBits);
   }
   // The caller holds the file, so the item lives unless another thread removes it: look it up again.
-  bool ready = file.Poll() & ((event.events & kInputBits) | EPOLLERR | EPOLLHUP);
+  bool ready = file.Poll() & ((event.events & kInputBits) | kAlways);
   if (ready) {
     MutexLock lock(mu_);
     auto it = items_.find({&file, fd});
@@ -180,7 +182,7 @@ std::vector<epoll_event> EpollFile::TakeReady(size_t limit) {
     }
     if (item->interest == 0 || !item->file->TryIncRef()) continue;
     keep.push_back(RefPtr<vfs::FileDescription>::Adopt(item->file));
-    EventMask events = item->file->Poll() & (item->interest | EPOLLERR | EPOLLHUP);
+    EventMask events = item->file->Poll() & item->interest;
     if (!events) continue;
     out.push_back({.events = events, .data = item->event.data});
     if (item->event.events & EPOLLONESHOT) {
@@ -211,7 +213,7 @@ EventMask EpollFile::Poll() {
   for (Item* item : candidates) {
     if (item->interest == 0 || !item->file->TryIncRef()) continue;
     keep.push_back(RefPtr<vfs::FileDescription>::Adopt(item->file));
-    if (item->file->Poll() & (item->interest | EPOLLERR | EPOLLHUP)) {
+    if (item->file->Poll() & item->interest) {
       mask = kEventIn;
       break;
     }

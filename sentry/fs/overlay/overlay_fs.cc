@@ -60,6 +60,25 @@ void OverlayFilesystem::Unpin(OverlayInode& inode) {
   pinned_.erase(self);
 }
 
+void OverlayFilesystem::OnLastUnmount() {
+  std::set<RefPtr<OverlayInode>> pinned;
+  {
+    MutexLock lock(mu_);
+    pinned.swap(pinned_);
+  }
+  // Level by level: guests choose the depth of the tree.
+  std::vector<RefPtr<OverlayInode>> all(pinned.begin(), pinned.end());
+  pinned.clear();
+  for (size_t i = 0; i < all.size(); ++i) {
+    for (auto& [name, child] : all[i]->TakeChildren()) {
+      if (child) all.push_back(std::move(child));
+    }
+  }
+  all.clear();
+  lower_->OnLastUnmount();
+  upper_->OnLastUnmount();
+}
+
 Result<RefPtr<vfs::Filesystem>> NewOverlay(RefPtr<vfs::Filesystem> lower, RefPtr<vfs::Filesystem> upper) {
   return RefPtr<vfs::Filesystem>(MakeRef<OverlayFilesystem>(std::move(lower), std::move(upper)));
 }

@@ -27,8 +27,8 @@ int LinksOf(const RefPtr<vfs::Inode>& lower) {
 }
 
 Result<void> CopyData(vfs::Inode& from, vfs::Inode& to, const vfs::Path& path, uint64_t limit) {
-  vfs::FileRef source = TRY(from.Open(path, O_RDONLY));
-  vfs::FileRef sink = TRY(to.Open(path, O_WRONLY));
+  vfs::FileRef source = TRY(from.Open(path, OverlayInode::RealFlags(O_RDONLY | O_NOATIME)));
+  vfs::FileRef sink = TRY(to.Open(path, OverlayInode::RealFlags(O_WRONLY)));
   constexpr size_t kChunk = 256 << 10;
   auto buffer = std::make_unique<uint8_t[]>(std::min<uint64_t>(kChunk, std::max<uint64_t>(limit, 1)));
   for (uint64_t at = 0; at < limit;) {
@@ -48,7 +48,7 @@ Result<void> CopyData(vfs::Inode& from, vfs::Inode& to, const vfs::Path& path, u
 }  // namespace
 
 OverlayInode::OverlayInode(RefPtr<OverlayFilesystem> filesystem, RefPtr<vfs::Inode> lower, RefPtr<vfs::Inode> upper, mode_t type)
-    : Inode(filesystem, type), lower_(std::move(lower)), ino_(InodeNumberOf(lower_, upper)), upper_(std::move(upper)), links_(LinksOf(lower_)) {
+    : Inode(filesystem, type), lower_(std::move(lower)), ino_(InodeNumberOf(lower_, upper)), upper_(std::move(upper)), copied_up_(static_cast<bool>(upper_)), links_(LinksOf(lower_)) {
   if (!lower_ && type == S_IFDIR) links_ = 2;
 }
 
@@ -90,6 +90,8 @@ Result<RefPtr<vfs::Inode>> OverlayInode::CopyUp(uint64_t data_limit) {
     MutexLock lock(mu_);
     upper_ = upper;
   }
+  copied_up_.store(true, std::memory_order_release);
+  if (IsRegular()) MoveMappings(*upper);
   fs().Pin(*this);
   return upper;
 }
@@ -112,7 +114,9 @@ Result<vfs::InodeStat> OverlayInode::GetStat() {
 
 Result<void> OverlayInode::SetStat(const vfs::SetStatRequest& request) {
   uint64_t keep = request.size ? *request.size : UINT64_MAX;
-  return TRY(CopyUp(keep))->SetStat(request);
+  TRY(TRY(CopyUp(keep))->SetStat(request));
+  if (request.size) InvalidateMappings(PageUp(*request.size), PageDown(UINT64_MAX), true);
+  return OkResult();
 }
 
 Result<void> OverlayInode::SetXattr(std::string_view name, std::string_view value, int flags) {
@@ -132,6 +136,11 @@ Result<RefPtr<vfs::Inode>> OverlayInode::Lookup(std::string_view name) {
   }
   if (!lower_) return Errno(ENOENT);
   return RefPtr<vfs::Inode>(fs().ForLower(TRY(lower_->Lookup(name))));
+}
+
+std::map<std::string, RefPtr<OverlayInode>, std::less<>> OverlayInode::TakeChildren() {
+  MutexLock lock(mu_);
+  return std::exchange(children_, {});
 }
 
 bool OverlayInode::LowerHas(std::string_view name) { return lower_ && lower_->Lookup(name).ok(); }
@@ -239,7 +248,7 @@ std::vector<std::tuple<std::string, uint64_t, uint8_t>> OverlayInode::ListEntrie
   }
   if (lower_) {
     vfs::Path path{nullptr, vfs::Dentry::NewRoot(RefPtr<vfs::Inode>(this), "list")};
-    auto directory = lower_->Open(path, O_RDONLY | O_DIRECTORY);
+    auto directory = lower_->Open(path, RealFlags(O_RDONLY | O_NOATIME) | O_DIRECTORY);
     if (directory.ok()) {
       (void)(*directory)
           ->IterateDirectory([&](const vfs::DirEntry& e) {
@@ -312,9 +321,8 @@ class OverlayDirectory final : public vfs::FileDescription {
 
 Result<RefPtr<vfs::FileDescription>> OverlayInode::Open(const vfs::Path& path, int flags) {
   if (IsDirectory()) return vfs::FileRef(new OverlayDirectory(path, flags, RefPtr<OverlayInode>(this)));
-  bool write = (flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC);
-  RefPtr<vfs::Inode> real = write ? TRY(CopyUp(flags & O_TRUNC ? 0 : UINT64_MAX)) : Real();
-  return real->Open(path, flags);
+  if (IsRegular()) return OpenRegular(path, flags);
+  return Real()->Open(path, flags);
 }
 
 }  // namespace sentry::fs

@@ -8,12 +8,14 @@
 #ifndef SENTRY_FS_OVERLAY_OVERLAY_INODE_H_
 #define SENTRY_FS_OVERLAY_OVERLAY_INODE_H_
 
+#include <atomic>
 #include <map>
 #include <set>
 #include <string>
 #include <unordered_map>
 
 #include "sentry/fs/overlay/overlay.h"
+#include "sentry/mm/mapped_object.h"
 #include "sentry/vfs/file_description.h"
 #include "sentry/vfs/inode.h"
 
@@ -30,6 +32,8 @@ class OverlayFilesystem final : public vfs::Filesystem {
   RefPtr<vfs::Inode> Root() override;
   vfs::StatFs GetStatFs() override;
   Result<void> SyncFs() override { return OkResult(); }
+  // Lets go of what changed, then of the layers.
+  void OnLastUnmount() override;
 
   RefPtr<OverlayInode> ForLower(const RefPtr<vfs::Inode>& lower);
   // A fresh, unlinked inode of the upper tmpfs.
@@ -48,6 +52,32 @@ class OverlayFilesystem final : public vfs::Filesystem {
   std::set<RefPtr<OverlayInode>> pinned_ ABSL_GUARDED_BY(mu_);
 };
 
+// What an mmap of an overlay file maps: the lower file's object until the copy-up, the upper one's after.
+class OverlayMapping final : public mm::MappedObject {
+ public:
+  OverlayMapping(vfs::Path path, RefPtr<OverlayInode> inode, RefPtr<mm::MappedObject> real);
+  ~OverlayMapping() override;
+  void Follow(RefPtr<mm::MappedObject> upper);
+
+  Result<mm::Backing> GetBacking(uint64_t offset, uint64_t length, bool write) override { return Real()->GetBacking(offset, length, write); }
+  std::string Name() const override;
+  dev_t Device() const override;
+  uint64_t InodeNumber() const override;
+  Result<void> Sync(uint64_t offset, uint64_t length) override { return Real()->Sync(offset, length); }
+  Result<void> PunchHole(uint64_t offset, uint64_t length) override;
+  const void* Identity() const override;
+  mm::ReverseMap& reverse_map() override;
+
+ private:
+  RefPtr<mm::MappedObject> Real() const;
+
+  const vfs::Path path_;
+  const RefPtr<OverlayInode> inode_;
+  const RefPtr<mm::MappedObject> first_;
+  mutable Mutex mu_{LockRank::kLeaf};
+  RefPtr<mm::MappedObject> real_ ABSL_GUARDED_BY(mu_);
+};
+
 class OverlayInode final : public vfs::Inode {
  public:
   OverlayInode(RefPtr<OverlayFilesystem> filesystem, RefPtr<vfs::Inode> lower, RefPtr<vfs::Inode> upper, mode_t type);
@@ -58,7 +88,17 @@ class OverlayInode final : public vfs::Inode {
   RefPtr<vfs::Inode> Real() const;
   // Makes the upper inode: attributes, xattrs, and the first `data_limit` bytes. Idempotent.
   Result<RefPtr<vfs::Inode>> CopyUp(uint64_t data_limit = UINT64_MAX);
+  bool IsCopiedUp() const { return copied_up_.load(std::memory_order_acquire); }
+  // Takes out the names, for a teardown that doesn't recurse into the tree.
+  std::map<std::string, RefPtr<OverlayInode>, std::less<>> TakeChildren();
   uint64_t ino() const { return ino_; }
+  // The flags for a layer's description under one of ours with `flags`.
+  static int RealFlags(int flags);
+  Result<RefPtr<mm::MappedObject>> NewMapping(const vfs::Path& path);
+  void ForgetMapping(OverlayMapping& mapping);
+  // After the pages [start, end) of the upper file were replaced or removed: its own reverse map knows none of our mappings.
+  void InvalidateMappings(uint64_t start, uint64_t end, bool private_copies);
+  mm::ReverseMap& reverse_map() { return reverse_map_; }
   std::vector<std::tuple<std::string, uint64_t, uint8_t>> ListEntries();
 
   Result<vfs::InodeStat> GetStat() override;
@@ -86,6 +126,10 @@ class OverlayInode final : public vfs::Inode {
   Result<void> RemoveXattr(std::string_view name) override;
 
  private:
+  Result<RefPtr<vfs::FileDescription>> OpenRegular(const vfs::Path& path, int flags);
+  static Result<RefPtr<mm::MappedObject>> RealMapping(vfs::Inode& real, const vfs::Path& path);
+  // At the end of a copy-up.
+  void MoveMappings(vfs::Inode& upper);
   Result<RefPtr<vfs::Inode>> Make(std::string_view name, mode_t type, dev_t rdev, std::string_view target, const vfs::CreateAttributes& a);
   bool LowerHas(std::string_view name);
   // Puts an inode (or, with null, the absence of one) under a name.
@@ -99,6 +143,9 @@ class OverlayInode final : public vfs::Inode {
   Mutex copy_mu_{LockRank::kOverlayCopy};
   mutable Mutex mu_{LockRank::kMappable};
   RefPtr<vfs::Inode> upper_ ABSL_GUARDED_BY(mu_);
+  std::atomic<bool> copied_up_;
+  mm::ReverseMap reverse_map_;
+  std::set<OverlayMapping*> following_ ABSL_GUARDED_BY(mu_);  // mappings of the lower file, to be moved at the copy-up
   int links_ ABSL_GUARDED_BY(mu_);
   // Directories: what differs from the lower one. A null inode is a whiteout.
   std::map<std::string, RefPtr<OverlayInode>, std::less<>> children_ ABSL_GUARDED_BY(mu_);

@@ -8,7 +8,13 @@
 
 namespace sentry::fs {
 
-Result<size_t> Pipe::ReadLocked(IoTarget& target, bool consume) {
+void Pipe::ConsumeLocked(size_t length) {
+  used_ -= length;
+  consumed_ += length;
+  head_ = used_ ? (head_ + length) % capacity_ : 0;
+}
+
+Result<size_t> Pipe::ReadLocked(IoTarget& target) {
   if (target.remaining() == 0) return size_t{0};
   if (used_ == 0) {
     if (writers_ == 0) return size_t{0};
@@ -16,6 +22,7 @@ Result<size_t> Pipe::ReadLocked(IoTarget& target, bool consume) {
   }
   size_t done = 0, head = head_;
   size_t want = std::min(used_, target.remaining());
+  if (!packets_.empty()) want = std::min<uint64_t>(want, packets_.front().end - consumed_);
   while (done < want) {
     size_t run = std::min(want - done, capacity_ - head);
     auto n = target.Put(ring_.get() + head, run);
@@ -27,9 +34,10 @@ Result<size_t> Pipe::ReadLocked(IoTarget& target, bool consume) {
     head = (head + *n) % capacity_;
     if (*n < run) break;
   }
-  if (consume) {
-    used_ -= done;
-    head_ = used_ ? head : 0;
+  ConsumeLocked(done);
+  if (!packets_.empty() && consumed_ > packets_.front().start) {
+    ConsumeLocked(packets_.front().end - consumed_);
+    packets_.pop_front();
   }
   return done;
 }
@@ -38,41 +46,84 @@ Result<size_t> Pipe::Read(IoTarget& target) {
   size_t done;
   {
     MutexLock lock(mu_);
-    done = TRY(ReadLocked(target, true));
+    done = TRY(ReadLocked(target));
   }
   if (done) queue_.Notify(kEventOut);
   return done;
 }
 
-Result<size_t> Pipe::Peek(IoTarget& target) {
-  MutexLock lock(mu_);
-  return ReadLocked(target, false);
+Result<size_t> Pipe::FillLocked(IoSource& source, size_t length) {
+  if (!ring_) ring_ = std::make_unique<uint8_t[]>(capacity_);
+  size_t done = 0;
+  while (done < length) {
+    size_t tail = (head_ + used_) % capacity_;
+    size_t run = std::min(length - done, capacity_ - tail);
+    auto n = source.Take(ring_.get() + tail, run);
+    if (!n.ok()) {
+      if (done) break;
+      return n;
+    }
+    done += *n;
+    used_ += *n;
+    if (*n < run) break;
+  }
+  return done;
 }
 
-Result<size_t> Pipe::Write(IoSource& source) {
+Result<size_t> Pipe::Write(IoSource& source, bool packets) {
   size_t done = 0;
   {
     MutexLock lock(mu_);
     if (readers_ == 0) return Errno(EPIPE);
-    size_t want = source.remaining(), room = capacity_ - used_;
+    size_t want = source.remaining();
     if (want == 0) return size_t{0};
-    if (room == 0 || (want <= kAtomic && want > room)) return Errno(EAGAIN);
-    if (!ring_) ring_ = std::make_unique<uint8_t[]>(capacity_);
-    want = std::min(want, room);
-    while (done < want) {
-      size_t tail = (head_ + used_) % capacity_;
-      size_t run = std::min(want - done, capacity_ - tail);
-      auto n = source.Take(ring_.get() + tail, run);
-      if (!n.ok()) {
-        if (done) break;
-        return n;
+    if (RoomLocked() == 0 || (want <= kAtomic && want > RoomLocked())) return Errno(EAGAIN);
+    if (!packets) {
+      done = TRY(FillLocked(source, std::min(want, RoomLocked())));
+    } else {
+      while (done < want) {
+        const size_t piece = std::min(want - done, kAtomic);
+        if (piece > RoomLocked()) break;
+        const uint64_t start = consumed_ + used_;
+        auto n = FillLocked(source, piece);
+        if (!n.ok()) {
+          if (done) break;
+          return n;
+        }
+        if (*n) packets_.push_back({start, start + *n});
+        done += *n;
+        if (*n < piece) break;
       }
-      done += *n;
-      used_ += *n;
-      if (*n < run) break;
+      if (done == 0) return Errno(EAGAIN);
     }
   }
   if (done) queue_.Notify(kEventIn);
+  return done;
+}
+
+Result<size_t> Pipe::Tee(Pipe& from, Pipe& to, size_t length) {
+  size_t done = 0;
+  {
+    base::LockPair lock(from.mu_, to.mu_);
+    if (to.readers_ == 0) return Errno(EPIPE);
+    if (from.used_ == 0) {
+      if (from.writers_ == 0) return size_t{0};
+      return Errno(EAGAIN);
+    }
+    length = std::min({length, from.used_, to.RoomLocked()});
+    if (length == 0) return Errno(ENOBUFS);
+    const uint64_t start = to.consumed_ + to.used_;
+    while (done < length) {
+      const size_t at = (from.head_ + done) % from.capacity_;
+      BufferSource source(from.ring_.get() + at, std::min(length - done, from.capacity_ - at));
+      done += TRY(to.FillLocked(source, source.remaining()));
+    }
+    for (const Packet& packet : from.packets_) {
+      if (packet.start >= from.consumed_ + done) break;
+      to.packets_.push_back({start + (packet.start - from.consumed_), start + std::min<uint64_t>(packet.end - from.consumed_, done)});
+    }
+  }
+  to.queue_.Notify(kEventIn);
   return done;
 }
 
@@ -92,7 +143,7 @@ Result<size_t> Pipe::SetCapacity(size_t wanted) {
   if (rounded > kMaxCapacity) return Errno(EPERM);
   {
     MutexLock lock(mu_);
-    if (rounded < used_) return Errno(EBUSY);
+    if (rounded < used_ || rounded / kAtomic < packets_.size()) return Errno(EBUSY);
     if (ring_) {
       auto ring = std::make_unique<uint8_t[]>(rounded);
       size_t first = std::min(used_, capacity_ - head_);
@@ -115,7 +166,7 @@ EventMask Pipe::Poll(bool readable, bool writable) const {
     if (writers_ == 0 && writer_opens_) mask |= EPOLLHUP;
   }
   if (writable) {
-    if (capacity_ - used_ >= kAtomic) mask |= kEventOut;
+    if (RoomLocked() >= kAtomic) mask |= kEventOut;
     if (readers_ == 0) mask |= EPOLLERR;
   }
   return mask;
@@ -141,6 +192,7 @@ void Pipe::RemoveEnd(bool readable, bool writable) {
       // The data of a FIFO does not survive its last user.
       ring_.reset();
       head_ = used_ = 0;
+      packets_.clear();
     }
   }
   queue_.Notify(kAllEvents);

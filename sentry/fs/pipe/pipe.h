@@ -3,6 +3,7 @@
 #ifndef SENTRY_FS_PIPE_PIPE_H_
 #define SENTRY_FS_PIPE_PIPE_H_
 
+#include <deque>
 #include <memory>
 
 #include "sentry/kernel/core/wait_queue.h"
@@ -19,10 +20,12 @@ class Pipe final : public vfs::SpecialObject {
 
   // EAGAIN when empty with writers; 0 at end of file.
   Result<size_t> Read(IoTarget& target);
-  // EPIPE without readers; EAGAIN when full (or when an atomic write doesn't fit).
-  Result<size_t> Write(IoSource& source);
-  // Copies without consuming (tee(2)); same results as Read.
-  Result<size_t> Peek(IoTarget& target);
+  // EPIPE without readers; EAGAIN when full (or when an atomic write doesn't fit). `packets` (O_DIRECT, pipe(2)): a read ends with each
+  // piece of up to kAtomic bytes, and drops what of it wasn't asked for.
+  Result<size_t> Write(IoSource& source, bool packets);
+  // tee(2): copies up to `length` bytes without consuming them. EAGAIN when `from` is empty with writers, ENOBUFS when `to` is full,
+  // EPIPE when it has no readers; 0 at end of file.
+  static Result<size_t> Tee(Pipe& from, Pipe& to, size_t length);
   size_t Available() const;
   size_t capacity() const;
   // F_SETPIPE_SZ: the new capacity. EBUSY when more data is queued.
@@ -37,13 +40,23 @@ class Pipe final : public vfs::SpecialObject {
   bool HasReaders() const;
 
  private:
-  Result<size_t> ReadLocked(IoTarget& target, bool consume) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  struct Packet {
+    uint64_t start, end;  // places in the stream of all bytes ever written
+  };
+  Result<size_t> ReadLocked(IoTarget& target) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Moves up to `length` bytes to the tail. Room was checked.
+  Result<size_t> FillLocked(IoSource& source, size_t length) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void ConsumeLocked(size_t length) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Free bytes; none when packets take all of the pages that Linux would put them in.
+  size_t RoomLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return packets_.size() >= capacity_ / kAtomic ? 0 : capacity_ - used_; }
   mutable Mutex mu_{LockRank::kPipe};
   WaitQueue queue_;
   std::unique_ptr<uint8_t[]> ring_ ABSL_GUARDED_BY(mu_);  // made on first write
   size_t capacity_ ABSL_GUARDED_BY(mu_) = kDefaultCapacity;
   size_t head_ ABSL_GUARDED_BY(mu_) = 0;  // of the oldest byte
   size_t used_ ABSL_GUARDED_BY(mu_) = 0;
+  uint64_t consumed_ ABSL_GUARDED_BY(mu_) = 0;  // the stream's place of the oldest byte
+  std::deque<Packet> packets_ ABSL_GUARDED_BY(mu_);
   int readers_ ABSL_GUARDED_BY(mu_) = 0, writers_ ABSL_GUARDED_BY(mu_) = 0;
   // How many opens of each side there ever were: a blocked open waits for a change.
   uint64_t reader_opens_ ABSL_GUARDED_BY(mu_) = 0, writer_opens_ ABSL_GUARDED_BY(mu_) = 0;

@@ -20,7 +20,7 @@ class PipeFile final : public vfs::FileDescription {
   Pipe& pipe() { return *pipe_; }
 
   Result<size_t> Read(IoTarget& target) override { return pipe_->Read(target); }
-  Result<size_t> Write(IoSource& source) override { return pipe_->Write(source); }
+  Result<size_t> Write(IoSource& source) override { return pipe_->Write(source, flags() & O_DIRECT); }
   bool ContinuesPartialWrites() const override { return true; }
   Result<int64_t> Seek(int64_t, int) override { return Errno(ESPIPE); }
   EventMask Poll() override { return pipe_->Poll(IsReadable(), IsWritable()); }

@@ -24,7 +24,7 @@ struct Totals {
 // Of the processes there are, and those that they waited for: together everything the sandbox ran.
 Totals SumUp(const ProcFs& fs) {
   Totals totals;
-  totals.up_ns = std::max<int64_t>(base::MonotonicNs() - Kernel::Get().boot_time_ns(), 1);
+  totals.up_ns = std::max<int64_t>(base::ClockNs(CLOCK_BOOTTIME), 1);
   for (const auto& [pid, group] : Kernel::Get().tasks().ThreadGroups(*Kernel::Get().root_pid_ns())) {
     kernel::CpuUsage usage = group->usage();
     usage += group->children_usage();

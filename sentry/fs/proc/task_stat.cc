@@ -175,7 +175,7 @@ Result<std::string> TaskStat(const Context& context) {
     memory = mm->GetUsage();
     if (visible) image = mm->image();
   }
-  const int64_t start = (context.whole_process ? group.start_time_ns() : task.start_time_ns()) - Kernel::Get().boot_time_ns();
+  const int64_t start = context.whole_process ? group.start_time_ns() : task.start_time_ns();
   const int nice = task.nice.load(std::memory_order_relaxed);
   const int realtime = task.sched_priority.load(std::memory_order_relaxed);
   const kernel::ExitStatus exit = visible && task.StateLetter() == 'Z' ? group.exit_status() : kernel::ExitStatus();
@@ -189,7 +189,7 @@ Result<std::string> TaskStat(const Context& context) {
   Append(text, "%lld %lld %lld %lld %d %d %d 0 %lld %llu %llu %llu ", static_cast<long long>(usage.user_ns / kTickNs),
          static_cast<long long>(usage.system_ns / kTickNs), static_cast<long long>(children.user_ns / kTickNs),
          static_cast<long long>(children.system_ns / kTickNs), realtime ? -1 - realtime : 20 + nice, nice, group.thread_count(),
-         static_cast<long long>(std::max<int64_t>(start, 0) / kTickNs), static_cast<U>(memory.virtual_bytes),
+         static_cast<long long>(start / kTickNs), static_cast<U>(memory.virtual_bytes),
          static_cast<U>(memory.resident_bytes / kPageSize), static_cast<U>(group.limits().Soft(RLIMIT_RSS)));
   // Instruction and stack pointers aren't shown, as for any task that doesn't exit (since Linux 4.11).
   Append(text, "%llu %llu %llu 0 0 %llu %llu %llu %llu 0 0 0 %d 0 %d %d 0 0 0 ", static_cast<U>(image.start_code),

@@ -55,7 +55,14 @@ TimerFd::Setting TimerFd::Set(const Setting& setting, bool absolute) {
   // A jump of the host's wall clock after this moment is not followed.
   int64_t clock_now = IsRealtime(clock_) ? base::RealtimeNs() : base::ClockNs(clock_ == CLOCK_MONOTONIC ? CLOCK_MONOTONIC : CLOCK_BOOTTIME);
   int64_t wait = absolute ? setting.value_ns - clock_now : setting.value_ns;
-  if (__builtin_add_overflow(now, std::max<int64_t>(wait, 0), &deadline)) deadline = INT64_MAX - 1;
+  if (__builtin_add_overflow(now, wait, &deadline)) deadline = INT64_MAX - 1;
+  if (deadline < 1 && setting.interval_ns > 0) {
+    // Due before the monotonic clock began: what was missed until then counts as well.
+    int64_t missed = (1 - deadline) / setting.interval_ns + 1;
+    deadline += missed * setting.interval_ns;
+    MutexLock lock(mu_);
+    expirations_ = missed;
+  }
   timer_.Arm(std::max<int64_t>(deadline, 1), setting.interval_ns);
   return old;
 }

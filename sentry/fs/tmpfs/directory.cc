@@ -14,17 +14,21 @@ constexpr size_t kBatch = 128;       // names copied per taking of the tree mute
 
 class TmpfsDirectoryFile final : public vfs::FileDescription {
  public:
-  TmpfsDirectoryFile(vfs::Path path, int flags) : FileDescription(std::move(path), flags) {}
+  // `path` may lead to an inode of a filesystem stacked above (overlay).
+  TmpfsDirectoryFile(vfs::Path path, int flags, RefPtr<TmpfsDirectory> directory)
+      : FileDescription(std::move(path), flags), directory_(std::move(directory)) {}
   Result<void> IterateDirectory(const DirSink& sink) override {
-    auto& directory = static_cast<TmpfsDirectory&>(*inode());
     MutexLock lock(position_mu());
     int64_t at = position();
-    auto result = directory.Iterate(&at, sink);
+    auto result = directory_->Iterate(&at, sink);
     set_position(at);
-    directory.TouchAtime(path(), flags());
+    directory_->TouchAtime(path(), flags());
     return result;
   }
   Result<size_t> PRead(IoTarget& target, int64_t offset) override { return Errno(EISDIR); }
+
+ private:
+  const RefPtr<TmpfsDirectory> directory_;
 };
 
 }  // namespace
@@ -198,7 +202,7 @@ Result<void> TmpfsDirectory::Rename(std::string_view old_name, vfs::Inode& moved
 }
 
 Result<vfs::FileRef> TmpfsDirectory::Open(const vfs::Path& path, int flags) {
-  return vfs::FileRef(MakeRef<TmpfsDirectoryFile>(path, flags));
+  return vfs::FileRef(MakeRef<TmpfsDirectoryFile>(path, flags, RefPtr<TmpfsDirectory>(this)));
 }
 
 Result<void> TmpfsDirectory::Iterate(int64_t* position, const vfs::FileDescription::DirSink& sink) {
