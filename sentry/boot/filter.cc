@@ -118,7 +118,8 @@ bool AddRules(scmp_filter_ctx filter, std::string* failed) {
   for (int option : {PR_SET_NAME, PR_GET_NAME, PR_SET_VMA}) ok = ok && allow(SYS_prctl, {SCMP_A0(SCMP_CMP_EQ, static_cast<uint64_t>(option))});
   for (uint64_t request : {PTRACE_SEIZE + 0ul, PTRACE_INTERRUPT + 0ul, PTRACE_CONT + 0ul, PTRACE_SYSEMU + 0ul, PTRACE_SYSEMU_SINGLESTEP + 0ul,
                            PTRACE_SINGLESTEP + 0ul, PTRACE_GETREGS + 0ul, PTRACE_SETREGS + 0ul, PTRACE_GETREGSET + 0ul, PTRACE_SETREGSET + 0ul,
-                           PTRACE_GETSIGINFO + 0ul, PTRACE_DETACH + 0ul, PTRACE_GET_SYSCALL_INFO + 0ul, PTRACE_PEEKDATA + 0ul, PTRACE_PEEKUSER + 0ul, PTRACE_POKEUSER + 0ul,
+                           PTRACE_GETSIGINFO + 0ul, PTRACE_DETACH + 0ul, PTRACE_GET_SYSCALL_INFO + 0ul, PTRACE_PEEKDATA + 0ul,
+                           PTRACE_PEEKUSER + 0ul, PTRACE_POKEUSER + 0ul,
                            PTRACE_SETOPTIONS + 0ul, PTRACE_GETEVENTMSG + 0ul, PTRACE_LISTEN + 0ul, PTRACE_SETSIGMASK + 0ul, PTRACE_KILL + 0ul}) {
     ok = ok && allow(SYS_ptrace, {SCMP_A0(SCMP_CMP_EQ, request)});
   }

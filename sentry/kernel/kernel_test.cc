@@ -9,6 +9,7 @@
 #include <sys/wait.h>
 
 #include "sentry/kernel/pidfd.h"
+#include "sentry/kernel/posix_timers.h"
 #include "sentry/kernel/task_internal.h"
 #include "sentry/loader/loader.h"
 #include "sentry/mm/fake_platform.h"
@@ -290,7 +291,25 @@ TEST_F(KernelTest, ProcessEndsWithItsLastThread) {
               EXPECT_GT(Spawn(task, thread, kThread), 0);
               return 4;
             }),
-            0x400);
+            0x500);
+}
+
+TEST_F(KernelTest, CpuLimitKillsAndIsInherited) {
+  size_t child = Define([&](Task& task) {
+    while (task.Block().ok()) {
+    }
+    return kStay;
+  });
+  EXPECT_EQ(RunInit([&](Task& task) {
+              EXPECT_TRUE(task.group().limits().Set(RLIMIT_CPU, {0, 0}, false).ok());
+              EXPECT_GT(Spawn(task, child), 0);
+              EXPECT_EQ(Wait(task).wait_status, SIGKILL);
+              task.group().timers().EnforceCpuLimit();
+              while (task.Block().ok()) {
+              }
+              return kStay;
+            }),
+            SIGKILL);
 }
 
 TEST_F(KernelTest, ExecByAThreadTakesTheLeadersId) {

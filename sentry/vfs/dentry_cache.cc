@@ -7,6 +7,7 @@ namespace sentry::vfs {
 namespace {
 constexpr size_t kNameMax = 255;
 constexpr size_t kEvictBatch = 1024;
+constexpr int kPressureRounds = 16;
 }  // namespace
 
 DentryCache& DentryCache::Get() {
@@ -15,11 +16,18 @@ DentryCache& DentryCache::Get() {
 }
 
 Result<RefPtr<Dentry>> DentryCache::Lookup(Dentry& parent, std::string_view name, bool cached_only) {
-  RefPtr<Dentry> result;
-  {
-    MutexLock lock(parent.mu());
-    result = TRY(LookupLocked(parent, name, cached_only));
+  Result<RefPtr<Dentry>> result = Errno(ENFILE);
+  for (int round = 0;; ++round) {
+    {
+      MutexLock lock(parent.mu());
+      result = LookupLocked(parent, name, cached_only);
+    }
+    // The gofer has one host descriptor for each directory that is known here: what nobody uses gives them back. Each round reaches one
+    // level further up from the leaves.
+    if (result.error_number() != ENFILE || round == kPressureRounds || size() == 0) break;
+    EvictSome(size());
   }
+  if (!result.ok()) return result;
   if (have_dead_.load(std::memory_order_relaxed) || size() > limit_.load(std::memory_order_relaxed)) Shrink();
   return result;
 }

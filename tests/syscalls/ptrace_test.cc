@@ -203,8 +203,7 @@ TEST(Ptrace, HardwareBreakpointStopsBeforeTheInstruction) {
 
 TEST(Ptrace, WatchpointsAreNotInheritedByChildrenAndThreads) {
   Tracee t([] {
-    BoundChild child([] { g_word = 1; });
-    CHILD_CHECK(child.Wait() == Exited(0));
+    CHILD_CHECK(RunInChild([] { g_word = 1; }) == Exited(0));
     std::thread([] { g_word = 2; }).join();
   });
   ASSERT_OK(Ptrace(PTRACE_POKEUSER, t.pid(), DebugRegister(0), reinterpret_cast<uintptr_t>(&g_word)));
