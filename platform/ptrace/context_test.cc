@@ -52,6 +52,38 @@ TEST(InterruptTest, DuringSwitch) {
   }
 }
 
+GUEST_PROGRAM(store, "movq $7, (%rdi); movq $8, (%rdi); mov $39, %eax; syscall");
+
+TEST(DebugRegisterTest, WatchesWritesOfOneThread) {
+  TestGuest guest(store());
+  const uint64_t values[8] = {kDataAddress, 0, 0, 0, 0, 0, kDebugStatusInitial, 1 | 1 << 16 | 2 << 18};  // 8 bytes, writes
+  base::Result<void> set = guest.context().SetDebugRegisters(values);
+  if (!set.ok()) GTEST_SKIP() << "a host without debug registers";
+  EXPECT_EQ(guest.context().DebugStatus(), kDebugStatusInitial);
+  Registers r = TestGuest::Start();
+  r.rdi = kDataAddress;
+  Event event = guest.context().Switch(r);
+  ASSERT_EQ(event.kind, Kind::kSignal);
+  EXPECT_EQ(event.info.si_signo, SIGTRAP);
+  EXPECT_EQ(event.info.si_code, TRAP_HWBKPT);
+  EXPECT_EQ(guest.Word(0), 7u);
+  EXPECT_EQ(guest.context().DebugStatus() & 0xf, 1u);
+
+  base::Result<std::unique_ptr<Context>> other = guest.context().CloneInSpace();
+  ASSERT_TRUE(other.ok());
+  std::thread([&] {
+    Registers its = TestGuest::Start();
+    its.rdi = kDataAddress;
+    EXPECT_EQ((*other)->Switch(its).kind, Kind::kSyscall);
+    (*other)->Release();
+  }).join();
+
+  const uint64_t off[8] = {0, 0, 0, 0, 0, 0, kDebugStatusInitial, 0};
+  ASSERT_TRUE(guest.context().SetDebugRegisters(off).ok());
+  EXPECT_EQ(guest.context().Switch(r).kind, Kind::kSyscall);
+  EXPECT_EQ(guest.Word(0), 8u);
+}
+
 // Interrupts at random points of a stream of calls: none lost, none invented, no call lost or changed.
 TEST(InterruptTest, Storm) {
   TestGuest guest(calls());

@@ -268,6 +268,9 @@ SYSCALL_HANDLER(SysIoprioGet) {
 
 SYSCALL_HANDLER(SysGetcpu) {
   uint32_t cpu = CurrentCpu(), node = 0;
+  // Affinity is the guest's own; the host schedules as it likes. A pinned thread must find itself where it asked to be.
+  uint64_t allowed = task.cpu_affinity.load(std::memory_order_relaxed) & OnlineCpuMask();
+  if (allowed && (cpu >= 64 || !(allowed >> cpu & 1))) cpu = static_cast<uint32_t>(std::countr_zero(allowed));
   if (!args.Addr(0).IsNull()) TRY(task.CopyOut(args.Addr(0), cpu));
   if (!args.Addr(1).IsNull()) TRY(task.CopyOut(args.Addr(1), node));
   return 0;

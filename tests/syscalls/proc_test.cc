@@ -6,7 +6,9 @@
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/sysinfo.h>
 #include <sys/utsname.h>
+#include <time.h>
 
 #include <set>
 #include <thread>
@@ -248,6 +250,38 @@ TEST(ProcRoot, UptimeLoadavgStatVersion) {
   utsname u;
   uname(&u);
   EXPECT_EQ(0u, ReadFile("/proc/version").find(std::string("Linux version ") + u.release));
+}
+
+TEST(ProcRoot, TimesCountFromBoot) {
+  constexpr int64_t kTickNs = 10'000'000, kSecondNs = 1'000'000'000;
+  auto boot_clock = [] {
+    timespec t;
+    EXPECT_OK(clock_gettime(CLOCK_BOOTTIME, &t));
+    return t.tv_sec * kSecondNs + t.tv_nsec;
+  };
+  int64_t before = boot_clock();
+  double up = 0;
+  ASSERT_EQ(1, sscanf(ReadFile("/proc/uptime").c_str(), "%lf", &up));
+  struct sysinfo info;
+  ASSERT_OK(sysinfo(&info));
+  Event go;
+  Child child([&] { CHILD_CHECK(go.Wait()); });
+  int64_t after = boot_clock();
+  std::string stat = ReadFile("/proc/" + std::to_string(child.pid()) + "/stat");
+  go.Set();
+  EXPECT_EQ(Exited(0), child.Wait());
+
+  auto hundredths = static_cast<int64_t>(up * 100 + 0.5);
+  EXPECT_LE(before / kTickNs, hundredths);
+  EXPECT_GE(after / kTickNs, hundredths);
+  EXPECT_LE((before + kSecondNs - 1) / kSecondNs, info.uptime) << "rounded up";
+  EXPECT_GE((after + kSecondNs - 1) / kSecondNs, info.uptime);
+  // Fields 3 on follow the name in parentheses; the start is the 22nd.
+  size_t at = stat.rfind(')') + 1;
+  for (int field = 2; field < 21; ++field) at = stat.find(' ', at + 1);
+  int64_t start = strtoll(stat.c_str() + at, nullptr, 10);
+  EXPECT_LE(before / kTickNs, start);
+  EXPECT_GE(after / kTickNs, start);
 }
 
 TEST(ProcRoot, Filesystems) {
