@@ -72,7 +72,9 @@ TEST(UniqueFd, ClosesOnce) {
 
 TEST(Cleanup, RunsUnlessCancelled) {
   int runs = 0;
-  { Cleanup c([&] { ++runs; }); }
+  {
+    Cleanup c([&] { ++runs; });
+  }
   {
     Cleanup c([&] { ++runs; });
     c.Cancel();

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Mutex with a rank, CondVar, SharedMutex. A thread may only take a Mutex whose rank is higher than that of every Mutex
 // it holds; debug builds (no NDEBUG) check this at run time and abort naming both. Two of one rank may be taken only
-// with LockPair (address order) or through LockNested (the caller's README says why the order is safe). A Mutex is for short sections; it is
-// never held while waiting for a guest, and across host I/O only where the rank's comment says so.
+// with LockPair (address order) or through LockNested (the caller's README says why the order is safe). A Mutex is for
+// short sections; it is never held while waiting for a guest, and across host I/O only where the rank's comment says
+// so.
 #ifndef BASE_MUTEX_H_
 #define BASE_MUTEX_H_
 
@@ -17,38 +18,39 @@ namespace base {
 
 // The lock order of the whole program, outermost first. Gaps are room for new classes.
 enum class LockRank : uint8_t {
-  kBoot = 10,           // boot/: loader, control server
+  kBoot = 10,  // boot/: loader, control server
   kContainer = 12,
-  kEpollNesting = 16,   // changes of epoll topology: adds that could close a cycle, a file's or an epoll's end
-  kEpollSet = 18,       // an epoll instance's interest list; nests for epoll in epoll (LockNested); files are polled under it
-  kTty = 20,            // a terminal's state (devpts); may signal process groups
-  kRename = 28,         // vfs: one rename at a time per filesystem
-  kMountTable = 30,     // vfs: the mount tree of a namespace
-  kDirectory = 34,      // a dentry's children; held across the filesystem's own directory I/O; parent before child
-  kFile = 38,           // a file description's position
-  kOverlayCopy = 39,    // one copy-up of an overlay inode; held over its I/O
-  kOverlayWork = 40,    // an overlay's work directory
-  kInode = 42,          // an inode's data or attributes; held across donated-fd I/O
-  kSocket = 46,         // AF_UNIX endpoint; two by LockPair
+  kEpollNesting = 16,  // changes of epoll topology: adds that could close a cycle, a file's or an epoll's end
+  kEpollSet =
+      18,        // an epoll instance's interest list; nests for epoll in epoll (LockNested); files are polled under it
+  kTty = 20,     // a terminal's state (devpts); may signal process groups
+  kRename = 28,  // vfs: one rename at a time per filesystem
+  kMountTable = 30,   // vfs: the mount tree of a namespace
+  kDirectory = 34,    // a dentry's children; held across the filesystem's own directory I/O; parent before child
+  kFile = 38,         // a file description's position
+  kOverlayCopy = 39,  // one copy-up of an overlay inode; held over its I/O
+  kOverlayWork = 40,  // an overlay's work directory
+  kInode = 42,        // an inode's data or attributes; held across donated-fd I/O
+  kSocket = 46,       // AF_UNIX endpoint; two by LockPair
   kPipe = 48,
   kFdTable = 50,
-  kFsContext = 52,      // cwd, root, umask
-  kFutexPi = 54,        // priority-inheritance futex operations; held across the access to the futex word
-  kMm = 56,             // an address space's VMAs and page mappings; two by LockPair (fork)
-  kMappable = 58,       // a file's page cache and its reverse mappings
-  kFutex = 60,          // futex hash buckets; two by LockPair
-  kTaskSet = 64,        // kernel: the task tree, pids, process groups, sessions
-  kSignal = 68,         // a thread group's signal state
-  kTimer = 72,          // timer wheel, posix timers
-  kTask = 76,           // small per-task state
+  kFsContext = 52,  // cwd, root, umask
+  kFutexPi = 54,    // priority-inheritance futex operations; held across the access to the futex word
+  kMm = 56,         // an address space's VMAs and page mappings; two by LockPair (fork)
+  kMappable = 58,   // a file's page cache and its reverse mappings
+  kFutex = 60,      // futex hash buckets; two by LockPair
+  kTaskSet = 64,    // kernel: the task tree, pids, process groups, sessions
+  kSignal = 68,     // a thread group's signal state
+  kTimer = 72,      // timer wheel, posix timers
+  kTask = 76,       // small per-task state
   kNamespace = 78,
   kInotify = 82,
-  kWaitQueue = 86,      // event queues: callbacks run under it and may only wake
+  kWaitQueue = 86,  // event queues: callbacks run under it and may only wake
   kBlocker = 90,
   kMemoryFile = 94,
   kPlatform = 96,
-  kGoferChannel = 98,   // held across one request to the gofer
-  kLeaf = 110,          // takes no other lock
+  kGoferChannel = 98,  // held across one request to the gofer
+  kLeaf = 110,         // takes no other lock
   kLog = 120,
 };
 

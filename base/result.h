@@ -20,12 +20,12 @@ template <typename T>
 class [[nodiscard]] Result {
  public:
   using ValueType = T;
-  Result(Errno error) : state_(std::in_place_index<1>, error) {}  // NOLINT: implicit by design
+  Result(Errno error) : state_(std::in_place_index<1>, error) {}         // NOLINT: implicit by design
   Result(T value) : state_(std::in_place_index<0>, std::move(value)) {}  // NOLINT
   template <typename U>
-    requires(std::is_convertible_v<U, T> && !std::is_same_v<std::decay_t<U>, T> &&
-             !std::is_same_v<std::decay_t<U>, Errno> && !std::is_same_v<std::decay_t<U>, Result<T>>)
-  Result(U&& value) : state_(std::in_place_index<0>, std::forward<U>(value)) {}  // NOLINT
+  requires(std::is_convertible_v<U, T> && !std::is_same_v<std::decay_t<U>, T> &&
+           !std::is_same_v<std::decay_t<U>, Errno> && !std::is_same_v<std::decay_t<U>, Result<T>>) Result(U&& value)
+      : state_(std::in_place_index<0>, std::forward<U>(value)) {}  // NOLINT
 
   bool ok() const { return state_.index() == 0; }
   explicit operator bool() const { return ok(); }
@@ -68,11 +68,11 @@ inline Result<void> OkResult() { return {}; }
 }  // namespace base
 
 // A GNU statement expression (both compilers of this project have it). The temporary is moved from.
-#define TRY(expression)                                  \
-  ({                                                     \
-    auto&& try_result_ = (expression);                   \
-    if (!try_result_.ok()) return try_result_.error();   \
-    std::move(try_result_).value();                      \
+#define TRY(expression)                                \
+  ({                                                   \
+    auto&& try_result_ = (expression);                 \
+    if (!try_result_.ok()) return try_result_.error(); \
+    std::move(try_result_).value();                    \
   })
 
 #endif  // BASE_RESULT_H_

@@ -29,10 +29,10 @@ using base::UniqueFd;
 
 absl::Status Failed(const std::string& what) { return absl::ErrnoToStatus(errno, absl::StrCat("gofer: ", what)); }
 
-#define RETURN_IF_FAILED(status)                         \
-  do {                                                   \
-    absl::Status status_ = (status);                     \
-    if (!status_.ok()) return status_;                   \
+#define RETURN_IF_FAILED(status)       \
+  do {                                 \
+    absl::Status status_ = (status);   \
+    if (!status_.ok()) return status_; \
   } while (false)
 
 // A directory to mount the new root on; what it hides is gone after the pivot anyway.
@@ -73,8 +73,9 @@ absl::Status Restrict(const std::string& target, const SandboxRoot& root) {
   return absl::OkStatus();
 }
 
-// What a root is served from: the place itself, and a copy of its mount tree taken before the new root is mounted somewhere
-// below it (or -1 where the host's kernel has no open_tree(2): then the place of the new root is hidden in a served "/").
+// What a root is served from: the place itself, and a copy of its mount tree taken before the new root is mounted
+// somewhere below it (or -1 where the host's kernel has no open_tree(2): then the place of the new root is hidden in a
+// served "/").
 struct Source {
   UniqueFd place, tree;
 };

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// MemoryFile: all guest RAM of a sandbox, as page ranges of one sparse host file, mapped shared into stubs and, whole and
-// lazily, into the sentry. Ranges are reference-counted page by page; the last reference punches the pages out, so the
-// host gets them back and a later owner finds zeroes. Thread-safe.
+// MemoryFile: all guest RAM of a sandbox, as page ranges of one sparse host file, mapped shared into stubs and, whole
+// and lazily, into the sentry. Ranges are reference-counted page by page; the last reference punches the pages out, so
+// the host gets them back and a later owner finds zeroes. Thread-safe.
 #ifndef PLATFORM_MEMORY_FILE_H_
 #define PLATFORM_MEMORY_FILE_H_
 
@@ -45,8 +45,8 @@ class MemoryFile {
   bool IsUnique(FileRange range);
   // Zeroes by punching the pages out; the references stay.
   void Decommit(FileRange range);
-  // The sentry's view of an offset. Contiguous over any allocated range. Touch only through SafeCopy/SafeZero (the host may be
-  // out of memory: SIGBUS) and only while holding a reference.
+  // The sentry's view of an offset. Contiguous over any allocated range. Touch only through SafeCopy/SafeZero (the host
+  // may be out of memory: SIGBUS) and only while holding a reference.
   uint8_t* Pointer(uint64_t offset) const { return base_ + offset; }
   // Bytes of host memory in use now (fstat: one host call).
   uint64_t UsedBytes() const;

@@ -6,8 +6,6 @@
 
 namespace platform {
 
-int Protection::ToHost() const {
-  return (read ? PROT_READ : 0) | (write ? PROT_WRITE : 0) | (exec ? PROT_EXEC : 0);
-}
+int Protection::ToHost() const { return (read ? PROT_READ : 0) | (write ? PROT_WRITE : 0) | (exec ? PROT_EXEC : 0); }
 
 }  // namespace platform

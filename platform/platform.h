@@ -46,12 +46,12 @@ enum class Access : uint8_t { kUnknown, kRead, kWrite, kExec };
 
 struct Event {
   enum class Kind : uint8_t {
-    kSyscall,       // registers are as at entry: orig_rax = number, rip after the instruction, rax = -ENOSYS or the number
-    kCompatSyscall, // int 0x80, sysenter: to be refused; never reached the host
-    kFault,         // memory fault at `address`; `info` is the host's siginfo (SIGSEGV or SIGBUS)
-    kSignal,        // another synchronous signal: SIGILL, SIGFPE, SIGTRAP, general-protection SIGSEGV; `info` says which
-    kInterrupted,   // Interrupt() was called
-    kDead,          // the stub was lost (killed from outside): the guest thread group must die
+    kSyscall,  // registers are as at entry: orig_rax = number, rip after the instruction, rax = -ENOSYS or the number
+    kCompatSyscall,  // int 0x80, sysenter: to be refused; never reached the host
+    kFault,          // memory fault at `address`; `info` is the host's siginfo (SIGSEGV or SIGBUS)
+    kSignal,       // another synchronous signal: SIGILL, SIGFPE, SIGTRAP, general-protection SIGSEGV; `info` says which
+    kInterrupted,  // Interrupt() was called
+    kDead,         // the stub was lost (killed from outside): the guest thread group must die
   };
   Kind kind;
   Access access = Access::kUnknown;
@@ -95,8 +95,9 @@ class Context {
   // EINVAL if the image is malformed.
   virtual base::Result<void> SetFpu(std::span<const uint8_t> image) = 0;
   virtual base::Result<void> ResetFpu() = 0;
-  // DR0-DR7 as ptrace(2) shows them (DR4 and DR5: 0), valid until the next Bind to another space. The caller has checked
-  // that all addresses are the guest's. EIO if the host has no debug registers to give; what is set then is undefined.
+  // DR0-DR7 as ptrace(2) shows them (DR4 and DR5: 0), valid until the next Bind to another space. The caller has
+  // checked that all addresses are the guest's. EIO if the host has no debug registers to give; what is set then is
+  // undefined.
   virtual base::Result<void> SetDebugRegisters(std::span<const uint64_t, 8>) { return base::Errno(EIO); }
   // DR6: after a SIGTRAP event, which breakpoint was met.
   virtual uint64_t DebugStatus() { return kDebugStatusInitial; }

@@ -16,14 +16,14 @@
 namespace runsc {
 
 // 0 and 1 are /dev/null. 2 is the CLI's stderr when it stays attached, else /dev/null.
-inline constexpr int kReportFd = 3;       // pipe, write end: ReportReady or ReportFailure, exactly once
-inline constexpr int kLogFd = 4;          // --debug-log; closed when logging is off
-inline constexpr int kSpecFd = 5;         // sealed memfd: the validated config.json
-inline constexpr int kControlFd = 7;      // boot only: listening AF_UNIX SOCK_STREAM socket of control/server.h
-inline constexpr int kExitStatusFd = 8;   // boot only: file in the state directory, see RecordExitStatus
-inline constexpr int kStdioFd = 9;        // boot only: 9, 10, 11 = the container's stdin, stdout, stderr
-inline constexpr int kConsoleFd = 9;      // boot only, process.terminal: instead of the three, one host pty (raw mode)
-inline constexpr int kUpperDirFd = 12;    // boot only: the O_DIRECTORY of --overlay2=…:dir=/self uppers; may be closed
+inline constexpr int kReportFd = 3;      // pipe, write end: ReportReady or ReportFailure, exactly once
+inline constexpr int kLogFd = 4;         // --debug-log; closed when logging is off
+inline constexpr int kSpecFd = 5;        // sealed memfd: the validated config.json
+inline constexpr int kControlFd = 7;     // boot only: listening AF_UNIX SOCK_STREAM socket of control/server.h
+inline constexpr int kExitStatusFd = 8;  // boot only: file in the state directory, see RecordExitStatus
+inline constexpr int kStdioFd = 9;       // boot only: 9, 10, 11 = the container's stdin, stdout, stderr
+inline constexpr int kConsoleFd = 9;     // boot only, process.terminal: instead of the three, one host pty (raw mode)
+inline constexpr int kUpperDirFd = 12;   // boot only: the O_DIRECTORY of --overlay2=…:dir=/self uppers; may be closed
 // kFirstGoferFd + i: SOCK_SEQPACKET pair for tree i of spec::GoferMounts; both ends have the same number.
 inline constexpr int kFirstGoferFd = 13;
 
@@ -45,10 +45,10 @@ enum class UpperLayer : uint8_t { kNone, kMemory, kFile };
 struct BootArgs {
   std::string container_id;
   std::string bundle;
-  Config config;      // the global flags
+  Config config;  // the global flags
   spec::Spec spec;
   base::UniqueFd report_fd;
-  int log_fd = -1;    // borrowed; InitLogging("sentry", ...) was called with it already
+  int log_fd = -1;                        // borrowed; InitLogging("sentry", ...) was called with it already
   std::vector<base::UniqueFd> gofer_fds;  // one per tree of spec::GoferMounts(spec), in that order
   base::UniqueFd control_fd;
   base::UniqueFd exit_status_fd;
@@ -66,9 +66,9 @@ struct BootArgs {
   int64_t cli_start_ns = 0;
 };
 
-// `runsc gofer`: started in a new pid namespace (user too as above; gofer/sandbox.h enters the rest), the same clean state.
-// It serves tree i of GoferMounts(spec) over gofer_fds[i] and ends when the sentry has closed its ends. Its report pipe
-// carries failures only: a sentry that has mounted everything proves that the gofer is ready.
+// `runsc gofer`: started in a new pid namespace (user too as above; gofer/sandbox.h enters the rest), the same clean
+// state. It serves tree i of GoferMounts(spec) over gofer_fds[i] and ends when the sentry has closed its ends. Its
+// report pipe carries failures only: a sentry that has mounted everything proves that the gofer is ready.
 struct GoferArgs {
   std::string container_id;
   Config config;

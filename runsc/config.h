@@ -30,7 +30,7 @@ struct Config {
   bool debug = false;
   std::string debug_log;  // file, directory with a trailing /, or a pattern
   bool also_log_to_stderr = false;
-  std::string log;        // CLI errors for the caller (containerd), --log-format
+  std::string log;  // CLI errors for the caller (containerd), --log-format
   bool log_json = false;
   bool strace = false;
   std::string strace_syscalls;  // comma-separated; empty = all

@@ -12,17 +12,17 @@
 #include "absl/strings/str_cat.h"
 
 // Returns the status from the enclosing function unless it is OK.
-#define RETURN_IF_ERROR(expression)                        \
-  do {                                                     \
+#define RETURN_IF_ERROR(expression)                                         \
+  do {                                                                      \
     if (absl::Status status_ = (expression); !status_.ok()) return status_; \
   } while (false)
 
 // The value of a StatusOr, or returns its status from the enclosing function.
-#define VALUE_OR_RETURN(expression)                     \
-  ({                                                    \
-    auto status_or_ = (expression);                     \
-    if (!status_or_.ok()) return status_or_.status();   \
-    *std::move(status_or_);                             \
+#define VALUE_OR_RETURN(expression)                   \
+  ({                                                  \
+    auto status_or_ = (expression);                   \
+    if (!status_or_.ok()) return status_or_.status(); \
+    *std::move(status_or_);                           \
   })
 
 namespace runsc {

@@ -96,7 +96,8 @@ absl::StatusOr<ParsedFlags> ParseFlags(std::span<const FlagDef> table, std::span
       if (!has_value) value = "true";
       std::string truth = ParseBool(value);
       if (truth.empty()) {
-        return absl::InvalidArgumentError(absl::StrCat("--", flag->name, ": must be true or false, is \"", value, "\""));
+        return absl::InvalidArgumentError(
+            absl::StrCat("--", flag->name, ": must be true or false, is \"", value, "\""));
       }
       value = truth;
     } else if (!has_value) {

@@ -8,8 +8,8 @@ namespace runsc {
 namespace {
 
 constexpr FlagDef kTable[] = {
-    {"bundle", "b", FlagType::kString, ".", "where"}, {"detach", "d", FlagType::kBool, "false", "leave"},
-    {"env", "e", FlagType::kList, "", "variable"},    {"count", "", FlagType::kInteger, "3", "how many"},
+    {"bundle", "b", FlagType::kString, ".", "where"},  {"detach", "d", FlagType::kBool, "false", "leave"},
+    {"env", "e", FlagType::kList, "", "variable"},     {"count", "", FlagType::kInteger, "3", "how many"},
     {"old", "", FlagType::kBool, "false", "", "gone"},
 };
 
@@ -25,7 +25,8 @@ TEST(Flags, AllSpellings) {
   EXPECT_EQ(p->GetAll("env"), (std::vector<std::string>{"A=1", "B"}));
   EXPECT_EQ(p->GetInteger("count"), -7);
   EXPECT_EQ(p->args, std::vector<std::string>{"id"});
-  EXPECT_EQ(p->AsArguments(), (std::vector<std::string>{"--bundle=x", "--env=A=1", "--env=B", "--detach=true", "--count=-7"}));
+  EXPECT_EQ(p->AsArguments(),
+            (std::vector<std::string>{"--bundle=x", "--env=A=1", "--env=B", "--detach=true", "--count=-7"}));
   EXPECT_FALSE(p->Has("help"));
 }
 
@@ -76,7 +77,8 @@ TEST(GlobalFlags, Overlay2) {
   EXPECT_FALSE(config.overlay_root || config.overlay_all);
   ASSERT_TRUE(ParseOverlay2("root:memory", &config).ok());
   EXPECT_TRUE(config.overlay_root && !config.overlay_all);
-  for (const char* bad : {"", "root", "root:", "some:self", "root:dir=x", "root:memory,size=-1", "root:memory,size=99999999t"}) {
+  for (const char* bad :
+       {"", "root", "root:", "some:self", "root:dir=x", "root:memory,size=-1", "root:memory,size=99999999t"}) {
     EXPECT_FALSE(ParseOverlay2(bad, &config).ok()) << bad;
   }
 }

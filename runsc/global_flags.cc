@@ -24,7 +24,8 @@ using enum FlagType;
 constexpr char kNoSuchPart[] = "this runtime has nothing to switch there";
 
 constexpr FlagDef kGlobalFlags[] = {
-    {"root", "", kString, "", "directory of the containers' states (default: /var/run/runsc; $XDG_RUNTIME_DIR/runsc if not root)"},
+    {"root", "", kString, "",
+     "directory of the containers' states (default: /var/run/runsc; $XDG_RUNTIME_DIR/runsc if not root)"},
     {"platform", "", kString, "auto", "how guest code is run: auto, ptrace, systrap or kvm"},
     {"network", "", kString, "sandbox", "sandbox (own TCP/IP stack), host, or none"},
     {"overlay2", "", kString, "root:self", "where writes go: none, or {root|all}:{self|memory|dir=PATH}[,size=N]"},

@@ -114,8 +114,8 @@ int Main(int argc, char** argv) {
   context.config = *std::move(config);
   const Command* command = FindCommand(rest[0]);
   if (!command) {
-    return Fail(context.config, absl::InvalidArgumentError(absl::StrCat(
-                                    "unknown command \"", rest[0], "\": runsc help lists the commands")));
+    return Fail(context.config, absl::InvalidArgumentError(
+                                    absl::StrCat("unknown command \"", rest[0], "\": runsc help lists the commands")));
   }
   auto flags = ParseFlags(command->flags, std::span(rest).subspan(1), command->interspersed);
   if (!flags.ok()) return Fail(context.config, Annotate(flags.status(), command->name));

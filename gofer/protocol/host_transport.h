@@ -25,8 +25,8 @@ struct Packet {
 base::Result<void> SendPacket(int socket, uint16_t code, uint64_t tag, std::span<const uint8_t> payload,
                               std::span<const int> fds);
 // Blocks. `buffer` has at least kMaxMessage bytes. ECONNRESET: the peer hung up. EBADMSG: the packet is shorter than a
-// header, longer than allowed, its header does not say what came, or fds came that are not accepted (none is left open). EMFILE:
-// the packet was read but this process has no fd numbers left for what came with it.
+// header, longer than allowed, its header does not say what came, or fds came that are not accepted (none is left
+// open). EMFILE: the packet was read but this process has no fd numbers left for what came with it.
 base::Result<Packet> ReceivePacket(int socket, std::span<uint8_t> buffer, bool accept_fds);
 
 // Both ends close-on-exec.

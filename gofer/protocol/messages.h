@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The wire format: one SOCK_SEQPACKET packet is one message = MessageHeader, a fixed struct per operation, then the
-// strings (u16 length + bytes) and arrays that its comment names. Little-endian, naturally aligned, no implicit padding.
-// fds travel by SCM_RIGHTS in the same packet, only from the server to the client. Each request gets exactly one reply on its channel, in order.
+// strings (u16 length + bytes) and arrays that its comment names. Little-endian, naturally aligned, no implicit
+// padding. fds travel by SCM_RIGHTS in the same packet, only from the server to the client. Each request gets exactly
+// one reply on its channel, in order.
 #ifndef GOFER_PROTOCOL_MESSAGES_H_
 #define GOFER_PROTOCOL_MESSAGES_H_
 

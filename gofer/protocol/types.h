@@ -137,7 +137,7 @@ struct CreatedFile {
 
 // What the server said about the connection when it was mounted.
 struct MountInfo {
-  NodeAttr root;          // a directory, or a regular file when a single file is bind-mounted
+  NodeAttr root;  // a directory, or a regular file when a single file is bind-mounted
   bool read_only = false;
   bool submounts = true;  // host mounts below the root are visible
   uint32_t name_max = kMaxNameLength;

@@ -91,10 +91,8 @@ Result<void> Connection::ReadDir(Reader& in, Reply* out) {
       at += entry.length;
       stream->position = entry.offset;
       if (std::string_view(name, length) == "." || std::string_view(name, length) == "..") continue;
-      out->body.Put(DirEntryHead{.ino = entry.ino,
-                                 .cookie = entry.offset,
-                                 .name_length = static_cast<uint16_t>(length),
-                                 .type = entry.type});
+      out->body.Put(DirEntryHead{
+          .ino = entry.ino, .cookie = entry.offset, .name_length = static_cast<uint16_t>(length), .type = entry.type});
       out->body.PutRaw(name, length);
       ++head.count;
     }

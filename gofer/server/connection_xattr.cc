@@ -18,8 +18,8 @@ constexpr size_t kMaxHostXattr = 65536;  // XATTR_SIZE_MAX, XATTR_LIST_MAX
 Result<std::string> CheckedXattrName(std::string_view name, bool write) {
   if (name.empty() || name.size() > kMaxNameLength) return Errno(ERANGE);
   if (name.find('\0') != name.npos) return Errno(EINVAL);
-  bool writable = name.starts_with("user.") || name == "security.capability" ||
-                  name == "system.posix_acl_access" || name == "system.posix_acl_default";
+  bool writable = name.starts_with("user.") || name == "security.capability" || name == "system.posix_acl_access" ||
+                  name == "system.posix_acl_default";
   if (write && !writable) return Errno(EPERM);
   return std::string(name);
 }

@@ -121,7 +121,8 @@ TEST(Hostile, BadNamesNeverReachTheHost) {
   ASSERT_EQ(raw.Mount(), 0);
   std::string long_name(256, 'x');
   using namespace std::string_view_literals;
-  for (std::string_view name : {""sv, "."sv, ".."sv, "/"sv, "a/b"sv, "../x"sv, "a\0b"sv, "\0"sv, std::string_view(long_name)}) {
+  for (std::string_view name :
+       {""sv, "."sv, ".."sv, "/"sv, "a/b"sv, "../x"sv, "a\0b"sv, "\0"sv, std::string_view(long_name)}) {
     int want = name.size() > 255 ? ENAMETOOLONG : EINVAL;
     for (Op op : {Op::kCreate, Op::kMkdir}) {
       EXPECT_EQ(raw.Call(op, MakeRequest{.dir = kRoot, .uid = kKeepId, .gid = kKeepId}, {name}), want) << name;
@@ -219,8 +220,19 @@ TEST(Hostile, RandomMessages) {
   ServedDir served(outer.Path("tree"), {.max_nodes = 500, .max_fds = 100});
   Raw raw(served);
   ASSERT_EQ(raw.Mount(), 0);
-  const std::string names[] = {"a", "b", "c", "..", "../outside", ".", "", "dir", std::string(255, 'n'),
-                               std::string("a\0", 2), "user.x", "/etc/passwd", "outside"};
+  const std::string names[] = {"a",
+                               "b",
+                               "c",
+                               "..",
+                               "../outside",
+                               ".",
+                               "",
+                               "dir",
+                               std::string(255, 'n'),
+                               std::string("a\0", 2),
+                               "user.x",
+                               "/etc/passwd",
+                               "outside"};
   int64_t deadline = base::MonotonicNs() + 8 * base::kNsPerSecond;
   int succeeded = 0;
   std::vector<uint8_t> body(kMaxPayload);

@@ -174,7 +174,8 @@ Result<RefPtr<Node>> NodeTable::DirectoryNode(int dir_fd, const std::string& nam
   {
     MutexLock lock(mu_);
     if (RefPtr<Node> known = find(Identity::Of(*attr))) return known;
-    // Directories keep their fds: a quarter stays for opening files, so that the client learns of the pressure while it can still work.
+    // Directories keep their fds: a quarter stays for opening files, so that the client learns of the pressure while it
+    // can still work.
     if (dirs_.size() >= max_fds_ - max_fds_ / 4) return Errno(ENFILE);
   }
   UniqueFd fd = TRY(OpenWithRoom([&] { return fs_->OpenPathAt(dir_fd, name, /*directory=*/true, cross_); }));

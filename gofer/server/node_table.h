@@ -65,8 +65,7 @@ class Node : public base::RefCounted<Node> {
 
  private:
   friend class NodeTable;
-  Node(NodeTable* table, const Identity& identity, bool is_dir)
-      : table_(table), identity_(identity), is_dir_(is_dir) {}
+  Node(NodeTable* table, const Identity& identity, bool is_dir) : table_(table), identity_(identity), is_dir_(is_dir) {}
 
   NodeTable* const table_;
   const Identity identity_;

@@ -89,8 +89,7 @@ absl::Status RunGofer(GoferConfig config) {
   if (!fs.ok()) return WithErrno("open of /proc/self/fd (is /proc mounted?)", fs.error());
   auto shared_fs = std::make_shared<const HostFs>(std::move(*fs));
   uint64_t share = FdShare(HostFs::RaiseFdLimit(), config.trees.size());
-  absl::StatusOr<std::vector<UniqueFd>> roots =
-      config.confine ? Confine(config, *shared_fs) : OpenRoots(config.trees);
+  absl::StatusOr<std::vector<UniqueFd>> roots = config.confine ? Confine(config, *shared_fs) : OpenRoots(config.trees);
   if (!roots.ok()) return roots.status();
 
   std::vector<std::shared_ptr<ChannelServer>> servers;

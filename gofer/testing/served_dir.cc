@@ -40,9 +40,8 @@ ServedDir::ServedDir(const std::string& path, Connection::Settings settings) {
   CHECK_THAT(ends.ok());
   socket_ = std::move(ends->second);
   GoferConfig config{.confine = false};
-  config.trees.push_back({.socket = std::move(ends->first),
-                          .root_path = path.empty() ? dir_.path() : path,
-                          .settings = settings});
+  config.trees.push_back(
+      {.socket = std::move(ends->first), .root_path = path.empty() ? dir_.path() : path, .settings = settings});
   thread_ = std::thread([this, config = std::move(config)]() mutable { result_ = RunGofer(std::move(config)); });
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// PtraceAddressSpace: one stub process. Its leader is never traced after creation (the kernel would not report the death
-// of a traced leader while another traced thread isn't reaped); a second thread, the service thread, waits untraced in
-// the pause loop and is borrowed by whoever needs a host call made but has no stub thread of its own here.
+// PtraceAddressSpace: one stub process. Its leader is never traced after creation (the kernel would not report the
+// death of a traced leader while another traced thread isn't reaped); a second thread, the service thread, waits
+// untraced in the pause loop and is borrowed by whoever needs a host call made but has no stub thread of its own here.
 #ifndef PLATFORM_PTRACE_ADDRESS_SPACE_H_
 #define PLATFORM_PTRACE_ADDRESS_SPACE_H_
 

@@ -52,9 +52,8 @@ TEST(AddressSpaceTest, MapAndUnmap) {
     Event event = guest.context().Switch(r);
     ASSERT_EQ(event.kind, Kind::kFault);
     EXPECT_EQ(event.address, kCodeAddress);
-    ASSERT_TRUE(guest.space()
-                    .Map(kCodeAddress, kPageSize, TestMemory().fd(), guest.code_range().start, kReadExec, false)
-                    .ok());
+    ASSERT_TRUE(
+        guest.space().Map(kCodeAddress, kPageSize, TestMemory().fd(), guest.code_range().start, kReadExec, false).ok());
   }
   TestMemory().DecRef(memory);
 }
@@ -206,8 +205,7 @@ TEST(AddressSpaceTest, TooManyMappings) {
   uint64_t mapped = 0;
   base::Result<void> result = base::OkResult();
   for (; mapped < pages; ++mapped) {
-    result = guest.space().Map(kFar + mapped * kPageSize, kPageSize, TestMemory().fd(), memory.start,
-                               kReadOnly, false);
+    result = guest.space().Map(kFar + mapped * kPageSize, kPageSize, TestMemory().fd(), memory.start, kReadOnly, false);
     if (!result.ok()) break;
   }
   if (result.ok()) GTEST_SKIP() << "vm.max_map_count is above " << pages;

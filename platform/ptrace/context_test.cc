@@ -56,7 +56,8 @@ GUEST_PROGRAM(store, "movq $7, (%rdi); movq $8, (%rdi); mov $39, %eax; syscall")
 
 TEST(DebugRegisterTest, WatchesWritesOfOneThread) {
   TestGuest guest(store());
-  const uint64_t values[8] = {kDataAddress, 0, 0, 0, 0, 0, kDebugStatusInitial, 1 | 1 << 16 | 2 << 18};  // 8 bytes, writes
+  const uint64_t values[8] = {kDataAddress,         0, 0, 0, 0, 0, kDebugStatusInitial,
+                              1 | 1 << 16 | 2 << 18};  // 8 bytes, writes
   base::Result<void> set = guest.context().SetDebugRegisters(values);
   if (!set.ok()) GTEST_SKIP() << "a host without debug registers";
   EXPECT_EQ(guest.context().DebugStatus(), kDebugStatusInitial);
@@ -152,15 +153,20 @@ TEST(CloneTest, ThreadsShareMemory) {
 
 TEST(CloneTest, NeverAdoptedContextIsReleased) {
   TestGuest guest(calls());
-  { auto context = guest.context().CloneInSpace(); ASSERT_TRUE(context.ok()); }
+  {
+    auto context = guest.context().CloneInSpace();
+    ASSERT_TRUE(context.ok());
+  }
   Registers r = TestGuest::Start();
   EXPECT_EQ(guest.context().Switch(r).kind, Kind::kSyscall);
 }
 
-GUEST_PROGRAM(load_vectors, "movdqu (%rdi), %xmm0; movdqu (%rdi), %xmm15; fld1; mov $39, %eax; syscall;"
-                            "movdqu %xmm0, 64(%rdi); movdqu %xmm15, 80(%rdi); mov $39, %eax; syscall");
-GUEST_PROGRAM(load_ymm, "vmovdqu (%rdi), %ymm3; mov $39, %eax; syscall; vmovdqu %ymm3, 64(%rdi);"
-                        "mov $39, %eax; syscall");
+GUEST_PROGRAM(load_vectors,
+              "movdqu (%rdi), %xmm0; movdqu (%rdi), %xmm15; fld1; mov $39, %eax; syscall;"
+              "movdqu %xmm0, 64(%rdi); movdqu %xmm15, 80(%rdi); mov $39, %eax; syscall");
+GUEST_PROGRAM(load_ymm,
+              "vmovdqu (%rdi), %ymm3; mov $39, %eax; syscall; vmovdqu %ymm3, 64(%rdi);"
+              "mov $39, %eax; syscall");
 GUEST_PROGRAM(store_ymm, "vmovdqu %ymm3, 128(%rdi); stmxcsr 160(%rdi); mov $39, %eax; syscall");
 
 bool HasAvx() { return __builtin_cpu_supports("avx"); }

@@ -232,7 +232,7 @@ TEST(EventsTest, SynchronousSignals) {
     int signal;
     int code;
   } cases[] = {
-      {ud(), SIGILL, ILL_ILLOPN}, {breakpoint(), SIGTRAP, SI_KERNEL},     {division(), SIGFPE, FPE_INTDIV},
+      {ud(), SIGILL, ILL_ILLOPN},         {breakpoint(), SIGTRAP, SI_KERNEL},    {division(), SIGFPE, FPE_INTDIV},
       {privileged(), SIGSEGV, SI_KERNEL}, {non_canonical(), SIGSEGV, SI_KERNEL},
   };
   for (auto& c : cases) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Placement: which CPU a sentry thread and its stub thread share. A hand-over between two CPUs costs ten times one on the
-// same CPU (an IPI), so both are pinned together. Counts the pairs per CPU within the mask the process started with.
-// Best effort: when the host refuses an affinity, placement switches itself off. Thread-safe, lock-free.
+// Placement: which CPU a sentry thread and its stub thread share. A hand-over between two CPUs costs ten times one on
+// the same CPU (an IPI), so both are pinned together. Counts the pairs per CPU within the mask the process started
+// with. Best effort: when the host refuses an affinity, placement switches itself off. Thread-safe, lock-free.
 #ifndef PLATFORM_PTRACE_PLACEMENT_H_
 #define PLATFORM_PTRACE_PLACEMENT_H_
 

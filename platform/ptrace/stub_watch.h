@@ -19,9 +19,10 @@ class StubWatch {
   // Opens the epoll instance; without one (EMFILE) nothing is watched.
   StubWatch();
 
-  // `pid` is a live stub, `service_tid` an untraced thread of it. Its death calls the callback of Start, unless Remove came first.
-  // The whole process's pidfd stays silent while a traced thread's end was not waited for, so the thread's is watched;
-  // hosts before Linux 6.9 have none: there a stub whose guests all block in the sentry is missed until one of them runs.
+  // `pid` is a live stub, `service_tid` an untraced thread of it. Its death calls the callback of Start, unless Remove
+  // came first. The whole process's pidfd stays silent while a traced thread's end was not waited for, so the thread's
+  // is watched; hosts before Linux 6.9 have none: there a stub whose guests all block in the sentry is missed until one
+  // of them runs.
   void Add(pid_t pid, pid_t service_tid) ABSL_LOCKS_EXCLUDED(mu_);
   // Before the owner kills the stub.
   void Remove(pid_t pid) ABSL_LOCKS_EXCLUDED(mu_);

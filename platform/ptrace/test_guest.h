@@ -13,10 +13,10 @@
 #include "platform/ptrace/ptrace_platform.h"
 
 // Defines `name`, the machine code of assembly text (AT&T).
-#define GUEST_PROGRAM(name, text)                                                                          \
-  asm(".pushsection .rodata\n.balign 16\n" #name "_begin:\n" text "\n" #name "_end:\n.popsection\n");      \
-  extern "C" const uint8_t name##_begin[], name##_end[];                                                   \
-  static std::span<const uint8_t> name() { return {name##_begin, name##_end}; }                            \
+#define GUEST_PROGRAM(name, text)                                                                     \
+  asm(".pushsection .rodata\n.balign 16\n" #name "_begin:\n" text "\n" #name "_end:\n.popsection\n"); \
+  extern "C" const uint8_t name##_begin[], name##_end[];                                              \
+  static std::span<const uint8_t> name() { return {name##_begin, name##_end}; }                       \
   static_assert(true)
 
 namespace platform::ptrace {

@@ -90,14 +90,16 @@ void Tracee::Lost() {
 
 bool Tracee::GetRegisters(Registers& registers) {
   if (state_ != State::kAttached) return false;
-  if (Ptrace(PTRACE_GETREGS, tid_, 0, Pointer(&registers)) == 0) [[likely]] return true;
+  if (Ptrace(PTRACE_GETREGS, tid_, 0, Pointer(&registers)) == 0) [[likely]]
+    return true;
   Lost();
   return false;
 }
 
 base::Result<void> Tracee::SetRegisters(const Registers& registers) {
   if (state_ != State::kAttached) return base::Errno(ESRCH);
-  if (Ptrace(PTRACE_SETREGS, tid_, 0, Pointer(&registers)) == 0) [[likely]] return base::OkResult();
+  if (Ptrace(PTRACE_SETREGS, tid_, 0, Pointer(&registers)) == 0) [[likely]]
+    return base::OkResult();
   base::Errno error = base::Errno::Last();
   if (error.number() == ESRCH) Lost();
   return error;
@@ -226,7 +228,8 @@ base::Result<void> Tracee::SetVectorState(std::span<const uint8_t> image) {
 base::Result<void> Tracee::SetDebugRegisters(std::span<const uint64_t, 8> values) {
   if (state_ != State::kAttached) return base::Errno(EIO);
   auto poke = [&](size_t i, uint64_t value) {
-    if (Ptrace(PTRACE_POKEUSER, tid_, offsetof(struct user, u_debugreg) + i * sizeof(uint64_t), value) != 0) return false;
+    if (Ptrace(PTRACE_POKEUSER, tid_, offsetof(struct user, u_debugreg) + i * sizeof(uint64_t), value) != 0)
+      return false;
     debug_[i] = value;
     return true;
   };
@@ -237,13 +240,15 @@ base::Result<void> Tracee::SetDebugRegisters(std::span<const uint64_t, 8> values
   // The CPU has changed DR6 since.
   ok = ok && poke(6, values[6]) && (values[7] == 0 || poke(7, values[7]));
   if (ok) return base::OkResult();
-  LOG_WARNING("ptrace platform: the host refuses debug registers (DR7 %#lx): %s", values[7], base::Errno::Last().Name());
+  LOG_WARNING("ptrace platform: the host refuses debug registers (DR7 %#lx): %s", values[7],
+              base::Errno::Last().Name());
   return base::Errno(EIO);
 }
 
 uint64_t Tracee::DebugStatus() {
   uint64_t value;
-  if (state_ != State::kAttached || Ptrace(PTRACE_PEEKUSER, tid_, offsetof(struct user, u_debugreg[6]), Pointer(&value)) != 0) {
+  if (state_ != State::kAttached ||
+      Ptrace(PTRACE_PEEKUSER, tid_, offsetof(struct user, u_debugreg[6]), Pointer(&value)) != 0) {
     return kDebugStatusInitial;
   }
   return value;

@@ -47,8 +47,7 @@ std::optional<uint32_t> Evaluate(const std::vector<sock_filter>& program, const 
 
 class StubFilterTest : public ::testing::Test {
  protected:
-  bool Allowed(uint64_t number, uint64_t argument = 0, uint64_t ip = kPage + 0x100,
-               uint32_t arch = AUDIT_ARCH_X86_64) {
+  bool Allowed(uint64_t number, uint64_t argument = 0, uint64_t ip = kPage + 0x100, uint32_t arch = AUDIT_ARCH_X86_64) {
     seccomp_data data = {};
     data.nr = static_cast<int>(number);
     data.arch = arch;
@@ -62,7 +61,7 @@ class StubFilterTest : public ::testing::Test {
 };
 
 TEST_F(StubFilterTest, OnlyTheListedCalls) {
-  const std::vector<uint64_t> any = {SYS_read,   SYS_write,   SYS_mmap,  SYS_mprotect, SYS_munmap,    SYS_mremap,
+  const std::vector<uint64_t> any = {SYS_read,    SYS_write, SYS_mmap, SYS_mprotect, SYS_munmap,    SYS_mremap,
                                      SYS_madvise, SYS_pause, SYS_exit, SYS_getppid,  SYS_exit_group};
   for (uint64_t number = 0; number < 1024; ++number) {
     bool listed = std::find(any.begin(), any.end(), number) != any.end();

@@ -56,8 +56,8 @@ absl::Status HostError(const char* what) {
 absl::StatusOr<uint64_t> MapStubPages() {
   for (uint64_t at = kGuestAddressLimit; at + 2 * kPageSize <= kTaskSize; at += 16 * kPageSize) {
     void* want = reinterpret_cast<void*>(at);
-    void* page = mmap(want, 2 * kPageSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE,
-                      -1, 0);
+    void* page =
+        mmap(want, 2 * kPageSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
     if (page == MAP_FAILED) continue;
     if (page != want) {  // a kernel before 4.17 takes the address as a hint
       munmap(page, 2 * kPageSize);

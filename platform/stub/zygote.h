@@ -27,7 +27,8 @@ class Zygote {
 
   const StubLayout& layout() const { return layout_; }
   pid_t pid() const { return pid_; }
-  // A new stub process, waiting in the pause loop, untraced. EAGAIN or ENOMEM from the host; ESRCH if the zygote is lost.
+  // A new stub process, waiting in the pause loop, untraced. EAGAIN or ENOMEM from the host; ESRCH if the zygote is
+  // lost.
   base::Result<pid_t> Fork() ABSL_LOCKS_EXCLUDED(mu_);
 
  private:
@@ -36,8 +37,8 @@ class Zygote {
   StubLayout layout_;
   pid_t pid_ = -1;
   base::UniqueFd pidfd_;
-  base::UniqueFd socket_;       // the sentry's end
-  base::UniqueFd peer_socket_;  // the zygote's end: one fd table, so it must stay open here
+  base::UniqueFd socket_;                  // the sentry's end
+  base::UniqueFd peer_socket_;             // the zygote's end: one fd table, so it must stay open here
   base::Mutex mu_{base::LockRank::kLeaf};  // one request at a time
 };
 

@@ -103,8 +103,9 @@ std::vector<CgroupSetting> CgroupSettings(const spec::Resources& r, const std::s
     }
   }
   if ((v2 || controller == "pids") && r.pids_limit) {
-    // The sentry holds the guests to the limit itself. On the host a guest thread is up to three tasks (itself, the sentry's
-    // thread, a share of its stub), and the sentry and the gofer have some of their own: this bound is behind the sentry's.
+    // The sentry holds the guests to the limit itself. On the host a guest thread is up to three tasks (itself, the
+    // sentry's thread, a share of its stub), and the sentry and the gofer have some of their own: this bound is behind
+    // the sentry's.
     bool limited = *r.pids_limit > 0 && *r.pids_limit < (int64_t{1} << 32);
     s.push_back({"pids.max", MaxOr(limited ? *r.pids_limit * 4 + 64 : *r.pids_limit)});
   }
@@ -131,7 +132,8 @@ std::vector<CgroupSetting> CgroupSettings(const spec::Resources& r, const std::s
 
 absl::StatusOr<std::string> CgroupPath(const std::string& cgroups_path, const std::string& id, bool systemd) {
   if (!systemd) return spec::CleanPath("/" + (cgroups_path.empty() ? "runsc/" + id : cgroups_path));
-  std::vector<std::string> parts = absl::StrSplit(cgroups_path.empty() ? "system.slice:runsc:" + id : cgroups_path, ':');
+  std::vector<std::string> parts =
+      absl::StrSplit(cgroups_path.empty() ? "system.slice:runsc:" + id : cgroups_path, ':');
   if (parts.size() != 3 || parts[2].empty()) {
     return absl::InvalidArgumentError(absl::StrCat(
         "linux.cgroupsPath: with --systemd-cgroup it must look like slice:prefix:name, is \"", cgroups_path, "\""));

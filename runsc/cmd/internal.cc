@@ -51,9 +51,9 @@ absl::StatusOr<std::string> ReadSpecFd() {
 int StartLogging(const char* process, const Config& config) {
   int log_fd = fcntl(kLogFd, F_SETFD, FD_CLOEXEC) == 0 ? kLogFd : -1;
   if (log_fd < 0 && config.also_log_to_stderr) log_fd = STDERR_FILENO;
-  base::LogLevel level = log_fd < 0       ? base::LogLevel::kWarning
-                         : config.debug   ? base::LogLevel::kDebug
-                                          : base::LogLevel::kInfo;
+  base::LogLevel level = log_fd < 0     ? base::LogLevel::kWarning
+                         : config.debug ? base::LogLevel::kDebug
+                                        : base::LogLevel::kInfo;
   base::InitLogging(process, log_fd, level);
   return log_fd;
 }

@@ -52,8 +52,8 @@ absl::StatusOr<int> RunList(CommandContext& context) {
   std::vector<std::vector<std::string>> rows = {{"ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"}};
   for (const Container& c : containers) {
     const ContainerRecord& r = c.record();
-    rows.push_back({r.id, absl::StrCat(r.status == Status::kStopped ? 0 : r.sandbox_pid), StatusName(r.status), r.bundle,
-                    FormatTime(r.created_ns), r.owner_uid == 0 ? "root" : absl::StrCat(r.owner_uid)});
+    rows.push_back({r.id, absl::StrCat(r.status == Status::kStopped ? 0 : r.sandbox_pid), StatusName(r.status),
+                    r.bundle, FormatTime(r.created_ns), r.owner_uid == 0 ? "root" : absl::StrCat(r.owner_uid)});
   }
   PrintOut(FormatTable(rows));
   return 0;

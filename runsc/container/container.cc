@@ -180,9 +180,7 @@ absl::Status Container::Refresh() {
   return absl::OkStatus();
 }
 
-absl::StatusOr<control::Client> Container::Connect() const {
-  return control::Client::Connect(Directory(), record_.id);
-}
+absl::StatusOr<control::Client> Container::Connect() const { return control::Client::Connect(Directory(), record_.id); }
 
 std::optional<int> Container::ExitStatus() const { return store_.ExitStatus(record_.id); }
 
@@ -266,8 +264,7 @@ absl::Status Container::TearDown() {
       !KillAndWait(record_.sandbox_pid, record_.sandbox_start_ticks, kKillTimeoutMs)) {
     return absl::InternalError(absl::StrCat("the sandbox process ", record_.sandbox_pid, " does not end"));
   }
-  if (record_.gofer_start_ticks != 0 &&
-      !KillAndWait(record_.gofer_pid, record_.gofer_start_ticks, kKillTimeoutMs)) {
+  if (record_.gofer_start_ticks != 0 && !KillAndWait(record_.gofer_pid, record_.gofer_start_ticks, kKillTimeoutMs)) {
     return absl::InternalError(absl::StrCat("the gofer process ", record_.gofer_pid, " does not end"));
   }
   return Cgroup::FromPaths(record_.cgroup_paths).Remove();
@@ -282,8 +279,8 @@ absl::Status Container::Delete(bool force) {
   // As runc: a created container is deleted without force.
   bool stopped = record_.status == Status::kStopped || record_.status == Status::kCreated;
   if (!stopped && !force) {
-    return absl::FailedPreconditionError(absl::StrCat("cannot delete container ", record_.id, " that is not stopped: ",
-                                                      StatusName(record_.status)));
+    return absl::FailedPreconditionError(
+        absl::StrCat("cannot delete container ", record_.id, " that is not stopped: ", StatusName(record_.status)));
   }
   auto spec = LoadSpec();
   RETURN_IF_ERROR(TearDown());

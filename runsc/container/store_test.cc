@@ -29,7 +29,8 @@ class StoreTest : public ::testing::Test {
 };
 
 TEST(Id, Validation) {
-  for (std::string good : {std::string("a"), std::string("A-b_c.d+e"), std::string("0"), std::string("..."), std::string(240, 'x')}) {
+  for (std::string good :
+       {std::string("a"), std::string("A-b_c.d+e"), std::string("0"), std::string("..."), std::string(240, 'x')}) {
     EXPECT_TRUE(ValidateId(good).ok()) << good;
   }
   for (std::string bad : {"", ".", "..", "a/b", "a b", "a\nb", "\xc3\xa9", "../x"}) {
@@ -90,8 +91,7 @@ TEST_F(StoreTest, MissingAndIncomplete) {
   ASSERT_TRUE(store_->Create("c").ok());
   EXPECT_TRUE(absl::IsDataLoss(store_->Load("c").status()));
   std::ofstream(store_->DirectoryOf("c") + "/state.json") << "{\"id\":3}";
-  EXPECT_EQ(store_->Load("c").status().message(),
-            store_->DirectoryOf("c") + "/state.json: id: must be a string, is 3");
+  EXPECT_EQ(store_->Load("c").status().message(), store_->DirectoryOf("c") + "/state.json: id: must be a string, is 3");
   EXPECT_EQ(*store_->List(), std::vector<std::string>{"c"});
   ASSERT_TRUE(store_->Remove("c").ok());
   ASSERT_TRUE(store_->Remove("c").ok());

@@ -50,8 +50,8 @@ absl::StatusOr<base::UniqueFd> ListenOn(const std::string& directory, const std:
   fchmod(socket_fd.get(), 0600);
   if (bind(socket_fd.get(), reinterpret_cast<sockaddr*>(&*address), sizeof *address) != 0 ||
       listen(socket_fd.get(), 64) != 0) {
-    return absl::InternalError(absl::StrCat(directory, "/", name, ": cannot make the control socket: ",
-                                            strerror(errno)));
+    return absl::InternalError(
+        absl::StrCat(directory, "/", name, ": cannot make the control socket: ", strerror(errno)));
   }
   return socket_fd;
 }

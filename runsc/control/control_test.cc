@@ -173,9 +173,9 @@ TEST_F(ControlTest, ShutdownAnswersFirst) { EXPECT_TRUE(Connect().Shutdown().ok(
 
 TEST_F(ControlTest, BrokenFramesEndOnlyTheirConnection) {
   const std::string bad[] = {
-      std::string("\xff\xff\xff\xff", 4),           // a length over the limit
-      std::string("\x03\x00\x00\x00zzz", 7),        // not a protobuf
-      std::string("\x00\x00\x00\x00", 4),           // an empty request
+      std::string("\xff\xff\xff\xff", 4),     // a length over the limit
+      std::string("\x03\x00\x00\x00zzz", 7),  // not a protobuf
+      std::string("\x00\x00\x00\x00", 4),     // an empty request
   };
   for (const std::string& bytes : bad) {
     Client client = Connect();

@@ -41,12 +41,12 @@ enum class SignalScope : uint8_t {
 };
 
 struct ProcessInfo {
-  int32_t pid = 0;   // as seen in the container
+  int32_t pid = 0;  // as seen in the container
   int32_t ppid = 0;
   uint32_t uid = 0;
   int32_t threads = 0;
-  std::string tty = "?";        // "pts/0"
-  int64_t start_time_ns = 0;    // CLOCK_REALTIME
+  std::string tty = "?";      // "pts/0"
+  int64_t start_time_ns = 0;  // CLOCK_REALTIME
   int64_t cpu_time_ns = 0;
   int cpu_percent = 0;
   std::string command;
@@ -86,8 +86,8 @@ class ControlHandler {
   // kept until the first Wait on it (bounded: the oldest unclaimed ones may be dropped after 1024).
   virtual absl::StatusOr<int32_t> Exec(ExecRequest request) = 0;
 
-  // pid 0 = the container's init, also before Start. For a process that has exited already, `done` may be called before this returns.
-  // kNotFound for pids that are neither init nor from Exec.
+  // pid 0 = the container's init, also before Start. For a process that has exited already, `done` may be called before
+  // this returns. kNotFound for pids that are neither init nor from Exec.
   virtual void Wait(const std::string& container_id, int32_t pid, WaitDone done) = 0;
 
   // pid 0 = init. kNotFound if the process is gone; kFailedPrecondition if the container is not running. Before Start,

@@ -31,9 +31,7 @@ namespace {
 constexpr size_t kMaxTrees = 400;
 constexpr int64_t kStartTimeoutNs = 30 * base::kNsPerSecond;
 
-absl::Status SystemError(const char* what) {
-  return absl::InternalError(absl::StrCat(what, ": ", ErrnoText(errno)));
-}
+absl::Status SystemError(const char* what) { return absl::InternalError(absl::StrCat(what, ": ", ErrnoText(errno))); }
 
 absl::StatusOr<base::UniqueFd> SealedMemfd(const std::string& text) {
   base::UniqueFd fd(memfd_create("runsc-spec", MFD_CLOEXEC | MFD_ALLOW_SEALING));
@@ -134,7 +132,8 @@ absl::Status AwaitReady(const SandboxOptions& options, const Sandbox& sandbox, i
   bool gofer_silent = false;
   while (true) {
     int64_t left_ms = (deadline - base::MonotonicNs()) / 1'000'000;
-    if (left_ms <= 0) return absl::DeadlineExceededError("the sandbox did not start within 30 s" + LogHint(*options.config));
+    if (left_ms <= 0)
+      return absl::DeadlineExceededError("the sandbox did not start within 30 s" + LogHint(*options.config));
     pollfd fds[2] = {{.fd = gofer_silent ? -1 : gofer_report, .events = POLLIN},
                      {.fd = sentry_report, .events = POLLIN}};
     // A sentry that failed may have done so because of the gofer: give that one's words a moment to arrive.
@@ -172,7 +171,8 @@ absl::Status AwaitReady(const SandboxOptions& options, const Sandbox& sandbox, i
   if (absl::IsUnavailable(sentry_status)) {
     pollfd dead{.fd = sandbox.sentry.pidfd.get(), .events = POLLIN};
     poll(&dead, 1, 1000);
-    return absl::InternalError("the sandbox " + DeathOf(sandbox.sentry) + " while it started" + LogHint(*options.config));
+    return absl::InternalError("the sandbox " + DeathOf(sandbox.sentry) + " while it started" +
+                               LogHint(*options.config));
   }
   return sentry_status;
 }
@@ -215,7 +215,8 @@ bool KillAndWait(pid_t pid, uint64_t start_ticks, int timeout_ms) {
 
 absl::StatusOr<Sandbox> StartSandbox(const SandboxOptions& options) {
   const size_t trees = spec::GoferMounts(*options.spec).size();
-  if (trees > kMaxTrees) return absl::InvalidArgumentError(absl::StrCat("mounts: more than ", kMaxTrees - 1, " bind mounts"));
+  if (trees > kMaxTrees)
+    return absl::InvalidArgumentError(absl::StrCat("mounts: more than ", kMaxTrees - 1, " bind mounts"));
   auto spec_fd = VALUE_OR_RETURN(SealedMemfd(options.spec_text));
   auto sockets = VALUE_OR_RETURN(MakeGoferSockets(trees));
   auto sentry_report = VALUE_OR_RETURN(MakePipe());
@@ -243,16 +244,16 @@ absl::StatusOr<Sandbox> StartSandbox(const SandboxOptions& options) {
     arguments.insert(arguments.end(), options.global_arguments.begin(), options.global_arguments.end());
     // Last, so that it wins: what was given may be relative to our directory, not the child's.
     arguments.push_back("--root=" + options.config->root);
-    arguments.insert(arguments.end(),
-                     {command, "--id=" + options.container_id, "--bundle=" + options.bundle,
-                      absl::StrCat("--gofer-fds=", trees)});
+    arguments.insert(arguments.end(), {command, "--id=" + options.container_id, "--bundle=" + options.bundle,
+                                       absl::StrCat("--gofer-fds=", trees)});
     return arguments;
   };
 
   LaunchOptions gofer;
   gofer.argv = base_arguments("runsc-gofer", "gofer");
   RETURN_IF_ERROR(SetNamespaces(options, /*is_sentry=*/false, &gofer, &netns));
-  gofer.fds = {{2, stderr_fd}, {kReportFd, gofer_report.write_end.get()}, {kLogFd, gofer_log.get()}, {kSpecFd, spec_fd.get()}};
+  gofer.fds = {
+      {2, stderr_fd}, {kReportFd, gofer_report.write_end.get()}, {kLogFd, gofer_log.get()}, {kSpecFd, spec_fd.get()}};
   for (size_t i = 0; i < trees; ++i) gofer.fds.emplace_back(kFirstGoferFd + i, sockets.gofer_ends[i].get());
   gofer.die_with_parent = options.attached;
   gofer.before_exec = options.join_cgroup;

@@ -28,7 +28,8 @@ void WriteMounts(JsonWriter& w, bool rootless) {
     w.BeginObject();
     w.String("destination", mount.destination);
     w.String("type", mount.type);
-    w.String("source", mount.type == std::string("tmpfs") && mount.destination != std::string("/dev") ? "shm" : mount.type);
+    w.String("source",
+             mount.type == std::string("tmpfs") && mount.destination != std::string("/dev") ? "shm" : mount.type);
     if (!mount.options.empty()) w.Strings("options", mount.options);
     w.EndObject();
   }
@@ -78,9 +79,9 @@ std::string DefaultSpecJson(const std::vector<std::string>& args, const std::str
     w.EndObject();
   }
   w.EndArray();
-  w.Strings("maskedPaths", {"/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
-                            "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/sys/firmware",
-                            "/proc/scsi"});
+  w.Strings("maskedPaths",
+            {"/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list",
+             "/proc/timer_stats", "/proc/sched_debug", "/sys/firmware", "/proc/scsi"});
   w.Strings("readonlyPaths", {"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"});
   w.EndObject();
   w.EndObject();

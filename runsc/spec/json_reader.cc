@@ -159,7 +159,8 @@ void ObjectReader::Uint32s(const char* name, std::vector<uint32_t>* out) {
   if (!value.is_array()) return Fail(name, "must be an array of integers, " + Describe(value));
   for (size_t i = 0; i < value.size(); ++i) {
     bool good = value[i].is_number_unsigned() && value[i].get<uint64_t>() <= UINT32_MAX;
-    if (!good) return Fail(absl::StrCat(name, "[", i, "]"), "must be an integer in 0..4294967295, " + Describe(value[i]));
+    if (!good)
+      return Fail(absl::StrCat(name, "[", i, "]"), "must be an integer in 0..4294967295, " + Describe(value[i]));
     out->push_back(value[i].get<uint32_t>());
   }
 }

@@ -35,7 +35,8 @@ void ReadSpec(ObjectReader& r, const std::string& bundle, Spec* spec) {
   if (r.ok() && spec->oci_version.rfind("1.", 0) != 0) {
     r.Fail("ociVersion", "\"" + spec->oci_version + "\" is not supported: only 1.x is");
   }
-  r.Object("process", [&](ObjectReader& process) { ReadProcess(process, &spec->process); }, Need::kRequired);
+  r.Object(
+      "process", [&](ObjectReader& process) { ReadProcess(process, &spec->process); }, Need::kRequired);
   r.Object(
       "root",
       [&](ObjectReader& root) {
@@ -55,8 +56,8 @@ void ReadSpec(ObjectReader& r, const std::string& bundle, Spec* spec) {
     ReadMount(mount, bundle, &parsed);
     for (size_t i = 0; mount.ok() && i < spec->mounts.size(); ++i) {
       if (!SameMount(spec->mounts[i], parsed)) continue;
-      return mount.Fail("", absl::StrCat("the same mount of \"", parsed.destination, "\" as mounts[", i,
-                                         "]: remove one of them"));
+      return mount.Fail(
+          "", absl::StrCat("the same mount of \"", parsed.destination, "\" as mounts[", i, "]: remove one of them"));
     }
     spec->mounts.push_back(std::move(parsed));
   });
@@ -104,8 +105,7 @@ std::string CleanPath(const std::string& path) {
   return clean.empty() ? "/" : clean;
 }
 
-absl::StatusOr<Spec> ParseSpec(const std::string& text, const std::string& bundle,
-                               std::vector<std::string>* warnings) {
+absl::StatusOr<Spec> ParseSpec(const std::string& text, const std::string& bundle, std::vector<std::string>* warnings) {
   Spec spec;
   RETURN_IF_ERROR(ReadJsonObject(
       text, "", [&](ObjectReader& reader) { ReadSpec(reader, bundle, &spec); }, warnings));

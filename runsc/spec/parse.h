@@ -12,8 +12,9 @@
 
 namespace runsc::spec {
 
-// The first thing wrong is the error, named by its path: "process.args[0]: must be a string, is 3". What is known but has
-// no effect, and what is unknown, goes to `warnings` (may be null). `bundle` is absolute: relative paths start there.
+// The first thing wrong is the error, named by its path: "process.args[0]: must be a string, is 3". What is known but
+// has no effect, and what is unknown, goes to `warnings` (may be null). `bundle` is absolute: relative paths start
+// there.
 absl::StatusOr<Spec> ParseSpec(const std::string& text, const std::string& bundle, std::vector<std::string>* warnings);
 
 // `bundle`/config.json. Errors start with the file's path.

@@ -15,8 +15,8 @@ struct NamespaceName {
   NamespaceType type;
 };
 constexpr NamespaceName kNamespaces[] = {
-    {"pid", NamespaceType::kPid}, {"network", NamespaceType::kNetwork}, {"mount", NamespaceType::kMount},
-    {"ipc", NamespaceType::kIpc}, {"uts", NamespaceType::kUts},         {"user", NamespaceType::kUser},
+    {"pid", NamespaceType::kPid},       {"network", NamespaceType::kNetwork}, {"mount", NamespaceType::kMount},
+    {"ipc", NamespaceType::kIpc},       {"uts", NamespaceType::kUts},         {"user", NamespaceType::kUser},
     {"cgroup", NamespaceType::kCgroup}, {"time", NamespaceType::kTime},
 };
 
@@ -163,8 +163,10 @@ void ReadLinux(ObjectReader& r, Linux* linux) {
   bool maps = !linux->uid_mappings.empty() || !linux->gid_mappings.empty();
   const Namespace* user = linux->Find(NamespaceType::kUser);
   if (maps && !user) r.Fail("uidMappings", "id mappings need a \"user\" entry in linux.namespaces");
-  if (user && user->path.empty() && linux->uid_mappings.empty()) r.Fail("uidMappings", "missing: a new user namespace needs them");
-  if (user && user->path.empty() && linux->gid_mappings.empty()) r.Fail("gidMappings", "missing: a new user namespace needs them");
+  if (user && user->path.empty() && linux->uid_mappings.empty())
+    r.Fail("uidMappings", "missing: a new user namespace needs them");
+  if (user && user->path.empty() && linux->gid_mappings.empty())
+    r.Fail("gidMappings", "missing: a new user namespace needs them");
 }
 
 }  // namespace runsc::spec

@@ -69,8 +69,8 @@ struct Mount {
   uint64_t flags = 0;       // MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_NOATIME, MS_BIND, MS_REC, ...
   Propagation propagation = Propagation::kNone;
   bool propagation_recursive = false;
-  bool copy_up = false;            // tmpcopyup: a tmpfs starts with the content of the directory that it hides
-  std::vector<std::string> data;   // file system options: "mode=755", "size=65536k", ...
+  bool copy_up = false;           // tmpcopyup: a tmpfs starts with the content of the directory that it hides
+  std::vector<std::string> data;  // file system options: "mode=755", "size=65536k", ...
   bool IsBind() const { return type == "bind"; }
 };
 

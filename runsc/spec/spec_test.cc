@@ -15,8 +15,7 @@
 namespace runsc::spec {
 namespace {
 
-constexpr char kMinimal[] =
-    R"({"ociVersion":"1.0.2","process":{"args":["sh"],"cwd":"/"},"root":{"path":"rootfs"}})";
+constexpr char kMinimal[] = R"({"ociVersion":"1.0.2","process":{"args":["sh"],"cwd":"/"},"root":{"path":"rootfs"}})";
 
 // kMinimal with `from` replaced by `to`.
 std::string With(const std::string& from, const std::string& to) {
@@ -120,7 +119,8 @@ TEST(BadSpec, IsNamedByItsPath) {
       {PlusLinux(R"("devices":[{"type":"c","path":"/dev/z"}])"), "linux.devices[0].major: missing"},
       {PlusLinux(R"("resources":{"memory":{"limit":"1G"}})"),
        "linux.resources.memory.limit: must be an integer, is \"1G\""},
-      {PlusLinux(R"("resources":{"unified":{"../x":"1"}})"), "linux.resources.unified[\"../x\"]: not a cgroup file name"},
+      {PlusLinux(R"("resources":{"unified":{"../x":"1"}})"),
+       "linux.resources.unified[\"../x\"]: not a cgroup file name"},
       {PlusLinux(R"("maskedPaths":["proc"])"), "linux.maskedPaths[0]: must be an absolute path, is \"proc\""},
       {PlusLinux(R"("rootfsPropagation":"x")"), "linux.rootfsPropagation: unknown propagation \"x\""},
       {PlusLinux(R"("seccomp":{})"), "linux.seccomp.defaultAction: missing"},
@@ -148,7 +148,8 @@ TEST(Spec, DeepNestingAndEveryTruncationAreErrorsNotCrashes) {
 
 TEST(Spec, UnknownFieldsAreWarnedOf) {
   std::vector<std::string> warnings;
-  auto spec = ParseSpec(Plus(R"("colour":1,"linux":{"resources":{"cpu":{"turbo":1}},"mountLabel":"x"})"), "/b", &warnings);
+  auto spec =
+      ParseSpec(Plus(R"("colour":1,"linux":{"resources":{"cpu":{"turbo":1}},"mountLabel":"x"})"), "/b", &warnings);
   ASSERT_TRUE(spec.ok()) << spec.status();
   EXPECT_EQ(warnings,
             (std::vector<std::string>{"linux.resources.cpu.turbo: unknown field, ignored",
@@ -193,8 +194,8 @@ TEST(Spec, MountOptions) {
 
 TEST(Spec, TwoDifferentMountsOnOnePlaceStack) {
   auto spec = ParseSpec(
-      Plus(R"("mounts":[{"type":"tmpfs","destination":"/t"},{"type":"tmpfs","destination":"/t","options":["ro"]}])"), "/b",
-      nullptr);
+      Plus(R"("mounts":[{"type":"tmpfs","destination":"/t"},{"type":"tmpfs","destination":"/t","options":["ro"]}])"),
+      "/b", nullptr);
   EXPECT_TRUE(spec.ok()) << spec.status();
 }
 

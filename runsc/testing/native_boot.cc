@@ -143,13 +143,16 @@ class NativeSandbox : public control::ControlHandler {
   absl::StatusOr<std::vector<control::ProcessInfo>> Processes(const std::string&) override {
     base::MutexLock lock(mu_);
     std::vector<control::ProcessInfo> list;
-    for (const auto& [pid, command] : running_) list.push_back({.pid = pid, .ppid = 1, .threads = 1, .command = command});
+    for (const auto& [pid, command] : running_)
+      list.push_back({.pid = pid, .ppid = 1, .threads = 1, .command = command});
     return list;
   }
   absl::StatusOr<control::ContainerInfo> State(const std::string&) override {
     base::MutexLock lock(mu_);
     using enum control::ContainerState;
-    return control::ContainerInfo{.state = init_done_ ? kStopped : init_ ? kRunning : kCreated,
+    return control::ContainerInfo{.state = init_done_ ? kStopped
+                                           : init_    ? kRunning
+                                                      : kCreated,
                                   .init_wait_status = init_status_};
   }
   absl::Status ResizeTerminal(const std::string&, int32_t, uint16_t, uint16_t) override { return absl::OkStatus(); }

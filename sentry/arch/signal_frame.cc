@@ -33,7 +33,8 @@ uint64_t FeaturesOf(size_t size) {
     uint64_t bit = uint64_t{1} << i;
     if (!(features & bit)) continue;
     uint32_t component_size, offset;
-    if (!__get_cpuid_count(0xd, i, &component_size, &offset, &c, &d) || uint64_t{offset} + component_size > size) features &= ~bit;
+    if (!__get_cpuid_count(0xd, i, &component_size, &offset, &c, &d) || uint64_t{offset} + component_size > size)
+      features &= ~bit;
   }
   return features;
 }
@@ -98,7 +99,8 @@ TrapInfo TrapFromSignal(const siginfo_t& info, bool write, bool exec) {
     case SIGBUS:
       if (info.si_code == BUS_ADRALN && info.si_signo == SIGBUS) return {.number = 17};
       return {.number = 14,
-              .error = 4u | (write ? 2u : 0u) | (exec ? 16u : 0u) | (info.si_signo == SIGSEGV && info.si_code == SEGV_ACCERR ? 1u : 0u),
+              .error = 4u | (write ? 2u : 0u) | (exec ? 16u : 0u) |
+                       (info.si_signo == SIGSEGV && info.si_code == SEGV_ACCERR ? 1u : 0u),
               .address = address};
     case SIGILL:
       return {.number = 6};
@@ -111,10 +113,12 @@ TrapInfo TrapFromSignal(const siginfo_t& info, bool write, bool exec) {
   }
 }
 
-bool OnSignalStack(const SignalStack& stack, uint64_t sp) { return !(stack.flags & kSsAutodisarm) && Contains(stack, sp); }
+bool OnSignalStack(const SignalStack& stack, uint64_t sp) {
+  return !(stack.flags & kSsAutodisarm) && Contains(stack, sp);
+}
 
-Result<void> PushSignalFrame(FrameMemory& memory, platform::Context& context, size_t fpu_size, const FrameRequest& request,
-                             SignalStack* stack, platform::Registers* registers) {
+Result<void> PushSignalFrame(FrameMemory& memory, platform::Context& context, size_t fpu_size,
+                             const FrameRequest& request, SignalStack* stack, platform::Registers* registers) {
   if (!(request.flags & kSaRestorer)) return Errno(EFAULT);
   bool nested = OnSignalStack(*stack, registers->rsp);
   bool entering = false;
@@ -178,7 +182,8 @@ Result<void> PushSignalFrame(FrameMemory& memory, platform::Context& context, si
   return {};
 }
 
-Result<ReturnState> PopSignalFrame(FrameMemory& memory, platform::Context& context, size_t fpu_size, platform::Registers* registers) {
+Result<ReturnState> PopSignalFrame(FrameMemory& memory, platform::Context& context, size_t fpu_size,
+                                   platform::Registers* registers) {
   UserContext uc;
   TRY(memory.Read(registers->rsp - 8 + offsetof(RtSignalFrame, context), &uc, sizeof uc));
   const SigContext& c = uc.context;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The x86-64 real-time signal frame (arch/x86/kernel/signal_64.c, asm/sigcontext.h), as the kernel lays it out on the guest's
-// stack, and its undoing by rt_sigreturn(2). Everything read back from the guest is validated here.
+// The x86-64 real-time signal frame (arch/x86/kernel/signal_64.c, asm/sigcontext.h), as the kernel lays it out on the
+// guest's stack, and its undoing by rt_sigreturn(2). Everything read back from the guest is validated here.
 #ifndef SENTRY_ARCH_SIGNAL_FRAME_H_
 #define SENTRY_ARCH_SIGNAL_FRAME_H_
 
@@ -54,7 +54,8 @@ inline constexpr uint32_t kFpXstateMagic1 = 0x46505853, kFpXstateMagic2 = 0x4650
 inline constexpr uint64_t kUserCs = 0x33, kUserDs = 0x2b;
 // Flags that user code may set for itself; sigreturn and ptrace keep the others.
 inline constexpr uint64_t kUserEflags = 0x50dd5;  // AC OF DF TF SF ZF AF PF CF RF
-inline constexpr uint64_t kEflagsTrap = 0x100, kEflagsDirection = 0x400, kEflagsResume = 0x10000, kEflagsInterrupt = 0x200;
+inline constexpr uint64_t kEflagsTrap = 0x100, kEflagsDirection = 0x400, kEflagsResume = 0x10000,
+                          kEflagsInterrupt = 0x200;
 
 // Guest memory of the task whose frame it is. EFAULT.
 class FrameMemory {
@@ -83,18 +84,20 @@ struct FrameRequest {
 // True when `sp` is on `stack` and the stack counts as in use (SS_AUTODISARM never does).
 bool OnSignalStack(const SignalStack& stack, uint64_t sp);
 
-// Puts a frame below the stack pointer (or on the alternate stack) and points `registers` at the handler. Updates `stack` for
-// SS_AUTODISARM. EFAULT when it can't be written or there is no restorer: the caller forces SIGSEGV. Nothing changed then.
-Result<void> PushSignalFrame(FrameMemory& memory, platform::Context& context, size_t fpu_size, const FrameRequest& request,
-                             SignalStack* stack, platform::Registers* registers);
+// Puts a frame below the stack pointer (or on the alternate stack) and points `registers` at the handler. Updates
+// `stack` for SS_AUTODISARM. EFAULT when it can't be written or there is no restorer: the caller forces SIGSEGV.
+// Nothing changed then.
+Result<void> PushSignalFrame(FrameMemory& memory, platform::Context& context, size_t fpu_size,
+                             const FrameRequest& request, SignalStack* stack, platform::Registers* registers);
 
 struct ReturnState {
   uint64_t mask = 0;
   SignalStack stack;  // as stored in the frame; the caller applies sigaltstack's checks
 };
-// rt_sigreturn: restores registers and vector state from the frame above the stack pointer. EFAULT: the frame is bad and the
-// caller forces SIGSEGV; the registers are unchanged (the vector state may be the initial one).
-Result<ReturnState> PopSignalFrame(FrameMemory& memory, platform::Context& context, size_t fpu_size, platform::Registers* registers);
+// rt_sigreturn: restores registers and vector state from the frame above the stack pointer. EFAULT: the frame is bad
+// and the caller forces SIGSEGV; the registers are unchanged (the vector state may be the initial one).
+Result<ReturnState> PopSignalFrame(FrameMemory& memory, platform::Context& context, size_t fpu_size,
+                                   platform::Registers* registers);
 
 }  // namespace sentry::arch
 

@@ -24,7 +24,8 @@ static_assert(offsetof(SigContext, r8) == REG_R8 * 8 && offsetof(SigContext, rdi
 static_assert(offsetof(SigContext, rsp) == REG_RSP * 8 && offsetof(SigContext, rip) == REG_RIP * 8);
 static_assert(offsetof(SigContext, eflags) == REG_EFL * 8 && offsetof(SigContext, cs) == REG_CSGSFS * 8);
 static_assert(offsetof(SigContext, err) == REG_ERR * 8 && offsetof(SigContext, trapno) == REG_TRAPNO * 8);
-static_assert(offsetof(SigContext, cr2) == REG_CR2 * 8 && offsetof(SigContext, fpstate) == offsetof(mcontext_t, fpregs));
+static_assert(offsetof(SigContext, cr2) == REG_CR2 * 8 &&
+              offsetof(SigContext, fpstate) == offsetof(mcontext_t, fpregs));
 static_assert(offsetof(RtSignalFrame, context) == 8 && offsetof(RtSignalFrame, info) == 312);
 
 class FakeMemory final : public FrameMemory {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The page of code and data that serves clock reads without a system call (vdso(7)). An interface: an implementation owns its pages.
+// The page of code and data that serves clock reads without a system call (vdso(7)). An interface: an implementation
+// owns its pages.
 #ifndef SENTRY_ARCH_VDSO_H_
 #define SENTRY_ARCH_VDSO_H_
 
@@ -16,8 +17,8 @@ class Vdso {
   virtual ~Vdso() = default;
   // Maps it into a new address space: the address of its ELF header (AT_SYSINFO_EHDR).
   virtual Result<uint64_t> MapInto(mm::MemoryManager& mm) = 0;
-  // Brings the clock parameters up to date when that is due; else returns at once. From any thread that passes through the
-  // run loop: with no guest running nobody needs to.
+  // Brings the clock parameters up to date when that is due; else returns at once. From any thread that passes through
+  // the run loop: with no guest running nobody needs to.
   virtual void UpdateParams() {}
 };
 

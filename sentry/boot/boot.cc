@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Wires a sandbox together. Order matters: what needs files or privileges first, then the pivot and the drop of capabilities, then
-// the platform's zygote (while single-threaded), the gofer's connections, the seccomp filter, and only then threads and guests.
+// Wires a sandbox together. Order matters: what needs files or privileges first, then the pivot and the drop of
+// capabilities, then the platform's zygote (while single-threaded), the gofer's connections, the seccomp filter, and
+// only then threads and guests.
 #include "sentry/boot/boot.h"
 
 #include <malloc.h>
@@ -133,7 +134,8 @@ class Sandbox final : public runsc::control::ControlHandler {
 
  private:
   absl::Status Check(const std::string& id) const {
-    if (!container_ || (!id.empty() && id != container_->id())) return absl::NotFoundError(absl::StrCat("container \"", id, "\" does not exist"));
+    if (!container_ || (!id.empty() && id != container_->id()))
+      return absl::NotFoundError(absl::StrCat("container \"", id, "\" does not exist"));
     return absl::OkStatus();
   }
 
@@ -171,9 +173,12 @@ absl::Status Boot(runsc::BootArgs& args, Sandbox& sandbox, std::unique_ptr<runsc
   platform::InstallSafeCopyHandler();
   BlockResizes();
   auto memory_file = platform::MemoryFile::Create();
-  if (!memory_file.ok()) return absl::ResourceExhaustedError(absl::StrCat("guest memory: memfd: ", runsc::ErrnoText(memory_file.error_number())));
+  if (!memory_file.ok())
+    return absl::ResourceExhaustedError(
+        absl::StrCat("guest memory: memfd: ", runsc::ErrnoText(memory_file.error_number())));
   auto vdso = arch::ClockVdso::Create(**memory_file);  // reads sysfs
-  if (!vdso.ok()) return absl::ResourceExhaustedError(absl::StrCat("guest memory: vDSO: ", runsc::ErrnoText(vdso.error_number())));
+  if (!vdso.ok())
+    return absl::ResourceExhaustedError(absl::StrCat("guest memory: vDSO: ", runsc::ErrnoText(vdso.error_number())));
   RETURN_IF_ERROR(EnterEmptyRoot());
   RETURN_IF_ERROR(DropPrivileges());
   if (args.die_with_parent) prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -189,7 +194,8 @@ absl::Status Boot(runsc::BootArgs& args, Sandbox& sandbox, std::unique_ptr<runsc
   if (resources.memory_limit && *resources.memory_limit > 0) {
     options.total_memory = std::min<uint64_t>(options.total_memory, static_cast<uint64_t>(*resources.memory_limit));
   }
-  if (resources.pids_limit && *resources.pids_limit > 0) options.max_tasks = static_cast<uint64_t>(*resources.pids_limit);
+  if (resources.pids_limit && *resources.pids_limit > 0)
+    options.max_tasks = static_cast<uint64_t>(*resources.pids_limit);
   static kernel::Kernel* kernel = new kernel::Kernel(*std::move(platform), *std::move(memory_file), options);
   kernel->set_vdso(*std::move(vdso));
   kernel->set_syscall_handler(&syscalls::Dispatch);
@@ -201,7 +207,10 @@ absl::Status Boot(runsc::BootArgs& args, Sandbox& sandbox, std::unique_ptr<runsc
 
   RefPtr<Credentials> root = Credentials::Root(kAllCapabilities);
   root->user_ns = kernel->root_user_ns();
-  MountTreeRequest request{.args = &args, .gofer_fds = std::move(args.gofer_fds), .on_gofer_lost = [&sandbox] { sandbox.Lost("the gofer process ended"); }, .creds = root.get()};
+  MountTreeRequest request{.args = &args,
+                           .gofer_fds = std::move(args.gofer_fds),
+                           .on_gofer_lost = [&sandbox] { sandbox.Lost("the gofer process ended"); },
+                           .creds = root.get()};
   MountTree tree = VALUE_OR_RETURN(BuildMountTree(std::move(request)));
   std::vector<int> gofer_sockets = tree.gofer_sockets;
   sandbox.set_container(std::make_unique<Container>(args.container_id, spec, std::move(tree), std::move(args.stdio)));
@@ -213,7 +222,8 @@ absl::Status Boot(runsc::BootArgs& args, Sandbox& sandbox, std::unique_ptr<runsc
   RETURN_IF_ERROR(InstallSentryFilter({.debug = args.config.debug}));
   WatchGofer(std::move(gofer_sockets), sandbox);
   kernel->platform().OnStubLost([&sandbox] { sandbox.Lost("a stub process was killed"); });
-  // What the sentry and the stubs need comes out of the same limit when it is a cgroup's, and the host needs some for itself.
+  // What the sentry and the stubs need comes out of the same limit when it is a cgroup's, and the host needs some for
+  // itself.
   mm::MemoryManager::SetMemoryLimit(options.total_memory);
   StartMemoryWatch(options.total_memory - options.total_memory / 16);
   return absl::OkStatus();

@@ -16,7 +16,9 @@
 namespace sentry {
 namespace {
 
-absl::Status HostError(const char* what) { return absl::InternalError(absl::StrCat("confining the sentry: ", what, ": ", strerror(errno))); }
+absl::Status HostError(const char* what) {
+  return absl::InternalError(absl::StrCat("confining the sentry: ", what, ": ", strerror(errno)));
+}
 
 }  // namespace
 
@@ -24,12 +26,14 @@ absl::Status EnterEmptyRoot() {
   // Any directory serves as the place of the new root; it is hidden and then gone with the old one.
   constexpr char kPlace[] = "/proc";
   if (mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) return HostError("making mounts private");
-  if (mount("sentry", kPlace, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "size=4k,nr_inodes=2,mode=555") != 0) return HostError("mounting an empty root");
+  if (mount("sentry", kPlace, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "size=4k,nr_inodes=2,mode=555") != 0)
+    return HostError("mounting an empty root");
   if (chdir(kPlace) != 0) return HostError("chdir");
   if (syscall(SYS_pivot_root, ".", ".") != 0) return HostError("pivot_root");
   if (umount2(".", MNT_DETACH) != 0) return HostError("detaching the host's root");
   if (chdir("/") != 0) return HostError("chdir");
-  if (mount("none", "/", nullptr, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, nullptr) != 0) return HostError("making the root read-only");
+  if (mount("none", "/", nullptr, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, nullptr) != 0)
+    return HostError("making the root read-only");
   return absl::OkStatus();
 }
 
@@ -37,9 +41,11 @@ absl::Status DropPrivileges() {
   if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return HostError("no_new_privs");
   for (int capability = 0; capability <= CAP_LAST_CAP; ++capability) {
     // A capability that this host's kernel doesn't know can't be dropped (EINVAL), nor had.
-    if (prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) != 0 && errno != EINVAL) return HostError("dropping the bounding set");
+    if (prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) != 0 && errno != EINVAL)
+      return HostError("dropping the bounding set");
   }
-  if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) != 0 && errno != EINVAL) return HostError("clearing ambient capabilities");
+  if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) != 0 && errno != EINVAL)
+    return HostError("clearing ambient capabilities");
   __user_cap_header_struct header{.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
   __user_cap_data_struct none[2] = {};
   if (syscall(SYS_capset, &header, none) != 0) return HostError("capset");

@@ -10,8 +10,8 @@
 
 namespace sentry {
 
-// Pivots into an empty read-only tmpfs (needs CAP_SYS_ADMIN in its user namespace and a private mount namespace), drops all
-// capabilities, sets no_new_privs. The caller is single-threaded. Irreversible.
+// Pivots into an empty read-only tmpfs (needs CAP_SYS_ADMIN in its user namespace and a private mount namespace), drops
+// all capabilities, sets no_new_privs. The caller is single-threaded. Irreversible.
 absl::Status EnterEmptyRoot();
 absl::Status DropPrivileges();
 

@@ -45,8 +45,10 @@ RefPtr<const Credentials> CredentialsOf(const runsc::spec::Process& process) {
 // What exec's failure looks like to the users of runc.
 absl::Status ExecError(const std::string& program, Errno error) {
   std::string text = absl::StrCat("exec: \"", program, "\": ", runsc::ErrnoText(error.number()));
-  if (error == Errno(ENOENT) && program.find('/') == std::string::npos) text = absl::StrCat("exec: \"", program, "\": executable file not found in $PATH");
-  if (error == Errno(ENOEXEC)) text = absl::StrCat("exec: \"", program, "\": exec format error: not a program for x86-64 Linux");
+  if (error == Errno(ENOENT) && program.find('/') == std::string::npos)
+    text = absl::StrCat("exec: \"", program, "\": executable file not found in $PATH");
+  if (error == Errno(ENOEXEC))
+    text = absl::StrCat("exec: \"", program, "\": exec format error: not a program for x86-64 Linux");
   return absl::FailedPreconditionError(text);
 }
 
@@ -55,18 +57,21 @@ absl::Status ExecError(const std::string& program, Errno error) {
 Container::Container(std::string id, runsc::spec::Spec spec, MountTree tree, std::vector<base::UniqueFd> stdio)
     : id_(std::move(id)), spec_(std::move(spec)), tree_(std::move(tree)), stdio_(std::move(stdio)) {}
 
-absl::StatusOr<Container::Started> Container::StartProcess(const runsc::spec::Process& process, std::vector<base::UniqueFd> stdio,
+absl::StatusOr<Container::Started> Container::StartProcess(const runsc::spec::Process& process,
+                                                           std::vector<base::UniqueFd> stdio,
                                                            RefPtr<kernel::ThreadGroup> join) {
   kernel::ProcessRequest request;
   request.creds = CredentialsOf(process);
   request.root = tree_.root;
   request.mounts = tree_.mounts;
-  vfs::WalkContext walk{.root = tree_.root, .start = tree_.root, .creds = *request.creds, .mounts = tree_.mounts, .umask = 022};
+  vfs::WalkContext walk{
+      .root = tree_.root, .start = tree_.root, .creds = *request.creds, .mounts = tree_.mounts, .umask = 022};
   auto cwd = vfs::Resolve(walk, process.cwd, vfs::kFollowFinal | vfs::kDirectory);
   if (!cwd.ok() && !join && cwd.error() == Errno(ENOENT)) {
     // runc makes a missing working directory.
     RefPtr<Credentials> root = Credentials::Root(kAllCapabilities);
-    vfs::WalkContext as_root{.root = tree_.root, .start = tree_.root, .creds = *root, .mounts = tree_.mounts, .umask = 022};
+    vfs::WalkContext as_root{
+        .root = tree_.root, .start = tree_.root, .creds = *root, .mounts = tree_.mounts, .umask = 022};
     for (size_t at = 1; at != std::string::npos;) {
       at = process.cwd.find('/', at);
       (void)vfs::Mkdir(as_root, process.cwd.substr(0, at), 0755).ok();
@@ -74,7 +79,9 @@ absl::StatusOr<Container::Started> Container::StartProcess(const runsc::spec::Pr
     }
     cwd = vfs::Resolve(walk, process.cwd, vfs::kFollowFinal | vfs::kDirectory);
   }
-  if (!cwd.ok()) return absl::FailedPreconditionError(absl::StrCat("process.cwd: chdir to \"", process.cwd, "\": ", runsc::ErrnoText(cwd.error().number())));
+  if (!cwd.ok())
+    return absl::FailedPreconditionError(
+        absl::StrCat("process.cwd: chdir to \"", process.cwd, "\": ", runsc::ErrnoText(cwd.error().number())));
   request.cwd = *cwd;
   request.argv = process.args;
   request.filename = process.args[0];
@@ -83,7 +90,8 @@ absl::StatusOr<Container::Started> Container::StartProcess(const runsc::spec::Pr
   request.join = join;
   request.no_new_privs = process.no_new_privileges;
   request.umask = process.user.umask.value_or(022);
-  for (const auto& limit : process.rlimits) request.limits.emplace_back(limit.resource, rlimit64{limit.soft, limit.hard});
+  for (const auto& limit : process.rlimits)
+    request.limits.emplace_back(limit.resource, rlimit64{limit.soft, limit.hard});
   request.fds = MakeRef<kernel::FdTable>();
   Started started;
   constexpr uint64_t kNoLimit = 1 << 20;
@@ -112,7 +120,8 @@ absl::Status Container::Start() {
   std::vector<base::UniqueFd> stdio;
   {
     base::MutexLock lock(mu_);
-    if (state_ != ContainerState::kCreated || starting_) return absl::FailedPreconditionError("cannot start a container that is not in the created state");
+    if (state_ != ContainerState::kCreated || starting_)
+      return absl::FailedPreconditionError("cannot start a container that is not in the created state");
     starting_ = true;
     stdio = std::move(stdio_);
   }
@@ -130,7 +139,10 @@ absl::Status Container::Start() {
     // Those who waited for a container that was only created.
     std::vector<runsc::control::WaitDone> early = std::move(processes_[0].waiters);
     processes_.erase(0);
-    processes_[pid] = {.group = started->group, .terminal_master = started->master, .pump = started->pump, .waiters = std::move(early)};
+    processes_[pid] = {.group = started->group,
+                       .terminal_master = started->master,
+                       .pump = started->pump,
+                       .waiters = std::move(early)};
   }
   Watch(pid, started->group);
   return absl::OkStatus();
@@ -140,7 +152,8 @@ absl::StatusOr<int32_t> Container::Exec(runsc::control::ExecRequest request) {
   RefPtr<kernel::ThreadGroup> init;
   {
     base::MutexLock lock(mu_);
-    if (state_ != ContainerState::kRunning) return absl::FailedPreconditionError("cannot exec in a container that is not running");
+    if (state_ != ContainerState::kRunning)
+      return absl::FailedPreconditionError("cannot exec in a container that is not running");
     init = processes_[init_pid_].group;
   }
   runsc::spec::Process process = std::move(request.process);
@@ -149,7 +162,8 @@ absl::StatusOr<int32_t> Container::Exec(runsc::control::ExecRequest request) {
   int32_t pid = started.group->TgidIn(*init->pid_ns());
   {
     base::MutexLock lock(mu_);
-    size_t unclaimed = std::count_if(processes_.begin(), processes_.end(), [](const auto& p) { return p.second.exited; });
+    size_t unclaimed =
+        std::count_if(processes_.begin(), processes_.end(), [](const auto& p) { return p.second.exited; });
     for (auto it = processes_.begin(); unclaimed >= kMaxUnclaimed && it != processes_.end();) {
       bool drop = it->second.exited && it->first != init_pid_;
       it = drop ? processes_.erase(it) : std::next(it);
@@ -210,7 +224,8 @@ void Container::Stopped(int wait_status) {
     for (auto& [pid, process] : processes_) {
       bool is_init = pid == init_pid_;
       for (auto& done : process.waiters) {
-        waiters.push_back([done = std::move(done), is_init, wait_status](auto) { done(is_init ? wait_status : SIGKILL); });
+        waiters.push_back(
+            [done = std::move(done), is_init, wait_status](auto) { done(is_init ? wait_status : SIGKILL); });
       }
       process.waiters.clear();
     }
@@ -254,7 +269,8 @@ absl::Status Container::Signal(int32_t pid, int signal, SignalScope scope) {
     base::MutexLock lock(mu_);
     if (state_ == ContainerState::kStopped) return absl::FailedPreconditionError("container not running");
     if (state_ == ContainerState::kCreated) {
-      if (signal != SIGKILL && signal != SIGTERM) return signal == 0 ? absl::OkStatus() : absl::FailedPreconditionError("container not running");
+      if (signal != SIGKILL && signal != SIGTERM)
+        return signal == 0 ? absl::OkStatus() : absl::FailedPreconditionError("container not running");
       end_created = true;
     } else {
       auto it = processes_.find(pid == 0 ? init_pid_ : pid);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A container inside the sandbox: its mount tree, its init process, the processes that exec started, their exit statuses.
+// A container inside the sandbox: its mount tree, its init process, the processes that exec started, their exit
+// statuses.
 #ifndef SENTRY_BOOT_CONTAINER_H_
 #define SENTRY_BOOT_CONTAINER_H_
 
@@ -27,8 +28,8 @@ class Container {
   Container(std::string id, runsc::spec::Spec spec, MountTree tree, std::vector<base::UniqueFd> stdio);
 
   const std::string& id() const { return id_; }
-  // `on_exit` is called once, with init's wait status, after it and its waiters were served. Also when a created container is
-  // ended by Kill before it started.
+  // `on_exit` is called once, with init's wait status, after it and its waiters were served. Also when a created
+  // container is ended by Kill before it started.
   void set_on_exit(std::function<void(int)> on_exit) { on_exit_ = std::move(on_exit); }
 
   absl::Status Start();
@@ -57,7 +58,8 @@ class Container {
     vfs::FileRef master;
     std::shared_ptr<TerminalPump> pump;
   };
-  absl::StatusOr<Started> StartProcess(const runsc::spec::Process& process, std::vector<base::UniqueFd> stdio, RefPtr<kernel::ThreadGroup> join);
+  absl::StatusOr<Started> StartProcess(const runsc::spec::Process& process, std::vector<base::UniqueFd> stdio,
+                                       RefPtr<kernel::ThreadGroup> join);
   void Watch(int32_t pid, RefPtr<kernel::ThreadGroup> group);
   void OnExit(int32_t pid, int wait_status);
   // Ends a container whose init is not there any more (or never was).

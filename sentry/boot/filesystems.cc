@@ -28,7 +28,10 @@ std::string Reason(Errno error) { return runsc::ErrnoText(error.number()); }
 class Builder {
  public:
   explicit Builder(MountTreeRequest request)
-      : request_(std::move(request)), spec_(request_.args->spec), config_(request_.args->config), gofer_mounts_(runsc::spec::GoferMounts(spec_)) {}
+      : request_(std::move(request)),
+        spec_(request_.args->spec),
+        config_(request_.args->config),
+        gofer_mounts_(runsc::spec::GoferMounts(spec_)) {}
 
   absl::StatusOr<MountTree> Build() {
     RETURN_IF_ERROR(MountRoot());
@@ -38,21 +41,33 @@ class Builder {
       has_dev |= mount.destination == "/dev";
       has_proc |= mount.destination == "/proc";
       has_sys |= mount.destination == "/sys";
-      RETURN_IF_ERROR(runsc::Annotate(AddMount(mount, static_cast<int>(i)), absl::StrCat("mounts[", i, "] (", mount.destination, ")")));
+      RETURN_IF_ERROR(runsc::Annotate(AddMount(mount, static_cast<int>(i)),
+                                      absl::StrCat("mounts[", i, "] (", mount.destination, ")")));
       if (mount.destination == "/dev" && mount.type == "tmpfs") RETURN_IF_ERROR(Populate());
     }
     // Programs expect these whatever config.json lists (gVisor mounts them too).
     if (!has_proc) RETURN_IF_ERROR(AddMount({.destination = "/proc", .type = "proc", .source = "proc"}, -1));
-    if (!has_sys) RETURN_IF_ERROR(AddMount({.destination = "/sys", .type = "sysfs", .source = "sysfs", .flags = MS_RDONLY}, -1));
+    if (!has_sys)
+      RETURN_IF_ERROR(AddMount({.destination = "/sys", .type = "sysfs", .source = "sysfs", .flags = MS_RDONLY}, -1));
     if (!has_dev) {
-      RETURN_IF_ERROR(AddMount({.destination = "/dev", .type = "tmpfs", .source = "tmpfs", .flags = MS_NOSUID, .data = {"mode=755"}}, -1));
+      RETURN_IF_ERROR(AddMount(
+          {.destination = "/dev", .type = "tmpfs", .source = "tmpfs", .flags = MS_NOSUID, .data = {"mode=755"}}, -1));
       RETURN_IF_ERROR(Populate());
     }
     if (!tree_.devpts) {
-      RETURN_IF_ERROR(AddMount({.destination = "/dev/pts", .type = "devpts", .source = "devpts", .data = {"newinstance", "ptmxmode=0666", "mode=0620", "gid=5"}}, -1));
+      RETURN_IF_ERROR(AddMount({.destination = "/dev/pts",
+                                .type = "devpts",
+                                .source = "devpts",
+                                .data = {"newinstance", "ptmxmode=0666", "mode=0620", "gid=5"}},
+                               -1));
     }
     if (!mounted_shm_) {
-      RETURN_IF_ERROR(AddMount({.destination = "/dev/shm", .type = "tmpfs", .source = "shm", .flags = MS_NOSUID | MS_NODEV, .data = {"mode=1777"}}, -1));
+      RETURN_IF_ERROR(AddMount({.destination = "/dev/shm",
+                                .type = "tmpfs",
+                                .source = "shm",
+                                .flags = MS_NOSUID | MS_NODEV,
+                                .data = {"mode=1777"}},
+                               -1));
     }
     RETURN_IF_ERROR(MaskPaths());
     if (spec_.root.readonly) tree_.root.mount->set_flags(tree_.root.mount->flags() | vfs::kMountReadOnly);
@@ -66,8 +81,11 @@ class Builder {
 
   absl::StatusOr<RefPtr<vfs::Filesystem>> Attach(size_t index, bool overlay, bool shared) {
     if (index >= request_.gofer_fds.size()) return absl::InternalError("no gofer connection for this mount");
-    auto client = gofer::Client::Connect(std::move(request_.gofer_fds[index]), {.on_disconnect = request_.on_gofer_lost});
-    if (!client.ok()) return absl::UnavailableError(absl::StrCat("the gofer does not serve ", gofer_mounts_[index].source, ": ", Reason(client.error())));
+    auto client =
+        gofer::Client::Connect(std::move(request_.gofer_fds[index]), {.on_disconnect = request_.on_gofer_lost});
+    if (!client.ok())
+      return absl::UnavailableError(
+          absl::StrCat("the gofer does not serve ", gofer_mounts_[index].source, ": ", Reason(client.error())));
     tree_.gofer_sockets.push_back((*client)->socket_fd());
     RefPtr<vfs::Filesystem> filesystem = fs::NewGoferFilesystem(std::move(*client), {.shared = shared && !overlay});
     if (!overlay) return filesystem;
@@ -88,7 +106,8 @@ class Builder {
     if (!attached.ok()) return runsc::Annotate(attached.status(), "root.path");
     RefPtr<vfs::Filesystem> root = *attached;
     RefPtr<vfs::Inode> inode = root->Root();
-    if (!inode || !inode->IsDirectory()) return absl::InvalidArgumentError(absl::StrCat("root.path: ", spec_.root_path, " is not a directory"));
+    if (!inode || !inode->IsDirectory())
+      return absl::InvalidArgumentError(absl::StrCat("root.path: ", spec_.root_path, " is not a directory"));
     auto dentry = vfs::Dentry::NewRoot(inode);
     auto mount = MakeRef<vfs::Mount>(root, dentry, vfs::kMountRelAtime, overlay ? "overlay" : "none");
     tree_.mounts = MakeRef<vfs::MountNamespace>(mount, request_.creds->user_ns);
@@ -106,7 +125,9 @@ class Builder {
       if (vfs::Resolve(context, path, vfs::kFollowFinal | vfs::kInRoot).ok()) continue;
       bool last = i + 1 == parts.size();
       auto made = last && !directory ? vfs::Mknod(context, path, S_IFREG | 0644, 0) : vfs::Mkdir(context, path, 0755);
-      if (!made.ok()) return absl::FailedPreconditionError(absl::StrCat("cannot make the mount point ", path, ": ", Reason(made.error())));
+      if (!made.ok())
+        return absl::FailedPreconditionError(
+            absl::StrCat("cannot make the mount point ", path, ": ", Reason(made.error())));
     }
     auto where = vfs::Resolve(context, destination, vfs::kFollowFinal | vfs::kInRoot);
     if (!where.ok()) return absl::FailedPreconditionError(absl::StrCat("mount point: ", Reason(where.error())));
@@ -131,24 +152,29 @@ class Builder {
     if (mount.IsBind()) {
       size_t attach = 0;
       while (attach < gofer_mounts_.size() && gofer_mounts_[attach].mount_index != index) ++attach;
-      filesystem = VALUE_OR_RETURN(Attach(attach, request_.args->upper_on_all_mounts, config_.file_access_mounts == runsc::FileAccess::kShared));
+      filesystem = VALUE_OR_RETURN(
+          Attach(attach, request_.args->upper_on_all_mounts, config_.file_access_mounts == runsc::FileAccess::kShared));
     } else {
       // The cgroup trees have no controllers yet: an empty directory, as a kernel without cgroups has.
       if (type == "cgroup" || type == "cgroup2" || type == "mqueue") type = "tmpfs";
       vfs::FilesystemFactory factory = vfs::FindFilesystemType(type);
-      if (!factory) return absl::InvalidArgumentError(absl::StrCat("type: \"", mount.type, "\" is not a filesystem of this kernel"));
+      if (!factory)
+        return absl::InvalidArgumentError(
+            absl::StrCat("type: \"", mount.type, "\" is not a filesystem of this kernel"));
       std::vector<std::string> data;
       for (const std::string& option : mount.data) {
         if (type == mount.type) data.push_back(option);
       }
       std::string options = absl::StrJoin(data, ",");
       auto made = factory({mount.source, options, *request_.creds});
-      if (!made.ok()) return absl::InvalidArgumentError(absl::StrCat("options \"", options, "\": ", Reason(made.error())));
+      if (!made.ok())
+        return absl::InvalidArgumentError(absl::StrCat("options \"", options, "\": ", Reason(made.error())));
       filesystem = *made;
     }
     RefPtr<vfs::Inode> root = filesystem->Root();
     vfs::Path where = VALUE_OR_RETURN(MountPoint(mount.destination, root->IsDirectory()));
-    auto made = MakeRef<vfs::Mount>(filesystem, vfs::Dentry::NewRoot(root), FlagsOf(mount.flags), mount.source.empty() ? type : mount.source);
+    auto made = MakeRef<vfs::Mount>(filesystem, vfs::Dentry::NewRoot(root), FlagsOf(mount.flags),
+                                    mount.source.empty() ? type : mount.source);
     auto attached = tree_.mounts->Attach(made, where);
     if (!attached.ok()) return absl::FailedPreconditionError(absl::StrCat("mounting: ", Reason(attached.error())));
     if (mount.type == "devpts") tree_.devpts = {made, made->root()};
@@ -166,12 +192,14 @@ class Builder {
       mode_t type = device.type == 'b' ? S_IFBLK : device.type == 'p' ? S_IFIFO : S_IFCHR;
       dev_t number = makedev(static_cast<unsigned>(device.major), static_cast<unsigned>(device.minor));
       auto made = vfs::Mknod(Context(), device.path, type | device.mode, number);
-      if (!made.ok() && made.error() != Errno(EEXIST)) LOG_WARNING("linux.devices: %s: %s", device.path.c_str(), Reason(made.error()).c_str());
+      if (!made.ok() && made.error() != Errno(EEXIST))
+        LOG_WARNING("linux.devices: %s: %s", device.path.c_str(), Reason(made.error()).c_str());
     }
     return absl::OkStatus();
   }
 
-  // Masked files become /dev/null, masked directories an empty read-only tmpfs; read-only paths are bound over themselves.
+  // Masked files become /dev/null, masked directories an empty read-only tmpfs; read-only paths are bound over
+  // themselves.
   absl::Status MaskPaths() {
     vfs::WalkContext context = Context();
     for (const std::string& path : spec_.linux.masked_paths) {
@@ -180,8 +208,10 @@ class Builder {
       Result<void> done = OkResult();
       if (where->inode()->IsDirectory()) {
         auto empty = vfs::FindFilesystemType("tmpfs")({"tmpfs", "size=0,mode=555", *request_.creds});
-        if (!empty.ok()) return absl::InternalError(absl::StrCat("linux.maskedPaths: ", path, ": ", Reason(empty.error())));
-        done = tree_.mounts->Attach(MakeRef<vfs::Mount>(*empty, vfs::Dentry::NewRoot((*empty)->Root()), vfs::kMountReadOnly, "tmpfs"), *where);
+        if (!empty.ok())
+          return absl::InternalError(absl::StrCat("linux.maskedPaths: ", path, ": ", Reason(empty.error())));
+        done = tree_.mounts->Attach(
+            MakeRef<vfs::Mount>(*empty, vfs::Dentry::NewRoot((*empty)->Root()), vfs::kMountReadOnly, "tmpfs"), *where);
       } else {
         auto null = vfs::Resolve(context, "/dev/null", 0);
         if (!null.ok()) return absl::InternalError("linux.maskedPaths: there is no /dev/null");
@@ -194,7 +224,8 @@ class Builder {
       if (!where.ok()) continue;
       auto done = tree_.mounts->Bind(*where, *where, true);
       auto bound = vfs::Resolve(context, path, vfs::kFollowFinal | vfs::kInRoot);
-      if (!done.ok() || !bound.ok()) return absl::InternalError(absl::StrCat("linux.readonlyPaths: ", path, " cannot be bound"));
+      if (!done.ok() || !bound.ok())
+        return absl::InternalError(absl::StrCat("linux.readonlyPaths: ", path, " cannot be bound"));
       bound->mount->set_flags(bound->mount->flags() | vfs::kMountReadOnly);
     }
     return absl::OkStatus();

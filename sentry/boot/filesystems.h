@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A container's mount tree: the root over its gofer tree, bind mounts, and the sentry's own filesystems, as config.json says.
+// A container's mount tree: the root over its gofer tree, bind mounts, and the sentry's own filesystems, as config.json
+// says.
 #ifndef SENTRY_BOOT_FILESYSTEMS_H_
 #define SENTRY_BOOT_FILESYSTEMS_H_
 
@@ -17,21 +18,22 @@
 
 namespace sentry {
 
-// Filesystem types, devices and FIFOs, registered with the vfs; what proc shows of the host. Once, before the first mount.
+// Filesystem types, devices and FIFOs, registered with the vfs; what proc shows of the host. Once, before the first
+// mount.
 void RegisterFilesystems(const HostInfo& host, uint64_t total_memory);
 
 struct MountTreeRequest {
   const runsc::BootArgs* args;
-  std::vector<base::UniqueFd> gofer_fds;          // one per spec::GoferMounts(spec); taken
-  std::function<void()> on_gofer_lost;            // from any thread, once per connection
-  const Credentials* creds;                       // of the sandbox's root: makes mount points
+  std::vector<base::UniqueFd> gofer_fds;  // one per spec::GoferMounts(spec); taken
+  std::function<void()> on_gofer_lost;    // from any thread, once per connection
+  const Credentials* creds;               // of the sandbox's root: makes mount points
 };
 
 struct MountTree {
   RefPtr<vfs::MountNamespace> mounts;
   vfs::Path root;
-  vfs::Path devpts;                               // root of the /dev/pts mount: terminals are made in it
-  std::vector<int> gofer_sockets;                 // borrowed, to poll for hang-up
+  vfs::Path devpts;                // root of the /dev/pts mount: terminals are made in it
+  std::vector<int> gofer_sockets;  // borrowed, to poll for hang-up
 };
 
 // Errors name the mount by its destination and say what to do.

@@ -93,7 +93,9 @@ constexpr Row kAllowed[] = {
 
 bool AddRules(scmp_filter_ctx filter, std::string* failed) {
   auto allow = [&](int number, std::initializer_list<scmp_arg_cmp> conditions) {
-    if (seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, number, static_cast<unsigned>(conditions.size()), conditions.begin()) == 0) return true;
+    if (seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, number, static_cast<unsigned>(conditions.size()),
+                               conditions.begin()) == 0)
+      return true;
     char* name = seccomp_syscall_resolve_num_arch(SCMP_ARCH_NATIVE, number);
     *failed = name ? name : "?";
     free(name);
@@ -103,24 +105,47 @@ bool AddRules(scmp_filter_ctx filter, std::string* failed) {
     if (!allow(row.number, {})) return false;
   }
   // No executable mapping, ever.
-  bool ok = allow(SYS_mmap, {SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0)}) && allow(SYS_mprotect, {SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0)});
+  bool ok = allow(SYS_mmap, {SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0)}) &&
+            allow(SYS_mprotect, {SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0)});
   // Threads only. clone3 keeps its flags in memory where a filter can't look: glibc falls back on ENOSYS.
   constexpr uint64_t kThread = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD;
   ok = ok && allow(SYS_clone, {SCMP_A0(SCMP_CMP_MASKED_EQ, kThread, kThread)});
   ok = ok && seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), SYS_clone3, 0) == 0;
-  for (int operation : {FUTEX_WAIT, FUTEX_WAKE, FUTEX_WAIT_BITSET, FUTEX_WAKE_BITSET, FUTEX_REQUEUE, FUTEX_CMP_REQUEUE}) {
-    ok = ok && allow(SYS_futex, {SCMP_A1(SCMP_CMP_MASKED_EQ, static_cast<uint64_t>(~(FUTEX_PRIVATE_FLAG | FUTEX_CLOCK_REALTIME)) & 0xffffffff,
-                                         static_cast<uint64_t>(operation))});
+  for (int operation :
+       {FUTEX_WAIT, FUTEX_WAKE, FUTEX_WAIT_BITSET, FUTEX_WAKE_BITSET, FUTEX_REQUEUE, FUTEX_CMP_REQUEUE}) {
+    ok = ok &&
+         allow(SYS_futex, {SCMP_A1(SCMP_CMP_MASKED_EQ,
+                                   static_cast<uint64_t>(~(FUTEX_PRIVATE_FLAG | FUTEX_CLOCK_REALTIME)) & 0xffffffff,
+                                   static_cast<uint64_t>(operation))});
   }
-  for (int command : {F_DUPFD_CLOEXEC, F_GETFD, F_SETFD, F_GETFL}) ok = ok && allow(SYS_fcntl, {SCMP_A1(SCMP_CMP_EQ, static_cast<uint64_t>(command))});
-  for (unsigned long request : {FIONREAD, TIOCGWINSZ, TCGETS}) ok = ok && allow(SYS_ioctl, {SCMP_A1(SCMP_CMP_EQ, request)});
+  for (int command : {F_DUPFD_CLOEXEC, F_GETFD, F_SETFD, F_GETFL})
+    ok = ok && allow(SYS_fcntl, {SCMP_A1(SCMP_CMP_EQ, static_cast<uint64_t>(command))});
+  for (unsigned long request : {FIONREAD, TIOCGWINSZ, TCGETS})
+    ok = ok && allow(SYS_ioctl, {SCMP_A1(SCMP_CMP_EQ, request)});
   ok = ok && allow(SYS_membarrier, {SCMP_A0(SCMP_CMP_EQ, MEMBARRIER_CMD_GLOBAL)});
-  for (int option : {PR_SET_NAME, PR_GET_NAME, PR_SET_VMA}) ok = ok && allow(SYS_prctl, {SCMP_A0(SCMP_CMP_EQ, static_cast<uint64_t>(option))});
-  for (uint64_t request : {PTRACE_SEIZE + 0ul, PTRACE_INTERRUPT + 0ul, PTRACE_CONT + 0ul, PTRACE_SYSEMU + 0ul, PTRACE_SYSEMU_SINGLESTEP + 0ul,
-                           PTRACE_SINGLESTEP + 0ul, PTRACE_GETREGS + 0ul, PTRACE_SETREGS + 0ul, PTRACE_GETREGSET + 0ul, PTRACE_SETREGSET + 0ul,
-                           PTRACE_GETSIGINFO + 0ul, PTRACE_DETACH + 0ul, PTRACE_GET_SYSCALL_INFO + 0ul, PTRACE_PEEKDATA + 0ul,
-                           PTRACE_PEEKUSER + 0ul, PTRACE_POKEUSER + 0ul,
-                           PTRACE_SETOPTIONS + 0ul, PTRACE_GETEVENTMSG + 0ul, PTRACE_LISTEN + 0ul, PTRACE_SETSIGMASK + 0ul, PTRACE_KILL + 0ul}) {
+  for (int option : {PR_SET_NAME, PR_GET_NAME, PR_SET_VMA})
+    ok = ok && allow(SYS_prctl, {SCMP_A0(SCMP_CMP_EQ, static_cast<uint64_t>(option))});
+  for (uint64_t request : {PTRACE_SEIZE + 0ul,
+                           PTRACE_INTERRUPT + 0ul,
+                           PTRACE_CONT + 0ul,
+                           PTRACE_SYSEMU + 0ul,
+                           PTRACE_SYSEMU_SINGLESTEP + 0ul,
+                           PTRACE_SINGLESTEP + 0ul,
+                           PTRACE_GETREGS + 0ul,
+                           PTRACE_SETREGS + 0ul,
+                           PTRACE_GETREGSET + 0ul,
+                           PTRACE_SETREGSET + 0ul,
+                           PTRACE_GETSIGINFO + 0ul,
+                           PTRACE_DETACH + 0ul,
+                           PTRACE_GET_SYSCALL_INFO + 0ul,
+                           PTRACE_PEEKDATA + 0ul,
+                           PTRACE_PEEKUSER + 0ul,
+                           PTRACE_POKEUSER + 0ul,
+                           PTRACE_SETOPTIONS + 0ul,
+                           PTRACE_GETEVENTMSG + 0ul,
+                           PTRACE_LISTEN + 0ul,
+                           PTRACE_SETSIGMASK + 0ul,
+                           PTRACE_KILL + 0ul}) {
     ok = ok && allow(SYS_ptrace, {SCMP_A0(SCMP_CMP_EQ, request)});
   }
   if (!ok && failed->empty()) *failed = "a rule with arguments";
@@ -132,7 +157,9 @@ void OnForbidden(int, siginfo_t* info, void* context) {
   const auto& regs = static_cast<ucontext_t*>(context)->uc_mcontext.gregs;
   const char* path = info->si_syscall == SYS_openat ? reinterpret_cast<const char*>(regs[REG_RSI]) : "";
   char text[320];
-  int n = snprintf(text, sizeof text, "sentry: forbidden host call %d(%#llx, %#llx, %#llx) %.100s at %p: add it to sentry/boot/filter.cc if it is meant\n",
+  int n = snprintf(text, sizeof text,
+                   "sentry: forbidden host call %d(%#llx, %#llx, %#llx) %.100s at %p: add it to sentry/boot/filter.cc "
+                   "if it is meant\n",
                    info->si_syscall, regs[REG_RDI], regs[REG_RSI], regs[REG_RDX], path, info->si_call_addr);
   [[maybe_unused]] ssize_t written = write(base::LogFd(), text, static_cast<size_t>(n));
   // Our own frames keep their pointers; those of the C library may be missing.
@@ -157,7 +184,8 @@ std::vector<std::string> AllowedSentryCalls() {
     free(name);
   };
   for (const Row& row : kAllowed) add(row.number);
-  for (int number : {SYS_mmap, SYS_mprotect, SYS_clone, SYS_futex, SYS_fcntl, SYS_ioctl, SYS_prctl, SYS_ptrace}) add(number);
+  for (int number : {SYS_mmap, SYS_mprotect, SYS_clone, SYS_futex, SYS_fcntl, SYS_ioctl, SYS_prctl, SYS_ptrace})
+    add(number);
   return names;
 }
 
@@ -176,7 +204,9 @@ absl::Status InstallSentryFilter(const FilterOptions& options) {
   if (!AddRules(filter, &failed)) error = EINVAL;
   if (!error) error = -seccomp_load(filter);
   seccomp_release(filter);
-  if (error) return absl::InternalError(absl::StrCat("seccomp filter of the sentry: ", failed.empty() ? "seccomp_load" : failed, ": ", strerror(error)));
+  if (error)
+    return absl::InternalError(absl::StrCat("seccomp filter of the sentry: ", failed.empty() ? "seccomp_load" : failed,
+                                            ": ", strerror(error)));
   return absl::OkStatus();
 }
 

@@ -9,8 +9,8 @@
 namespace sentry {
 
 struct HostInfo {
-  std::string cpuinfo;  // /proc/cpuinfo
-  unsigned cpus = 1;    // those this process may use
+  std::string cpuinfo;        // /proc/cpuinfo
+  unsigned cpus = 1;          // those this process may use
   uint64_t total_memory = 0;  // bytes
 };
 

@@ -36,7 +36,8 @@ bool KillLargest() {
     // oom_score_adj works as on Linux: a share of all memory, and -1000 spares the process.
     int adjust = group->oom_score_adj.load();
     if (adjust <= -1000) continue;
-    int64_t points = static_cast<int64_t>(mm->GetUsage().resident_bytes) + static_cast<int64_t>(kernel.options().total_memory / 1000) * adjust;
+    int64_t points = static_cast<int64_t>(mm->GetUsage().resident_bytes) +
+                     static_cast<int64_t>(kernel.options().total_memory / 1000) * adjust;
     uint64_t size = static_cast<uint64_t>(std::max<int64_t>(points, 1));
     if (size > most) {
       most = size;
@@ -44,7 +45,8 @@ bool KillLargest() {
     }
   }
   if (!victim) return false;
-  LOG_WARNING("out of memory: killed process %d, which used %lu MiB", victim->tgid(), static_cast<unsigned long>(most >> 20));
+  LOG_WARNING("out of memory: killed process %d, which used %lu MiB", victim->tgid(),
+              static_cast<unsigned long>(most >> 20));
   (void)victim->SendSignal(kernel::KernelSignal(SIGKILL)).ok();
   // Give it time to go: its memory comes back when its last thread is through.
   (void)victim->WaitForExit(base::MonotonicNs() + base::kNsPerSecond);

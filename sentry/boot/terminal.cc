@@ -9,9 +9,11 @@ namespace sentry {
 
 absl::StatusOr<ContainerTerminal> NewContainerTerminal(const MountTree& tree, const Credentials& creds,
                                                        const std::optional<runsc::spec::ConsoleSize>& size) {
-  if (!tree.devpts) return absl::FailedPreconditionError("process.terminal: there is no devpts mount to make the terminal in");
+  if (!tree.devpts)
+    return absl::FailedPreconditionError("process.terminal: there is no devpts mount to make the terminal in");
   auto pair = fs::NewPtyPair(tree.devpts);
-  if (!pair.ok()) return absl::ResourceExhaustedError(absl::StrCat("process.terminal: ", runsc::ErrnoText(pair.error_number())));
+  if (!pair.ok())
+    return absl::ResourceExhaustedError(absl::StrCat("process.terminal: ", runsc::ErrnoText(pair.error_number())));
   // The process owns its terminal, as login(1) and runc have it.
   vfs::SetStatRequest owner;
   owner.uid = creds.fsuid;

@@ -13,7 +13,8 @@ namespace sentry {
 // For the main thread, before it makes others.
 void BlockResizes();
 
-// Copies both ways on two threads of its own until either side ends, and follows the host's window size. `master` never blocks.
+// Copies both ways on two threads of its own until either side ends, and follows the host's window size. `master` never
+// blocks.
 class TerminalPump {
  public:
   static std::shared_ptr<TerminalPump> Start(base::UniqueFd host, vfs::FileRef master);

@@ -30,7 +30,7 @@ Result<ExecFile> InspectExecFile(const vfs::FileDescription& file, bool ignore_p
 
 struct ExecCredentials {
   RefPtr<const Credentials> creds;
-  bool secure = false;   // AT_SECURE
+  bool secure = false;  // AT_SECURE
   bool changed_ids = false;
 };
 // EPERM: the file's capabilities cannot all be had (bounding set) and its effective bit is set.

@@ -103,7 +103,8 @@ TEST_F(FdTableTest, ClosingAnyDescriptorDropsTheRecordLocks) {
   EXPECT_EQ(*table_->Add(*file, false, kLimit), 0);
   EXPECT_EQ(*table_->Add(*file, false, kLimit), 1);
   vfs::FileLocks& locks = (*file)->inode()->locks();
-  vfs::LockRequest request{.kind = vfs::LockKind::kPosix, .type = vfs::LockType::kWrite, .range = {}, .owner = table_.get(), .pid = 1};
+  vfs::LockRequest request{
+      .kind = vfs::LockKind::kPosix, .type = vfs::LockType::kWrite, .range = {}, .owner = table_.get(), .pid = 1};
   ASSERT_EQ(E(locks.Set(request, false)), 0);
   EXPECT_EQ(E(table_->Close(1)), 0);
   EXPECT_TRUE(locks.List().empty());

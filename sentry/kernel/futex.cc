@@ -44,7 +44,8 @@ FutexTable& FutexTable::Get() {
 }
 
 FutexTable::Bucket& FutexTable::BucketOf(const mm::FutexKey& key) {
-  uint64_t hash = (reinterpret_cast<uint64_t>(key.object) >> 4) * 0x9e3779b97f4a7c15 + (key.offset >> 2) * 0xc2b2ae3d27d4eb4f;
+  uint64_t hash =
+      (reinterpret_cast<uint64_t>(key.object) >> 4) * 0x9e3779b97f4a7c15 + (key.offset >> 2) * 0xc2b2ae3d27d4eb4f;
   return buckets_[(hash >> 40) % kBuckets];
 }
 
@@ -76,7 +77,8 @@ void FutexTable::WakeLocked(Bucket& bucket, Waiter& waiter) {
   waiter.bucket.store(nullptr, std::memory_order_release);  // the waiter may be gone from here on
 }
 
-Result<void> FutexTable::Wait(Caller& caller, FutexMemory& memory, const WaitOn& on, uint32_t bitset, int64_t deadline_ns) {
+Result<void> FutexTable::Wait(Caller& caller, FutexMemory& memory, const WaitOn& on, uint32_t bitset,
+                              int64_t deadline_ns) {
   mm::FutexKey key = TRY(memory.Key(on.address, on.shared));
   Waiter waiter(caller.blocker());
   waiter.bitset = bitset;
@@ -110,7 +112,8 @@ Result<int> FutexTable::WaitMany(Caller& caller, FutexMemory& memory, std::span<
     }
   }
   auto any_woken = [&] {
-    return std::any_of(waiters.begin(), waiters.end(), [](const Waiter& w) { return w.woken.load(std::memory_order_acquire); });
+    return std::any_of(waiters.begin(), waiters.end(),
+                       [](const Waiter& w) { return w.woken.load(std::memory_order_acquire); });
   };
   while (outcome.ok() && !any_woken()) outcome = caller.Block(deadline_ns);
   int index = -1;
@@ -175,8 +178,8 @@ Result<int> FutexTable::Requeue(FutexMemory& memory, UserAddr from, UserAddr to,
   return woken + moved;
 }
 
-Result<int> FutexTable::WakeOp(FutexMemory& memory, UserAddr first, UserAddr second, bool shared, int wake_first, int wake_second,
-                               uint32_t operation) {
+Result<int> FutexTable::WakeOp(FutexMemory& memory, UserAddr first, UserAddr second, bool shared, int wake_first,
+                               int wake_second, uint32_t operation) {
   uint32_t op = (operation >> 28) & 7;
   uint32_t comparison = (operation >> 24) & 15;
   int32_t argument = static_cast<int32_t>(operation << 8) >> 20;
@@ -190,11 +193,21 @@ Result<int> FutexTable::WakeOp(FutexMemory& memory, UserAddr first, UserAddr sec
     uint32_t desired = 0;
     uint32_t value = static_cast<uint32_t>(argument);
     switch (op) {
-      case FUTEX_OP_SET: desired = value; break;
-      case FUTEX_OP_ADD: desired = old + value; break;
-      case FUTEX_OP_OR: desired = old | value; break;
-      case FUTEX_OP_ANDN: desired = old & ~value; break;
-      case FUTEX_OP_XOR: desired = old ^ value; break;
+      case FUTEX_OP_SET:
+        desired = value;
+        break;
+      case FUTEX_OP_ADD:
+        desired = old + value;
+        break;
+      case FUTEX_OP_OR:
+        desired = old | value;
+        break;
+      case FUTEX_OP_ANDN:
+        desired = old & ~value;
+        break;
+      case FUTEX_OP_XOR:
+        desired = old ^ value;
+        break;
     }
     uint32_t seen = TRY(memory.CompareExchange(second, old, desired));
     if (seen == old) break;
@@ -249,7 +262,8 @@ Result<void> FutexTable::HandOver(Waiter& first, bool owner_died) {
   return {};
 }
 
-Result<void> FutexTable::LockPi(Caller& caller, FutexMemory& memory, const PiRequest& request, bool try_only, int64_t deadline_ns) {
+Result<void> FutexTable::LockPi(Caller& caller, FutexMemory& memory, const PiRequest& request, bool try_only,
+                                int64_t deadline_ns) {
   mm::FutexKey key = TRY(memory.Key(request.address, request.shared));
   Waiter waiter(caller.blocker());
   {
@@ -263,7 +277,8 @@ Result<void> FutexTable::LockPi(Caller& caller, FutexMemory& memory, const PiReq
       uint32_t desired;
       if (free) {
         bool more;
-        desired = request.self_tid | (word & kOwnerDied) | (owner ? kOwnerDied : 0) | (FirstPi(key, &more) ? kWaiters : 0);
+        desired =
+            request.self_tid | (word & kOwnerDied) | (owner ? kOwnerDied : 0) | (FirstPi(key, &more) ? kWaiters : 0);
       } else if (try_only) {
         return Errno(EAGAIN);
       } else {

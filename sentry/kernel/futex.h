@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// futex(2): waiters hashed by key. The word is read after the waiter was queued, so no bucket lock is held over guest memory and a
-// wake-up between the two is seen as one. Thread-safe.
+// futex(2): waiters hashed by key. The word is read after the waiter was queued, so no bucket lock is held over guest
+// memory and a wake-up between the two is seen as one. Thread-safe.
 //
-// Lock order: pi_mu_ (kFutexPi; PI operations only, held across the word's access) → mm → bucket (kFutex; two by LockPair).
+// Lock order: pi_mu_ (kFutexPi; PI operations only, held across the word's access) → mm → bucket (kFutex; two by
+// LockPair).
 #ifndef SENTRY_KERNEL_FUTEX_H_
 #define SENTRY_KERNEL_FUTEX_H_
 
@@ -66,9 +67,9 @@ class FutexTable {
   Result<int> WakeOp(FutexMemory& memory, UserAddr first, UserAddr second, bool shared, int wake_first, int wake_second,
                      uint32_t operation);
 
-  // FUTEX_LOCK_PI and so on, first come first served (there are no priorities). `self_tid` is what the guest writes, `self` an
-  // identity of the task; `resolve` gives the identity of the task with an id, 0 when there is none, kDying when it runs no guest code
-  // any more: its lock is free for the taking.
+  // FUTEX_LOCK_PI and so on, first come first served (there are no priorities). `self_tid` is what the guest writes,
+  // `self` an identity of the task; `resolve` gives the identity of the task with an id, 0 when there is none, kDying
+  // when it runs no guest code any more: its lock is free for the taking.
   static constexpr uint64_t kDying = ~uint64_t{0};
   struct PiRequest {
     UserAddr address;
@@ -78,7 +79,8 @@ class FutexTable {
     std::function<uint64_t(uint32_t)> resolve;
   };
   // EDEADLK, ESRCH (the owner is gone), ETIMEDOUT, kErestartnointr; EAGAIN for a failed `try_only`.
-  Result<void> LockPi(Caller& caller, FutexMemory& memory, const PiRequest& request, bool try_only, int64_t deadline_ns);
+  Result<void> LockPi(Caller& caller, FutexMemory& memory, const PiRequest& request, bool try_only,
+                      int64_t deadline_ns);
   Result<void> UnlockPi(FutexMemory& memory, const PiRequest& request);  // EPERM
   // Gives the PI futexes of an exiting task to their first waiters, marked OWNER_DIED.
   void OwnerExited(uint64_t self);
@@ -116,7 +118,8 @@ class FutexTable {
 void ExitFutexes(Task& task);
 // PiRequest::resolve for ids in the task's namespace.
 uint64_t FutexOwner(Task& task, uint32_t tid);
-// Stores 0 at the task's clear_child_tid address and wakes one waiter there (set_tid_address(2)). By the task itself, with its mm.
+// Stores 0 at the task's clear_child_tid address and wakes one waiter there (set_tid_address(2)). By the task itself,
+// with its mm.
 void ClearChildTid(Task& task);
 
 }  // namespace sentry::kernel

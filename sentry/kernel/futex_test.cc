@@ -72,7 +72,8 @@ struct FutexTest : testing::Test {
     callers.push_back(std::make_unique<FakeCaller>());
     FakeCaller& caller = *callers.back();
     threads.emplace_back([this, &caller, address, bitset] {
-      Result<void> r = table.Wait(caller, memory, {.address = address, .value = memory.At(address)->load()}, bitset, Patience());
+      Result<void> r =
+          table.Wait(caller, memory, {.address = address, .value = memory.At(address)->load()}, bitset, Patience());
       EXPECT_TRUE(r.ok()) << r.error_number();
     });
     ASSERT_TRUE(caller.waiting.Wait(Patience()));
@@ -154,7 +155,8 @@ TEST_F(FutexTest, WaitManyTellsWhich) {
 
 TEST_F(FutexTest, PiHandsOver) {
   auto request = [&](uint32_t tid) {
-    return FutexTable::PiRequest{.address = kA, .self_tid = tid, .self = tid, .resolve = [](uint32_t t) { return t < 100 ? t : 0; }};
+    return FutexTable::PiRequest{
+        .address = kA, .self_tid = tid, .self = tid, .resolve = [](uint32_t t) { return t < 100 ? t : 0; }};
   };
   FakeCaller self;
   ASSERT_TRUE(table.LockPi(self, memory, request(1), false, Patience()).ok());

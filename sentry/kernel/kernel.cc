@@ -19,7 +19,8 @@ constexpr uint64_t kDefaultMaxTasks = 32768 - 256;
 
 }  // namespace
 
-Kernel::Kernel(std::unique_ptr<platform::Platform> platform, std::unique_ptr<platform::MemoryFile> memory_file, KernelOptions options)
+Kernel::Kernel(std::unique_ptr<platform::Platform> platform, std::unique_ptr<platform::MemoryFile> memory_file,
+               KernelOptions options)
     : platform_(std::move(platform)),
       memory_file_(std::move(memory_file)),
       options_(std::move(options)),
@@ -42,7 +43,8 @@ int64_t Kernel::TicksToNs(uint64_t ticks) const {
   uint64_t elapsed_ticks = __rdtsc() - first_tick_;
   int64_t elapsed_ns = base::MonotonicNs() - first_tick_ns_;
   if (elapsed_ticks == 0 || elapsed_ns <= 0) return 0;
-  return static_cast<int64_t>(static_cast<double>(ticks) * (static_cast<double>(elapsed_ns) / static_cast<double>(elapsed_ticks)));
+  return static_cast<int64_t>(static_cast<double>(ticks) *
+                              (static_cast<double>(elapsed_ns) / static_cast<double>(elapsed_ticks)));
 }
 
 RefPtr<Namespaces> Kernel::NewNamespaces(RefPtr<vfs::MountNamespace> mounts) {

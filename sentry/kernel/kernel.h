@@ -21,32 +21,33 @@ namespace sentry::kernel {
 
 struct KernelOptions {
   std::string host_name = "runsc";
-  std::string release = "6.1.0";            // uname -r
-  std::string version = "#1 SMP";           // uname -v
-  uint64_t total_memory = 0;                // bytes shown by meminfo and enforced; 0: the host's
-  unsigned cpus = 0;                        // 0: the host's online count
-  uint64_t max_tasks = 0;                   // pids limit of the sandbox; 0: default
+  std::string release = "6.1.0";   // uname -r
+  std::string version = "#1 SMP";  // uname -v
+  uint64_t total_memory = 0;       // bytes shown by meminfo and enforced; 0: the host's
+  unsigned cpus = 0;               // 0: the host's online count
+  uint64_t max_tasks = 0;          // pids limit of the sandbox; 0: default
 };
 
 struct ProcessRequest {
   vfs::Path root, cwd;
   RefPtr<vfs::MountNamespace> mounts;
   RefPtr<const Credentials> creds;
-  std::string filename;                     // argv[0] searched in PATH of envp when it has no slash
+  std::string filename;  // argv[0] searched in PATH of envp when it has no slash
   std::vector<std::string> argv, envp;
   RefPtr<FdTable> fds;
   std::string container_id;
-  RefPtr<PidNamespace> pid_ns;              // of a new init; null: the root one for the first, else a new child of it
-  RefPtr<ThreadGroup> join;                 // exec: same namespaces as this container's init; null: a new init
+  RefPtr<PidNamespace> pid_ns;  // of a new init; null: the root one for the first, else a new child of it
+  RefPtr<ThreadGroup> join;     // exec: same namespaces as this container's init; null: a new init
   bool no_new_privs = false;
   mode_t umask = 022;
-  RefPtr<ControllingTerminal> terminal;     // becomes the new session's
+  RefPtr<ControllingTerminal> terminal;  // becomes the new session's
   std::vector<std::pair<int, rlimit64>> limits;
 };
 
 class Kernel {
  public:
-  Kernel(std::unique_ptr<platform::Platform> platform, std::unique_ptr<platform::MemoryFile> memory_file, KernelOptions options);
+  Kernel(std::unique_ptr<platform::Platform> platform, std::unique_ptr<platform::MemoryFile> memory_file,
+         KernelOptions options);
   ~Kernel();
   static Kernel& Get();
 
@@ -62,8 +63,8 @@ class Kernel {
   // Namespaces of the first container, without mounts.
   RefPtr<Namespaces> NewNamespaces(RefPtr<vfs::MountNamespace> mounts);
 
-  // Loads and starts a process. Its path, format and permission errors come back as errnos (ENOENT, EACCES, ENOEXEC…) and nothing
-  // is left. Every call makes a session of its own.
+  // Loads and starts a process. Its path, format and permission errors come back as errnos (ENOENT, EACCES, ENOEXEC…)
+  // and nothing is left. Every call makes a session of its own.
   Result<RefPtr<ThreadGroup>> StartProcess(const ProcessRequest& request);
   // Kills all tasks of a container (or of the sandbox when empty) with SIGKILL.
   void KillContainer(const std::string& container_id);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Life cycles of tasks without guest code: a platform whose Switch reports a system call at once, and a system call handler that runs
-// a C++ function chosen by the registers. `stack` of clone(2) names the function of a child, the entry point that of an image.
+// Life cycles of tasks without guest code: a platform whose Switch reports a system call at once, and a system call
+// handler that runs a C++ function chosen by the registers. `stack` of clone(2) names the function of a child, the
+// entry point that of an image.
 #include "sentry/kernel/kernel.h"
 
 #include <dirent.h>
@@ -18,7 +19,7 @@
 namespace sentry::kernel {
 namespace {
 
-constexpr int kStay = -1;   // a program that goes on (after exec)
+constexpr int kStay = -1;     // a program that goes on (after exec)
 constexpr int kForever = -2;  // spins in the guest
 
 using Program = std::function<int(Task&)>;
@@ -55,7 +56,9 @@ class ScriptContext final : public platform::Context {
 class ScriptPlatform final : public platform::Platform {
  public:
   const char* Name() const override { return "script"; }
-  Result<RefPtr<platform::AddressSpace>> NewAddressSpace() override { return RefPtr<platform::AddressSpace>(new mm::FakeSpace()); }
+  Result<RefPtr<platform::AddressSpace>> NewAddressSpace() override {
+    return RefPtr<platform::AddressSpace>(new mm::FakeSpace());
+  }
   std::unique_ptr<platform::Context> NewContext() override { return std::make_unique<ScriptContext>(); }
   size_t FpuStateSize() const override { return 64; }
 };
@@ -87,8 +90,10 @@ std::string MakeElf(size_t program) {
   image.header.e_phoff = sizeof(Elf64_Ehdr);
   image.header.e_phnum = 2;
   image.header.e_entry = 0x400000 + program * 16;
-  image.segments[0] = {.p_type = PT_LOAD, .p_flags = PF_R | PF_X, .p_vaddr = 0x400000, .p_filesz = 4096, .p_memsz = 4096};
-  image.segments[1] = {.p_type = PT_LOAD, .p_flags = PF_R | PF_W, .p_vaddr = 0x402000, .p_filesz = 64, .p_memsz = 20000};
+  image.segments[0] = {
+      .p_type = PT_LOAD, .p_flags = PF_R | PF_X, .p_vaddr = 0x400000, .p_filesz = 4096, .p_memsz = 4096};
+  image.segments[1] = {
+      .p_type = PT_LOAD, .p_flags = PF_R | PF_W, .p_vaddr = 0x402000, .p_filesz = 64, .p_memsz = 20000};
   std::string bytes(4096, 0);
   memcpy(bytes.data(), &image, sizeof image);
   return bytes;
@@ -97,7 +102,8 @@ std::string MakeElf(size_t program) {
 Kernel& TheKernel() {
   static Kernel& kernel = *[] {
     // Lives as long as the test, as the memory of its tmpfs, which must be the same.
-    auto* made = new Kernel(std::make_unique<ScriptPlatform>(), std::unique_ptr<platform::MemoryFile>(&vfs::TestMemory()), {});
+    auto* made =
+        new Kernel(std::make_unique<ScriptPlatform>(), std::unique_ptr<platform::MemoryFile>(&vfs::TestMemory()), {});
     made->set_syscall_handler(RunProgram);
     return made;
   }();

@@ -16,10 +16,14 @@ struct Default {
 };
 
 constexpr Default kDefaults[] = {
-    {RLIMIT_STACK, 8 << 20, kInfinity},     {RLIMIT_CORE, 0, kInfinity},
-    {RLIMIT_NOFILE, 1024, kNrOpen},         {RLIMIT_MEMLOCK, 8 << 20, 8 << 20},
-    {RLIMIT_SIGPENDING, 31000, 31000},      {RLIMIT_MSGQUEUE, 819200, 819200},
-    {RLIMIT_NICE, 0, 0},                    {RLIMIT_RTPRIO, 0, 0},
+    {RLIMIT_STACK, 8 << 20, kInfinity},
+    {RLIMIT_CORE, 0, kInfinity},
+    {RLIMIT_NOFILE, 1024, kNrOpen},
+    {RLIMIT_MEMLOCK, 8 << 20, 8 << 20},
+    {RLIMIT_SIGPENDING, 31000, 31000},
+    {RLIMIT_MSGQUEUE, 819200, 819200},
+    {RLIMIT_NICE, 0, 0},
+    {RLIMIT_RTPRIO, 0, 0},
 };
 
 }  // namespace
@@ -37,7 +41,8 @@ Limits::Limits() {
 
 rlimit64 Limits::Get(int resource) const {
   if (resource < 0 || resource >= RLIM_NLIMITS) return {};
-  return {.rlim_cur = soft_[resource].load(std::memory_order_relaxed), .rlim_max = hard_[resource].load(std::memory_order_relaxed)};
+  return {.rlim_cur = soft_[resource].load(std::memory_order_relaxed),
+          .rlim_max = hard_[resource].load(std::memory_order_relaxed)};
 }
 
 Result<void> Limits::Set(int resource, const rlimit64& limit, bool may_raise_hard) {

@@ -39,10 +39,12 @@ RefPtr<UtsNamespace> UtsNamespace::Clone(RefPtr<UserNamespace> owner) const {
   return MakeRef<UtsNamespace>(host_name(), domain_name(), std::move(owner));
 }
 
-NetNamespace::NetNamespace(RefPtr<UserNamespace> owner) : owner_(std::move(owner)), inode_number_(NextNamespaceInode()) {}
+NetNamespace::NetNamespace(RefPtr<UserNamespace> owner)
+    : owner_(std::move(owner)), inode_number_(NextNamespaceInode()) {}
 NetNamespace::~NetNamespace() = default;
 
-IpcNamespace::IpcNamespace(RefPtr<UserNamespace> owner) : owner_(std::move(owner)), inode_number_(NextNamespaceInode()) {}
+IpcNamespace::IpcNamespace(RefPtr<UserNamespace> owner)
+    : owner_(std::move(owner)), inode_number_(NextNamespaceInode()) {}
 IpcNamespace::~IpcNamespace() = default;
 
 PidNamespace::PidNamespace(RefPtr<PidNamespace> parent, RefPtr<UserNamespace> owner)

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// UTS, IPC, network, cgroup and pid namespaces (namespaces(7)). The mount namespace is vfs's, the user namespace core's.
+// UTS, IPC, network, cgroup and pid namespaces (namespaces(7)). The mount namespace is vfs's, the user namespace
+// core's.
 #ifndef SENTRY_KERNEL_NAMESPACES_H_
 #define SENTRY_KERNEL_NAMESPACES_H_
 
@@ -69,7 +70,8 @@ class IpcNamespace : public RefCounted<IpcNamespace> {
   uint64_t inode_number_;
 };
 
-// pid_namespaces(7). All maps are guarded by the TaskSet mutex. Every task has an id in its namespace and each ancestor.
+// pid_namespaces(7). All maps are guarded by the TaskSet mutex. Every task has an id in its namespace and each
+// ancestor.
 class PidNamespace : public RefCounted<PidNamespace> {
  public:
   PidNamespace(RefPtr<PidNamespace> parent, RefPtr<UserNamespace> owner);

@@ -11,7 +11,8 @@ namespace {
 
 class PidFile final : public vfs::FileDescription {
  public:
-  PidFile(vfs::Path path, int flags, RefPtr<ThreadGroup> group) : FileDescription(std::move(path), flags), group_(std::move(group)) {
+  PidFile(vfs::Path path, int flags, RefPtr<ThreadGroup> group)
+      : FileDescription(std::move(path), flags), group_(std::move(group)) {
     MutexLock lock(registry_mu_);
     registry_.insert(this);
   }

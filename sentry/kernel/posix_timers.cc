@@ -16,9 +16,13 @@ constexpr int kCpuThread = 4, kCpuKindMask = 3, kCpuProf = 0, kCpuVirt = 1, kCpu
 constexpr int64_t kPollMinimumNs = 1'000'000;
 constexpr int kMaxTimers = 32768;
 
-bool IsCpuClock(clockid_t clock) { return clock < 0 || clock == CLOCK_PROCESS_CPUTIME_ID || clock == CLOCK_THREAD_CPUTIME_ID; }
+bool IsCpuClock(clockid_t clock) {
+  return clock < 0 || clock == CLOCK_PROCESS_CPUTIME_ID || clock == CLOCK_THREAD_CPUTIME_ID;
+}
 
-int64_t OfKind(const CpuUsage& usage, int kind) { return kind == kCpuVirt ? usage.user_ns : usage.user_ns + usage.system_ns; }
+int64_t OfKind(const CpuUsage& usage, int kind) {
+  return kind == kCpuVirt ? usage.user_ns : usage.user_ns + usage.system_ns;
+}
 
 int64_t Saturated(int64_t a, int64_t b) {
   int64_t sum;
@@ -28,21 +32,22 @@ int64_t Saturated(int64_t a, int64_t b) {
 }  // namespace
 
 struct PosixTimers::Entry {
-  Entry(PosixTimers& owner, int id, clockid_t clock) : id(id), clock(clock), timer([&owner, this](uint64_t n) { owner.Expire(*this, n); }) {}
+  Entry(PosixTimers& owner, int id, clockid_t clock)
+      : id(id), clock(clock), timer([&owner, this](uint64_t n) { owner.Expire(*this, n); }) {}
   const int id;  // -1: an interval timer
   const clockid_t clock;
   int interval_signal = 0;  // of an interval timer
   int notify = SIGEV_NONE;
   int signal = 0;
   sigval value = {};
-  pid_t owner_tid = 0;  // root namespace: of the creator, for its CPU clock
+  pid_t owner_tid = 0;   // root namespace: of the creator, for its CPU clock
   pid_t target_tid = 0;  // root namespace, SIGEV_THREAD_ID
   int cpu_kind = kCpuSched;
   // Guarded by PosixTimers::mu_.
   int64_t cpu_target_ns = 0;  // of a CPU timer: the next expiry, 0 disarmed
   int64_t interval_ns = 0;
   bool signal_pending = false;
-  uint64_t overrun = 0;       // expiries since the pending signal was queued
+  uint64_t overrun = 0;  // expiries since the pending signal was queued
   int last_overrun = 0;
   Timer timer;  // last: its destructor waits for a callback that uses the rest
 };
@@ -92,7 +97,9 @@ int64_t PosixTimers::ClockNow(clockid_t clock, pid_t owner) const {
 }
 
 // How long the process needs at least to use `missing_ns` of CPU.
-int64_t PosixTimers::PollDelay(int64_t missing_ns) const { return std::max(missing_ns / std::max(group_.thread_count(), 1), kPollMinimumNs); }
+int64_t PosixTimers::PollDelay(int64_t missing_ns) const {
+  return std::max(missing_ns / std::max(group_.thread_count(), 1), kPollMinimumNs);
+}
 
 PosixTimers::Setting PosixTimers::GetEntry(Entry& entry) {
   if (!IsCpuClock(entry.clock)) {
@@ -242,7 +249,8 @@ Result<PosixTimers::Setting> PosixTimers::GetInterval(int which) {
   return entry ? GetEntry(*entry) : Setting{};
 }
 
-Result<int> PosixTimers::Create(clockid_t clock, int notify, int signal, sigval value, pid_t target_tid, bool id_as_value) {
+Result<int> PosixTimers::Create(clockid_t clock, int notify, int signal, sigval value, pid_t target_tid,
+                                bool id_as_value) {
   if (!IsKnownClock(clock)) return Errno(EINVAL);
   pid_t self = Task::Current().tid();
   MutexLock lock(mu_);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Timers of a process: setitimer(2), alarm(2) and timer_create(2). Timers on CPU clocks poll: they sleep as long as the process could
-// take at the earliest to use the time, and look again. Thread-safe. Its mutex (kTimer) is taken under the signal mutex, so it is never
-// held while a signal is sent.
+// Timers of a process: setitimer(2), alarm(2) and timer_create(2). Timers on CPU clocks poll: they sleep as long as the
+// process could take at the earliest to use the time, and look again. Thread-safe. Its mutex (kTimer) is taken under
+// the signal mutex, so it is never held while a signal is sent.
 #ifndef SENTRY_KERNEL_POSIX_TIMERS_H_
 #define SENTRY_KERNEL_POSIX_TIMERS_H_
 
@@ -29,9 +29,9 @@ class PosixTimers {
   Result<Setting> SetInterval(int which, const Setting& setting);
   Result<Setting> GetInterval(int which);
 
-  // `notify` is SIGEV_SIGNAL, SIGEV_NONE or SIGEV_THREAD_ID with `tid` (in the root namespace, checked by the caller). `id_as_value`:
-  // the signal's value is the timer's id (no sigevent was given).
-  // EINVAL for an unknown clock, EAGAIN beyond the limit.
+  // `notify` is SIGEV_SIGNAL, SIGEV_NONE or SIGEV_THREAD_ID with `tid` (in the root namespace, checked by the caller).
+  // `id_as_value`: the signal's value is the timer's id (no sigevent was given). EINVAL for an unknown clock, EAGAIN
+  // beyond the limit.
   Result<int> Create(clockid_t clock, int notify, int signal, sigval value, pid_t tid, bool id_as_value);
   Result<Setting> Set(int id, bool absolute, const Setting& setting);  // the former one; EINVAL
   Result<Setting> Get(int id);
@@ -43,12 +43,13 @@ class PosixTimers {
   // S held. Pending signals of these kinds were thrown away.
   void OnSignalsDiscarded(SignalSet which);
 
-  // RLIMIT_CPU has changed, or was inherited: SIGXCPU at the soft limit and every second of CPU after it, SIGKILL at the hard one.
-  // Cheap without a limit. Without locks.
+  // RLIMIT_CPU has changed, or was inherited: SIGXCPU at the soft limit and every second of CPU after it, SIGKILL at
+  // the hard one. Cheap without a limit. Without locks.
   void EnforceCpuLimit();
   void OnExec();    // deletes timer_create's
   void Shutdown();  // no expiry any more; waits for running ones. Without locks
-  // True for clocks that timer_create and clock_nanosleep know: REALTIME, MONOTONIC, BOOTTIME, TAI, their ALARM kinds, CPU clocks.
+  // True for clocks that timer_create and clock_nanosleep know: REALTIME, MONOTONIC, BOOTTIME, TAI, their ALARM kinds,
+  // CPU clocks.
   static bool IsKnownClock(clockid_t clock);
 
  private:
@@ -72,7 +73,8 @@ class PosixTimers {
   std::unique_ptr<Timer> cpu_limit_;  // made with mu_ held by the first limit, then stays
 };
 
-// Nanoseconds of a clock as the task sees it. EINVAL for unknown clocks (clock_gettime(2)), CPU clocks of other processes included.
+// Nanoseconds of a clock as the task sees it. EINVAL for unknown clocks (clock_gettime(2)), CPU clocks of other
+// processes included.
 Result<int64_t> ReadClock(Task& task, clockid_t clock);
 
 }  // namespace sentry::kernel

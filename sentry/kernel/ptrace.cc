@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The tracer's side of ptrace(2). A tracee's registers and vector state are touched only while it is in a ptrace-stop and the TaskSet
-// mutex is held: it cannot leave the stop without that mutex. Guest memory is copied outside the mutex.
+// The tracer's side of ptrace(2). A tracee's registers and vector state are touched only while it is in a ptrace-stop
+// and the TaskSet mutex is held: it cannot leave the stop without that mutex. Guest memory is copied outside the mutex.
 #include "sentry/kernel/ptrace.h"
 
 #include <elf.h>
@@ -28,8 +28,8 @@ constexpr uint64_t kDebugStatusUser = 0xe00f;  // four breakpoints, single step,
 TaskSet& Tasks() { return Kernel::Get().tasks(); }
 
 bool SameIds(const Credentials& by, const Credentials& its) {
-  return by.ruid == its.euid && by.ruid == its.suid && by.ruid == its.ruid && by.rgid == its.egid && by.rgid == its.sgid &&
-         by.rgid == its.rgid;
+  return by.ruid == its.euid && by.ruid == its.suid && by.ruid == its.ruid && by.rgid == its.egid &&
+         by.rgid == its.sgid && by.rgid == its.rgid;
 }
 
 Result<RefPtr<Task>> Find(Task& task, pid_t pid) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// ptrace(2) state of a task, as tracee and as tracer. Made with the task. The TaskSet mutex guards it all but the atomics, which
-// are read without it (by the tracee's own thread, /proc and the signal code) and written with it.
+// ptrace(2) state of a task, as tracee and as tracer. Made with the task. The TaskSet mutex guards it all but the
+// atomics, which are read without it (by the tracee's own thread, /proc and the signal code) and written with it.
 #ifndef SENTRY_KERNEL_PTRACE_H_
 #define SENTRY_KERNEL_PTRACE_H_
 
@@ -32,14 +32,14 @@ struct PtraceState {
   std::atomic<Task*> tracer{nullptr};
   std::atomic<uint32_t> options{0};  // PTRACE_O_*
   std::atomic<bool> seized{false};
-  std::atomic<bool> interrupt{false};     // PTRACE_INTERRUPT, or a new tracee's first stop (seized)
-  std::atomic<bool> single_step{false};   // run with the trap flag
-  std::atomic<bool> emulate{false};       // PTRACE_SYSEMU: skip system calls
-  bool stopped = false;    // in a ptrace-stop, its registers may be used by the tracer
-  bool waitable = false;   // the stop wasn't taken by wait(2) yet
-  bool listening = false;  // PTRACE_LISTEN
-  int status = 0;          // signal | event << 8
-  uint64_t message = 0;    // PTRACE_GETEVENTMSG
+  std::atomic<bool> interrupt{false};    // PTRACE_INTERRUPT, or a new tracee's first stop (seized)
+  std::atomic<bool> single_step{false};  // run with the trap flag
+  std::atomic<bool> emulate{false};      // PTRACE_SYSEMU: skip system calls
+  bool stopped = false;                  // in a ptrace-stop, its registers may be used by the tracer
+  bool waitable = false;                 // the stop wasn't taken by wait(2) yet
+  bool listening = false;                // PTRACE_LISTEN
+  int status = 0;                        // signal | event << 8
+  uint64_t message = 0;                  // PTRACE_GETEVENTMSG
   bool has_info = false;
   SignalInfo info = {};
   int resume_signal = 0;
@@ -52,13 +52,16 @@ struct PtraceState {
   enum class SyscallStop : uint8_t { kNone, kEntry, kExit } syscall_stop = SyscallStop::kNone;
 };
 
-// Who may read and control `target` (ptrace(2), "Ptrace access mode checking"): same ids and dumpable, or CAP_SYS_PTRACE. EPERM.
+// Who may read and control `target` (ptrace(2), "Ptrace access mode checking"): same ids and dumpable, or
+// CAP_SYS_PTRACE. EPERM.
 Result<void> CheckPtraceAccess(const Task& by, Task& target);
 
 // The system call itself, data as the kernel's raw interface has it. Errors per ptrace(2).
 Result<int64_t> Ptrace(Task& task, uint64_t request, pid_t pid, uint64_t address, uint64_t data);
 
-inline bool IsTraced(Task& task) { return task.ptrace() && task.ptrace()->tracer.load(std::memory_order_acquire) != nullptr; }
+inline bool IsTraced(Task& task) {
+  return task.ptrace() && task.ptrace()->tracer.load(std::memory_order_acquire) != nullptr;
+}
 
 // (own) Stops for the tracer with `status`; the signal it resumed with, 0 for none. -1 at once when there is no
 // tracer or the task is being killed.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a task's end does to futexes: robust lists (Documentation/locking/robust-futex-ABI.rst), PI ownership, clear_child_tid.
+// What a task's end does to futexes: robust lists (Documentation/locking/robust-futex-ABI.rst), PI ownership,
+// clear_child_tid.
 #include <linux/futex.h>
 
 #include "sentry/kernel/futex.h"
@@ -50,7 +51,9 @@ void ExitFutexes(Task& task) {
   MmFutexMemory memory(task.mm());
   if (!head_address.IsNull()) {
     if (auto head = task.CopyIn<RobustListHead>(head_address); head.ok()) {
-      auto futex_of = [&](uint64_t entry) { return UserAddr((entry & ~uint64_t{1}) + static_cast<uint64_t>(head->futex_offset)); };
+      auto futex_of = [&](uint64_t entry) {
+        return UserAddr((entry & ~uint64_t{1}) + static_cast<uint64_t>(head->futex_offset));
+      };
       uint64_t entry = head->next;
       // A guest's list may be circular: ROBUST_LIST_LIMIT.
       for (int left = 2048; left > 0 && (entry & ~uint64_t{1}) != head_address.value(); --left) {
@@ -59,7 +62,8 @@ void ExitFutexes(Task& task) {
         if (!next.ok()) break;
         entry = *next;
       }
-      if (head->pending & ~uint64_t{1}) (void)HandleDeath(task, memory, futex_of(head->pending), head->pending & 1, true);
+      if (head->pending & ~uint64_t{1})
+        (void)HandleDeath(task, memory, futex_of(head->pending), head->pending & 1, true);
     }
   }
   FutexTable::Get().OwnerExited(static_cast<uint64_t>(task.tid()));

@@ -8,7 +8,8 @@
 
 namespace sentry::kernel {
 
-Session::Session(pid_t id, PidNamespace* ns, ThreadGroup* leader) : id_(id), ns_(RefPtr<PidNamespace>(ns)), leader_(leader) {}
+Session::Session(pid_t id, PidNamespace* ns, ThreadGroup* leader)
+    : id_(id), ns_(RefPtr<PidNamespace>(ns)), leader_(leader) {}
 Session::~Session() = default;
 
 pid_t Session::IdIn(const PidNamespace& ns) const {
@@ -86,7 +87,8 @@ bool ProcessGroup::IsOrphanedLocked(const ThreadGroup* ignored) const {
     if (member == ignored || state.zombie || !state.parent) continue;
     ThreadGroup& parent = state.parent->group();
     const RefPtr<ProcessGroup>& parents = parent.state().process_group;
-    // The init of a pid namespace counts like any parent; Linux leaves out only the machine's own, which is never inside.
+    // The init of a pid namespace counts like any parent; Linux leaves out only the machine's own, which is never
+    // inside.
     if (!parents) continue;
     if (parents.get() != this && parents->session_ == session_) return false;
   }

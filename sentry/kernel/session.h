@@ -18,16 +18,18 @@ namespace sentry::kernel {
 class ThreadGroup;
 
 // A terminal that can be a session's controlling one; implemented by fs/devpts. It keeps the session and the foreground
-// process group under its own lock (kTty) and calls into the task set, never the other way round with the task-set mutex held.
+// process group under its own lock (kTty) and calls into the task set, never the other way round with the task-set
+// mutex held.
 class ControllingTerminal : public RefCounted<ControllingTerminal> {
  public:
   virtual ~ControllingTerminal() = default;
-  virtual dev_t Device() const = 0;           // for /proc/PID/stat tty_nr
+  virtual dev_t Device() const = 0;  // for /proc/PID/stat tty_nr
   // As seen by tcgetpgrp in `ns`; 0 when none.
   virtual RefPtr<class ProcessGroup> Foreground() = 0;
   // Becomes the controlling terminal of a session from outside (ProcessRequest::terminal), which has it set already.
   virtual void Associate(RefPtr<class Session> session, RefPtr<class ProcessGroup> foreground) {}
-  // The session leader exited or called TIOCNOTTY: the terminal forgets the session (SIGHUP and SIGCONT are the kernel's).
+  // The session leader exited or called TIOCNOTTY: the terminal forgets the session (SIGHUP and SIGCONT are the
+  // kernel's).
   virtual void Disassociate() = 0;
 };
 
@@ -52,8 +54,8 @@ class Session : public RefCounted<Session> {
   void UnregisterLocked();
   pid_t id_;
   RefPtr<PidNamespace> ns_;  // the leader's
-  ThreadGroup* leader_;  // null once it exited; TaskSet mutex
-  int group_count_ = 0;  // process groups; the id is free again when the last goes; TaskSet mutex
+  ThreadGroup* leader_;      // null once it exited; TaskSet mutex
+  int group_count_ = 0;      // process groups; the id is free again when the last goes; TaskSet mutex
   std::map<const PidNamespace*, pid_t> ids_;
   mutable Mutex mu_{LockRank::kLeaf};
   RefPtr<ControllingTerminal> terminal_ ABSL_GUARDED_BY(mu_);

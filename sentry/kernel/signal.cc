@@ -8,8 +8,8 @@ namespace sentry::kernel {
 
 namespace {
 // Delivered before the others, so that the handler sees the faulting state (kernel/signal.c, SYNCHRONOUS_MASK).
-constexpr SignalSet kSynchronous =
-    SignalBit(SIGSEGV) | SignalBit(SIGBUS) | SignalBit(SIGILL) | SignalBit(SIGTRAP) | SignalBit(SIGFPE) | SignalBit(SIGSYS);
+constexpr SignalSet kSynchronous = SignalBit(SIGSEGV) | SignalBit(SIGBUS) | SignalBit(SIGILL) | SignalBit(SIGTRAP) |
+                                   SignalBit(SIGFPE) | SignalBit(SIGSYS);
 }  // namespace
 
 SignalInfo UserSignal(int signal, pid_t pid, uid_t uid) {

@@ -21,7 +21,8 @@ using SignalSet = uint64_t;  // bit n-1 = signal n, as in the kernel's sigset_t
 constexpr SignalSet SignalBit(int signal) { return uint64_t{1} << (signal - 1); }
 // SIGKILL and SIGSTOP: cannot be blocked, caught or ignored.
 inline constexpr SignalSet kUnblockable = SignalBit(SIGKILL) | SignalBit(SIGSTOP);
-inline constexpr SignalSet kStopSignals = SignalBit(SIGSTOP) | SignalBit(SIGTSTP) | SignalBit(SIGTTIN) | SignalBit(SIGTTOU);
+inline constexpr SignalSet kStopSignals =
+    SignalBit(SIGSTOP) | SignalBit(SIGTSTP) | SignalBit(SIGTTIN) | SignalBit(SIGTTOU);
 
 // The kernel's siginfo (128 bytes); glibc's type has its layout.
 using SignalInfo = siginfo_t;
@@ -46,9 +47,11 @@ DefaultAction DefaultActionOf(int signal);
 class PendingSignals {
  public:
   SignalSet set() const { return set_; }
-  // False when it was dropped as already pending (standard signals) — not an error. `limit_left` false: EAGAIN for queued rt signals.
+  // False when it was dropped as already pending (standard signals) — not an error. `limit_left` false: EAGAIN for
+  // queued rt signals.
   bool Add(const SignalInfo& info);
-  // Takes the lowest-numbered signal in `allowed` (synchronous ones first as Linux does: SIGSEGV, SIGBUS, SIGILL, SIGTRAP, SIGFPE, SIGSYS).
+  // Takes the lowest-numbered signal in `allowed` (synchronous ones first as Linux does: SIGSEGV, SIGBUS, SIGILL,
+  // SIGTRAP, SIGFPE, SIGSYS).
   bool Take(SignalSet allowed, SignalInfo* info);
   void Discard(SignalSet which);
   size_t queued() const { return queue_.size(); }

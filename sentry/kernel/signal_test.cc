@@ -9,7 +9,8 @@ namespace sentry::kernel {
 namespace {
 
 static_assert(sizeof(SignalInfo) == 128);
-static_assert(offsetof(SignalInfo, si_pid) == 16 && offsetof(SignalInfo, si_addr) == 16 && offsetof(SignalInfo, si_value) == 24);
+static_assert(offsetof(SignalInfo, si_pid) == 16 && offsetof(SignalInfo, si_addr) == 16 &&
+              offsetof(SignalInfo, si_value) == 24);
 
 TEST(PendingSignalsTest, StandardSignalsDoNotQueue) {
   PendingSignals pending;

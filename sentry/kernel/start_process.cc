@@ -24,7 +24,8 @@ struct Found {
 };
 
 // As execvp(3): a name without a slash is looked for in PATH; EACCES wins over ENOENT when something was there.
-Result<Found> FindFile(const vfs::WalkContext& context, const std::string& filename, const std::vector<std::string>& envp) {
+Result<Found> FindFile(const vfs::WalkContext& context, const std::string& filename,
+                       const std::vector<std::string>& envp) {
   if (filename.empty()) return Errno(ENOENT);
   if (filename.find('/') != filename.npos) {
     return Found{TRY(loader::OpenExecutable(context, filename, vfs::kFollowFinal)), filename};
@@ -83,7 +84,8 @@ Result<RefPtr<ThreadGroup>> Kernel::StartProcess(const ProcessRequest& request) 
   auto group = MakeRef<ThreadGroup>(namespaces->pid_for_children, MakeRef<SignalHandlers>(), SIGCHLD);
   group->set_container_id(request.container_id);
   if (request.join) group->limits().CopyFrom(request.join->limits());
-  for (const auto& [resource, limit] : request.limits) TRY(group->limits().Set(resource, limit, /*may_raise_hard=*/true));
+  for (const auto& [resource, limit] : request.limits)
+    TRY(group->limits().Set(resource, limit, /*may_raise_hard=*/true));
 
   loader::Image image = TRY(loader::Load(*platform_, *memory_file_,
                                          {.context = context,

@@ -17,7 +17,10 @@ Result<RefPtr<ExeFile>> ExeFile::Create(vfs::FileRef file) {
 ExeFile::~ExeFile() { file_->inode()->AllowWriteAccess(); }
 
 Task::Task(Kernel& kernel, RefPtr<ThreadGroup> group)
-    : kernel_(kernel), group_(std::move(group)), start_time_ns_(base::ClockNs(CLOCK_BOOTTIME)), ptrace_(std::make_unique<PtraceState>()),
+    : kernel_(kernel),
+      group_(std::move(group)),
+      start_time_ns_(base::ClockNs(CLOCK_BOOTTIME)),
+      ptrace_(std::make_unique<PtraceState>()),
       internal_(std::make_unique<Internal>()) {}
 
 Task::~Task() = default;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Task: a guest thread, run by one sentry thread of its own. The life cycle is split over files: task_run.cc (the run loop and its
-// stops), task_clone.cc, task_exec.cc, task_exit.cc (exit, reparenting, wait), task_signals.cc, task_block.cc, task_ptrace.cc.
+// Task: a guest thread, run by one sentry thread of its own. The life cycle is split over files: task_run.cc (the run
+// loop and its stops), task_clone.cc, task_exec.cc, task_exit.cc (exit, reparenting, wait), task_signals.cc,
+// task_block.cc, task_ptrace.cc.
 //
 // Run loop (a state machine written down so that a checkpoint can be taken at its top):
 //   kRunning: pending work (stops, kill) → deliver signals → Context::Switch → event → handle → kRunning
@@ -52,9 +53,9 @@ struct AltStack {
 };
 
 struct CloneRequest {
-  uint64_t flags = 0;           // CLONE_*, without the exit signal
+  uint64_t flags = 0;  // CLONE_*, without the exit signal
   int exit_signal = 0;
-  uint64_t stack = 0;           // top; 0: the parent's
+  uint64_t stack = 0;  // top; 0: the parent's
   uint64_t tls = 0;
   UserAddr parent_tid, child_tid, pidfd;
   std::vector<pid_t> set_tid;
@@ -67,8 +68,8 @@ class Task final : public Caller, public RefCounted<Task> {
   static Task* CurrentOrNull() { return static_cast<Task*>(Caller::CurrentOrNull()); }
 
   // Identity.
-  pid_t tid() const { return tid_; }              // root namespace
-  pid_t TidIn(const PidNamespace& ns) const;      // 0: not visible
+  pid_t tid() const { return tid_; }          // root namespace
+  pid_t TidIn(const PidNamespace& ns) const;  // 0: not visible
   ThreadGroup& group() const { return *group_; }
   const RefPtr<ThreadGroup>& group_ref() const { return group_; }
   PidNamespace& pid_ns() const { return *group_->pid_ns(); }
@@ -77,19 +78,19 @@ class Task final : public Caller, public RefCounted<Task> {
 
   // Resources. The own task reads its pointers without a lock; others use the *Ref() forms, which may give null for a
   // task that has exited.
-  mm::MemoryManager& mm() const { return *mm_; }                // (own)
-  FdTable& fds() const { return *fds_; }                        // (own)
-  vfs::FsContext& fs() const { return *fs_; }                   // (own)
-  const Namespaces& namespaces() const { return *namespaces_; } // (own)
+  mm::MemoryManager& mm() const { return *mm_; }                 // (own)
+  FdTable& fds() const { return *fds_; }                         // (own)
+  vfs::FsContext& fs() const { return *fs_; }                    // (own)
+  const Namespaces& namespaces() const { return *namespaces_; }  // (own)
   RefPtr<mm::MemoryManager> mm_ref() const;
   RefPtr<FdTable> fds_ref() const;
   RefPtr<vfs::FsContext> fs_ref() const;
   RefPtr<Namespaces> namespaces_ref() const;
-  void set_fds(RefPtr<FdTable> fds);               // (own) unshare
-  void set_fs(RefPtr<vfs::FsContext> fs);          // (own)
-  void set_namespaces(RefPtr<Namespaces> value);   // (own)
-  RefPtr<const Credentials> creds_ref() const;     // from any thread
-  void set_creds(RefPtr<const Credentials> creds); // (own)
+  void set_fds(RefPtr<FdTable> fds);                // (own) unshare
+  void set_fs(RefPtr<vfs::FsContext> fs);           // (own)
+  void set_namespaces(RefPtr<Namespaces> value);    // (own)
+  RefPtr<const Credentials> creds_ref() const;      // from any thread
+  void set_creds(RefPtr<const Credentials> creds);  // (own)
   // The executable (prctl, /proc/PID/exe) of its mm; null for none.
   vfs::Path exe() const;
 
@@ -116,17 +117,17 @@ class Task final : public Caller, public RefCounted<Task> {
   // Signals.
   Result<void> SendSignal(const SignalInfo& info);  // thread-directed; permission was checked
   SignalSet signal_mask() const { return mask_.load(std::memory_order_relaxed); }
-  void set_signal_mask(SignalSet mask);             // (own)
-  // For sigsuspend, ppoll, pselect, epoll_pwait: installs `mask` until the next return to the guest, where the old one comes back
-  // (after a handler was set up with the old one in its frame).
-  void SetTemporaryMask(SignalSet mask);            // (own)
-  SignalSet PendingSignals() const;                 // of the task and its group
+  void set_signal_mask(SignalSet mask);  // (own)
+  // For sigsuspend, ppoll, pselect, epoll_pwait: installs `mask` until the next return to the guest, where the old one
+  // comes back (after a handler was set up with the old one in its frame).
+  void SetTemporaryMask(SignalSet mask);  // (own)
+  SignalSet PendingSignals() const;       // of the task and its group
   bool HasDeliverableSignal() const;
   // sigtimedwait: takes a pending signal in `set`, or EAGAIN.
-  Result<SignalInfo> TakeSignal(SignalSet set);     // (own)
+  Result<SignalInfo> TakeSignal(SignalSet set);  // (own)
   // Signalfd: notified whenever a signal is queued to the task or its group.
   WaitQueue& signal_queue() { return signal_queue_; }
-  AltStack alt_stack;                               // (own)
+  AltStack alt_stack;  // (own)
   // sigaltstack(2): EPERM while on it, EINVAL, ENOMEM when too small. (own)
   Result<void> SetAltStack(const AltStack& stack);
   // rt_sigreturn(2): the restored rax; a bad frame forces SIGSEGV. (own)
@@ -134,13 +135,14 @@ class Task final : public Caller, public RefCounted<Task> {
   // sigtimedwait sleeps for these: sent meanwhile, they are kept as if they were blocked. (own)
   void SetWaitingFor(SignalSet set);
   // A synchronous fault of the own task: cannot be ignored or blocked.
-  void ForceSignal(const SignalInfo& info);         // (own)
+  void ForceSignal(const SignalInfo& info);  // (own)
 
   // Life cycle.
   // clone(2): the child's tid in the caller's namespace. (own)
   Result<pid_t> Clone(const CloneRequest& request);
   // execve(2): on success the registers are the new image's. (own)
-  Result<void> Exec(const vfs::FileRef& executable, std::string filename, std::vector<std::string> argv, std::vector<std::string> envp);
+  Result<void> Exec(const vfs::FileRef& executable, std::string filename, std::vector<std::string> argv,
+                    std::vector<std::string> envp);
   // exit(2): leaves the run loop soon. (own)
   void RequestExit(int code);
   bool IsExited() const;
@@ -195,7 +197,8 @@ class Task final : public Caller, public RefCounted<Task> {
   std::atomic<SignalSet> mask_{0};
   WaitQueue signal_queue_;
 
-  mutable Mutex mu_{LockRank::kTask};  // guards the pointers below against other threads' readers; the own thread writes
+  mutable Mutex mu_{
+      LockRank::kTask};  // guards the pointers below against other threads' readers; the own thread writes
   RefPtr<mm::MemoryManager> mm_;
   RefPtr<FdTable> fds_;
   RefPtr<vfs::FsContext> fs_;

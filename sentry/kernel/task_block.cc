@@ -27,7 +27,8 @@ class SleepScope {
     uint64_t entry = internal_.kernel_entry_tick.exchange(0, std::memory_order_relaxed);
     uint64_t now = __rdtsc();
     if (entry && now > entry) {
-      internal_.system_ticks.store(internal_.system_ticks.load(std::memory_order_relaxed) + (now - entry), std::memory_order_relaxed);
+      internal_.system_ticks.store(internal_.system_ticks.load(std::memory_order_relaxed) + (now - entry),
+                                   std::memory_order_relaxed);
     }
   }
   Task& task_;

@@ -25,10 +25,11 @@ Result<void> CheckFlags(Task& task, const CloneRequest& request) {
   const uint64_t flags = request.flags;
   auto both = [flags](uint64_t a, uint64_t b) { return (flags & a) && (flags & b); };
   bool invalid = both(CLONE_NEWNS, CLONE_FS) || both(CLONE_NEWUSER, CLONE_FS) ||
-                 ((flags & CLONE_THREAD) && !(flags & CLONE_SIGHAND)) || ((flags & CLONE_SIGHAND) && !(flags & CLONE_VM)) ||
-                 both(CLONE_THREAD, CLONE_NEWUSER | CLONE_NEWPID) || both(CLONE_NEWIPC, CLONE_SYSVSEM) ||
-                 both(CLONE_SIGHAND, CLONE_CLEAR_SIGHAND) || both(CLONE_PIDFD, CLONE_DETACHED | CLONE_THREAD) ||
-                 (flags & CLONE_NEWTIME) || ((flags & CLONE_PARENT) && task.group().IsInit()) ||
+                 ((flags & CLONE_THREAD) && !(flags & CLONE_SIGHAND)) ||
+                 ((flags & CLONE_SIGHAND) && !(flags & CLONE_VM)) || both(CLONE_THREAD, CLONE_NEWUSER | CLONE_NEWPID) ||
+                 both(CLONE_NEWIPC, CLONE_SYSVSEM) || both(CLONE_SIGHAND, CLONE_CLEAR_SIGHAND) ||
+                 both(CLONE_PIDFD, CLONE_DETACHED | CLONE_THREAD) || (flags & CLONE_NEWTIME) ||
+                 ((flags & CLONE_PARENT) && task.group().IsInit()) ||
                  ((flags & CLONE_THREAD) && task.namespaces().pid_for_children != task.group().pid_ns());
   if (invalid) return Errno(EINVAL);
   if ((flags & kNewNamespaceFlags) && !task.HasCapability(CAP_SYS_ADMIN)) return Errno(EPERM);
@@ -38,7 +39,8 @@ Result<void> CheckFlags(Task& task, const CloneRequest& request) {
   return OkResult();
 }
 
-void MoveToNewMounts(vfs::FsContext& fs, const std::vector<std::pair<RefPtr<vfs::Mount>, RefPtr<vfs::Mount>>>& translate) {
+void MoveToNewMounts(vfs::FsContext& fs,
+                     const std::vector<std::pair<RefPtr<vfs::Mount>, RefPtr<vfs::Mount>>>& translate) {
   vfs::Path root = fs.root(), cwd = fs.cwd();
   for (const auto& [from, to] : translate) {
     if (root.mount == from) fs.set_root({to, root.dentry});
@@ -64,7 +66,7 @@ void ClearHandlers(SignalHandlers& handlers) {
 }  // namespace
 
 Result<RefPtr<Namespaces>> Task::Internal::CopyNamespaces(Task& task, uint64_t flags, vfs::FsContext& fs,
-                                                         const RefPtr<UserNamespace>& owner) {
+                                                          const RefPtr<UserNamespace>& owner) {
   RefPtr<Namespaces> copy = task.namespaces().Clone();
   if (flags & CLONE_NEWUTS) copy->uts = copy->uts->Clone(owner);
   if (flags & CLONE_NEWIPC) copy->ipc = MakeRef<IpcNamespace>(owner);
@@ -158,7 +160,9 @@ Result<RefPtr<Task>> Task::Internal::MakeChild(Task& task, const CloneRequest& r
     child->rseq_signature = task.rseq_signature;
     child->rseq_length = task.rseq_length;
   }
-  auto copy = [](auto& to, const auto& from) { to.store(from.load(std::memory_order_relaxed), std::memory_order_relaxed); };
+  auto copy = [](auto& to, const auto& from) {
+    to.store(from.load(std::memory_order_relaxed), std::memory_order_relaxed);
+  };
   copy(child->no_new_privs, task.no_new_privs);
   copy(child->timer_slack_ns, task.timer_slack_ns);
   copy(child->nice, task.nice);
@@ -229,9 +233,9 @@ Result<pid_t> Task::Clone(const CloneRequest& request) {
   if (flags & CLONE_PARENT_SETTID) (void)CopyOut(request.parent_tid, static_cast<int32_t>(tid));
   Internal::OpenStartGate(*child, true);
 
-  int event = (flags & CLONE_VFORK)                  ? PTRACE_EVENT_VFORK
-              : (request.exit_signal != SIGCHLD)     ? PTRACE_EVENT_CLONE
-                                                     : PTRACE_EVENT_FORK;
+  int event = (flags & CLONE_VFORK)              ? PTRACE_EVENT_VFORK
+              : (request.exit_signal != SIGCHLD) ? PTRACE_EVENT_CLONE
+                                                 : PTRACE_EVENT_FORK;
   child.Reset();
   if (!(flags & CLONE_UNTRACED)) Internal::PtraceEvent(*this, event, tid);
   if (vfork_done) {

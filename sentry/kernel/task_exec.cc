@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// execve(2). The new image is loaded whole before anything of the old one is touched, so every error of the file leaves the
-// caller as it was; after the other threads are gone there is no way back.
+// execve(2). The new image is loaded whole before anything of the old one is touched, so every error of the file leaves
+// the caller as it was; after the other threads are gone there is no way back.
 #include <sys/personality.h>
 
 #include "base/log.h"
@@ -113,8 +113,8 @@ Result<void> Task::Exec(const vfs::FileRef& executable, std::string filename, st
   return Internal::Exec(*this, executable, std::move(filename), std::move(argv), std::move(envp), /*reachable=*/true);
 }
 
-Result<void> Task::Internal::Exec(Task& task, const vfs::FileRef& executable, std::string filename, std::vector<std::string> argv,
-                                  std::vector<std::string> envp, bool reachable) {
+Result<void> Task::Internal::Exec(Task& task, const vfs::FileRef& executable, std::string filename,
+                                  std::vector<std::string> argv, std::vector<std::string> envp, bool reachable) {
   vfs::WalkContext context{.root = task.fs_->root(),
                            .start = task.fs_->cwd(),
                            .creds = *task.creds_,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The end of a task: what it gives up, who is told, who inherits its children. Order matters: memory, files and the host's stub
-// are gone before the parent hears of it, so a parent that forks again at once finds the room.
+// The end of a task: what it gives up, who is told, who inherits its children. Order matters: memory, files and the
+// host's stub are gone before the parent hears of it, so a parent that forks again at once finds the room.
 #include <sys/ptrace.h>
 #include <sys/wait.h>
 
@@ -37,7 +37,8 @@ Task* LiveThread(ThreadGroup& group) {
   return nullptr;
 }
 
-// prctl(PR_SET_CHILD_SUBREAPER): the nearest ancestor that wants orphans, in the same pid namespace; else its init. T held.
+// prctl(PR_SET_CHILD_SUBREAPER): the nearest ancestor that wants orphans, in the same pid namespace; else its init. T
+// held.
 Task* FindReaper(ThreadGroup& dying) {
   PidNamespace* ns = dying.pid_ns().get();
   for (Task* at = dying.state().parent; at && at->group().pid_ns().get() == ns; at = at->group().state().parent) {
@@ -188,7 +189,8 @@ void Task::Internal::ReparentChildrenLocked(Task& task, Garbage& garbage) {
     }
     for (const RefPtr<Task>& thread : state.threads) {
       int signal = thread->parent_death_signal.load(std::memory_order_relaxed);
-      if (signal != 0 && !state.zombie) (void)child->SendSignal(UserSignal(signal, group.TgidIn(*child->pid_ns()), task.creds_->ruid));
+      if (signal != 0 && !state.zombie)
+        (void)child->SendSignal(UserSignal(signal, group.TgidIn(*child->pid_ns()), task.creds_->ruid));
     }
     state.parent = reaper;
     if (stays) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Task::Internal: a task's state and the calls between the kernel layer's own files. Guards as in thread_group_state.h (T, S,
-// TS); "own" = the task's thread only. Owners of the functions: [run] task_*.cc, [sig] task_signals.cc and
+// Task::Internal: a task's state and the calls between the kernel layer's own files. Guards as in thread_group_state.h
+// (T, S, TS); "own" = the task's thread only. Owners of the functions: [run] task_*.cc, [sig] task_signals.cc and
 // thread_group_signals.cc, [ptrace] task_ptrace.cc.
 #ifndef SENTRY_KERNEL_TASK_INTERNAL_H_
 #define SENTRY_KERNEL_TASK_INTERNAL_H_
@@ -65,15 +65,15 @@ struct Task::Internal {
 
   // S.
   kernel::PendingSignals pending;
-  bool stopped = false;          // sleeps in a group stop
-  bool counted_in_stop = false;  // is one of GroupStop::pending_threads
-  SignalSet waiting_for = 0;     // sigtimedwait: these count as blocked when they are sent
-  bool signals_detached = false; // exiting: no signal is directed here any more
+  bool stopped = false;           // sleeps in a group stop
+  bool counted_in_stop = false;   // is one of GroupStop::pending_threads
+  SignalSet waiting_for = 0;      // sigtimedwait: these count as blocked when they are sent
+  bool signals_detached = false;  // exiting: no signal is directed here any more
 
   // Own. The mask to put back on the way to the guest (SetTemporaryMask); written by [sig].
   std::optional<SignalSet> saved_mask;
   platform::Access fault_access = platform::Access::kUnknown;  // of the last fault, for the signal frame's error code
-  int exit_code = 0;       // RequestExit
+  int exit_code = 0;                                           // RequestExit
   bool map_eagerly = false;
   std::vector<uint8_t> fpu_image;  // to be loaded by the new thread (fork)
   UserAddr set_child_tid;          // CLONE_CHILD_SETTID, stored by the new thread
@@ -92,7 +92,7 @@ struct Task::Internal {
 
   // CPU time in time-stamp-counter ticks; written by the own thread.
   std::atomic<uint64_t> user_ticks{0}, system_ticks{0};
-  std::atomic<uint64_t> guest_entry_tick{0};  // non-zero inside Context::Switch
+  std::atomic<uint64_t> guest_entry_tick{0};   // non-zero inside Context::Switch
   std::atomic<uint64_t> kernel_entry_tick{0};  // non-zero when running in the sentry
   std::atomic<uint64_t> voluntary_switches{0}, minor_faults{0}, major_faults{0}, max_rss_kb{0};
 
@@ -106,15 +106,17 @@ struct Task::Internal {
   static void Kick(Task& task);
   // [run] Sets bits, then kicks.
   static void AddWork(Task& task, uint32_t bits);
-  // [run] (own) Sleeps on the blocker once in the given state, until any Kick or wake; the caller loops on its condition and
-  // must look at kWorkKill. For stops.
+  // [run] (own) Sleeps on the blocker once in the given state, until any Kick or wake; the caller loops on its
+  // condition and must look at kWorkKill. For stops.
   static void SleepOnce(Task& task, RunState state);
-  // [run] Sends the exit signal / SIGCHLD for `group` to its parent with the CLD_* code (unless SA_NOCLDSTOP for stops and continues)
-  // and wakes the parent's waiters. T held, S of no group held. The wait_stopped/wait_continued flags are the caller's.
+  // [run] Sends the exit signal / SIGCHLD for `group` to its parent with the CLD_* code (unless SA_NOCLDSTOP for stops
+  // and continues) and wakes the parent's waiters. T held, S of no group held. The wait_stopped/wait_continued flags
+  // are the caller's.
   static void NotifyParentLocked(ThreadGroup& group, int cld_code, int status);
   // [run] The body of ThreadGroup::Exit with S of the group held: sets the status, kWorkKill on all threads.
   static void ExitGroupLocked(ThreadGroup& group, ExitStatus status);
-  // [run] Makes the (parked) sentry thread; false when the host gives none. OpenStartGate then lets it run or gives it up.
+  // [run] Makes the (parked) sentry thread; false when the host gives none. OpenStartGate then lets it run or gives it
+  // up.
   static bool StartThread(RefPtr<Task> task);
   static void OpenStartGate(Task& task, bool go);
   static bool PrepareThread(Task& task);
@@ -130,15 +132,16 @@ struct Task::Internal {
     Task* parent = nullptr;              // of a new group; null: none in the guest
     RefPtr<ProcessGroup> process_group;  // of a new group; null: a new session with a group
     bool new_group = true;
-    std::vector<pid_t> set_tid;          // innermost namespace first
+    std::vector<pid_t> set_tid;  // innermost namespace first
   };
-  // Gives the child its ids and makes it visible. T held. EAGAIN (limits), ENOMEM (dying namespace), EEXIST, EINVAL (set_tid),
-  // kErestartnointr (the group is ending or stopping).
+  // Gives the child its ids and makes it visible. T held. EAGAIN (limits), ENOMEM (dying namespace), EEXIST, EINVAL
+  // (set_tid), kErestartnointr (the group is ending or stopping).
   static Result<void> LinkLocked(Task& child, const LinkRequest& request);
   static Result<void> PickIdsLocked(PidNamespace& ns, const std::vector<pid_t>& set_tid, std::vector<pid_t>* ids);
-  // CLONE_NEW* of clone(2) and unshare(2): the caller's namespaces, with new ones for the flags. `fs` is moved into a new mount
-  // namespace. Capabilities were checked.
-  static Result<RefPtr<Namespaces>> CopyNamespaces(Task& task, uint64_t flags, vfs::FsContext& fs, const RefPtr<UserNamespace>& owner);
+  // CLONE_NEW* of clone(2) and unshare(2): the caller's namespaces, with new ones for the flags. `fs` is moved into a
+  // new mount namespace. Capabilities were checked.
+  static Result<RefPtr<Namespaces>> CopyNamespaces(Task& task, uint64_t flags, vfs::FsContext& fs,
+                                                   const RefPtr<UserNamespace>& owner);
   // CLONE_NEWUSER, or null when the flag is not there. EPERM without CAP_SYS_ADMIN.
   static Result<RefPtr<const Credentials>> CopyCredentials(Task& task, uint64_t flags);
   // An unlinked copy of the task per clone(2), without its thread.
@@ -153,14 +156,16 @@ struct Task::Internal {
   // The last thread is gone: tells the parent. True when nobody will wait for it.
   static bool NotifyParentOfExitLocked(ThreadGroup& group);
   static void ReparentChildrenLocked(Task& task, Garbage& garbage);
-  // SIGHUP and SIGCONT when `group`'s process group has become orphaned, with stopped members, by this group's end or re-parenting.
+  // SIGHUP and SIGCONT when `group`'s process group has become orphaned, with stopped members, by this group's end or
+  // re-parenting.
   static void HangUpOrphansLocked(ThreadGroup& group, const ThreadGroup* parent, bool exiting);
   static void KillPidNamespace(Task& init);
   // One look for wait(2). False: nothing to report now; `candidates`: but there may be.
-  static bool WaitScanLocked(Task& caller, const WaitRequest& request, bool* candidates, WaitResult* result, Garbage& garbage);
+  static bool WaitScanLocked(Task& caller, const WaitRequest& request, bool* candidates, WaitResult* result,
+                             Garbage& garbage);
   // execve(2): see Task::Exec. `reachable` as in loader::FindProgram.
-  static Result<void> Exec(Task& task, const vfs::FileRef& executable, std::string filename, std::vector<std::string> argv,
-                           std::vector<std::string> envp, bool reachable);
+  static Result<void> Exec(Task& task, const vfs::FileRef& executable, std::string filename,
+                           std::vector<std::string> argv, std::vector<std::string> envp, bool reachable);
   // Ends all other threads of the group and makes the task its leader. kErestartnointr when it is itself to end.
   static Result<void> DeThread(Task& task);
   static void BecomeLeaderLocked(Task& task, Garbage& garbage);
@@ -168,19 +173,21 @@ struct Task::Internal {
   // [run] exec and exit: robust futexes, clear_child_tid, vfork parent; then the address space is left.
   static void ReleaseMm(Task& task);
 
-  // [sig] (own, no locks) At the top of the run loop when `work` has kWorkSignal or kWorkStop, when a temporary mask is installed,
-  // or when regs.rax holds a restart errno with orig_rax >= 0. Takes part in stops; takes signals until none is deliverable: sets up
-  // frames (converting the restart errno by SA_RESTART first; after that orig_rax = -1), ignores, or ends the group through
-  // ThreadGroup::Exit. Without any handler run: rewinds the registers for a restart (rip -= 2, rax = orig_rax; restart_syscall's number for
-  // 516) and puts the saved mask back. Returns at once when kWorkFatal shows up.
+  // [sig] (own, no locks) At the top of the run loop when `work` has kWorkSignal or kWorkStop, when a temporary mask is
+  // installed, or when regs.rax holds a restart errno with orig_rax >= 0. Takes part in stops; takes signals until none
+  // is deliverable: sets up frames (converting the restart errno by SA_RESTART first; after that orig_rax = -1),
+  // ignores, or ends the group through ThreadGroup::Exit. Without any handler run: rewinds the registers for a restart
+  // (rip -= 2, rax = orig_rax; restart_syscall's number for 516) and puts the saved mask back. Returns at once when
+  // kWorkFatal shows up.
   static void DeliverSignals(Task& task);
   // [sig] Task::SendSignal and ThreadGroup::SendSignal are called with T held or with no lock: they take S only.
-  // [sig] S held: the thread leaves. No more signals for it; pending shared ones are offered to the other threads; a group stop
-  // that waited for it may be complete: true then, and the caller tells the parent (CLD_STOPPED) under T.
+  // [sig] S held: the thread leaves. No more signals for it; pending shared ones are offered to the other threads; a
+  // group stop that waited for it may be complete: true then, and the caller tells the parent (CLD_STOPPED) under T.
   static bool DetachSignalsLocked(Task& task);
-  // [sig] S held: queues `info` to `thread`, or to the process when null. False: dropped (ignored, pending already, exiting).
-  // EAGAIN: RLIMIT_SIGPENDING, for signals that may fail.
-  static Result<bool> SendSignalLocked(ThreadGroup& group, Task* thread, const SignalInfo& info, SignalHandlers& handlers);
+  // [sig] S held: queues `info` to `thread`, or to the process when null. False: dropped (ignored, pending already,
+  // exiting). EAGAIN: RLIMIT_SIGPENDING, for signals that may fail.
+  static Result<bool> SendSignalLocked(ThreadGroup& group, Task* thread, const SignalInfo& info,
+                                       SignalHandlers& handlers);
   // [sig] (own, no locks) Sleeps through a group stop, if the task is to take part in one.
   static void TakePartInStop(Task& task);
   // [sig] S held: starts a group stop.
@@ -193,21 +200,25 @@ struct Task::Internal {
   static void SetMaskLocked(Task& task, SignalSet mask);
   // [sig] S held: recomputes kWorkSignal (mask or pending changed). Kicks when it became set.
   static void UpdateSignalWorkLocked(Task& task);
-  // [sig] exec: caught signals to default, ignored ones stay; also the alternate stack, and a private SignalHandlers (no
-  // sharing with other groups any more). Called with no locks, as the only thread. Posix timers are deleted through timers().OnExec().
+  // [sig] exec: caught signals to default, ignored ones stay; also the alternate stack, and a private SignalHandlers
+  // (no sharing with other groups any more). Called with no locks, as the only thread. Posix timers are deleted through
+  // timers().OnExec().
   static void ResetSignalsForExec(Task& task);
-  // [sig] clone: what a new task inherits: mask, alt_stack unless CLONE_VM without CLONE_VFORK. Called by the parent on the
-  // unlinked child.
+  // [sig] clone: what a new task inherits: mask, alt_stack unless CLONE_VM without CLONE_VFORK. Called by the parent on
+  // the unlinked child.
   static void InheritSignals(Task& parent, Task& child, uint64_t clone_flags);
 
   // [ptrace] All are no-ops without a tracer.
-  static void PtraceCloneLocked(Task& parent, Task& child, const CloneRequest& request);  // T held, child linked, not yet running
-  static void PtraceEvent(Task& task, int event, uint64_t message);    // (own) PTRACE_EVENT_* stop when the tracer asked for it
-  static void PtraceExec(Task& task, pid_t former_tid);                // (own) PTRACE_EVENT_EXEC or the legacy SIGTRAP
-  static bool PtraceSyscallEnter(Task& task);                          // (own) false: skip the call
-  static void PtraceSyscallExit(Task& task);                           // (own)
-  static void PtraceExitLocked(Task& task);                            // T held: lets go of its tracees and its tracer
-  // T held: looks for a tracee of the caller to report. True: *result is filled. Sets *candidates when there is any eligible.
+  static void PtraceCloneLocked(Task& parent, Task& child,
+                                const CloneRequest& request);  // T held, child linked, not yet running
+  static void PtraceEvent(Task& task, int event,
+                          uint64_t message);             // (own) PTRACE_EVENT_* stop when the tracer asked for it
+  static void PtraceExec(Task& task, pid_t former_tid);  // (own) PTRACE_EVENT_EXEC or the legacy SIGTRAP
+  static bool PtraceSyscallEnter(Task& task);            // (own) false: skip the call
+  static void PtraceSyscallExit(Task& task);             // (own)
+  static void PtraceExitLocked(Task& task);              // T held: lets go of its tracees and its tracer
+  // T held: looks for a tracee of the caller to report. True: *result is filled. Sets *candidates when there is any
+  // eligible.
   static bool PtraceWaitLocked(Task& caller, const WaitRequest& request, bool* candidates, WaitResult* result);
 };
 

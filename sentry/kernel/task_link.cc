@@ -6,7 +6,8 @@
 
 namespace sentry::kernel {
 
-Result<void> Task::Internal::PickIdsLocked(PidNamespace& ns, const std::vector<pid_t>& set_tid, std::vector<pid_t>* ids) {
+Result<void> Task::Internal::PickIdsLocked(PidNamespace& ns, const std::vector<pid_t>& set_tid,
+                                           std::vector<pid_t>* ids) {
   ids->assign(ns.level() + 1, 0);
   if (set_tid.size() > ids->size()) return Errno(EINVAL);
   size_t index = 0;
@@ -105,7 +106,8 @@ void Task::Internal::ReleaseTaskLocked(Task& task, Garbage& garbage) {
     if (it != at->tasks_.end() && it->second == &task) at->tasks_.erase(it);
     if (at->dying_ && at->init_) at->init_->child_queue().Notify(kEventIn);
   }
-  if (auto it = tasks.tasks_of_user_.find(internal.counted_uid); it != tasks.tasks_of_user_.end() && --it->second == 0) {
+  if (auto it = tasks.tasks_of_user_.find(internal.counted_uid);
+      it != tasks.tasks_of_user_.end() && --it->second == 0) {
     tasks.tasks_of_user_.erase(it);
   }
   --tasks.task_count_;

@@ -67,7 +67,8 @@ bool IsKilled(Task& task, int status) {
 
 }  // namespace
 
-int PtraceStop(Task& task, int status, const SignalInfo* info, uint64_t message, PtraceState::SyscallStop syscall_stop) {
+int PtraceStop(Task& task, int status, const SignalInfo* info, uint64_t message,
+               PtraceState::SyscallStop syscall_stop) {
   PtraceState& state = *task.ptrace();
   Task::Internal& internal = task.internal();
   TaskSet& tasks = Task::Internal::kernel(task).tasks();
@@ -196,9 +197,9 @@ void Task::Internal::PtraceCloneLocked(Task& parent, Task& child, const CloneReq
   Task* tracer = from.tracer.load(std::memory_order_relaxed);
   if (!tracer || (request.flags & CLONE_UNTRACED)) return;
   uint32_t options = from.options.load(std::memory_order_relaxed);
-  int event = request.flags & CLONE_VFORK                  ? PTRACE_EVENT_VFORK
+  int event = request.flags & CLONE_VFORK               ? PTRACE_EVENT_VFORK
               : (request.exit_signal & 0xff) == SIGCHLD ? PTRACE_EVENT_FORK
-                                                           : PTRACE_EVENT_CLONE;
+                                                        : PTRACE_EVENT_CLONE;
   if (!OptionFor(options, event) && !(request.flags & CLONE_PTRACE)) return;
   PtraceState& to = *child.ptrace_;
   to.options.store(options);
@@ -234,14 +235,16 @@ void Task::Internal::PtraceExitLocked(Task& task) {
                                        .tid_in_namespace = task.TidIn(tracer->pid_ns()),
                                        .uid = creds ? creds->ruid : 0,
                                        .status = status});
-      TellTracerLocked(*tracer, task, status.signal ? CLD_KILLED : CLD_EXITED, status.signal ? status.signal : status.code);
+      TellTracerLocked(*tracer, task, status.signal ? CLD_KILLED : CLD_EXITED,
+                       status.signal ? status.signal : status.code);
     }
   }
   for (Task* tracee : state.tracees) {
     PtraceState& its = *tracee->ptrace_;
     its.tracer.store(nullptr);
     // A signal that the tracer didn't decide on is delivered.
-    bool signal_stop = its.stopped && its.has_info && its.syscall_stop == PtraceState::SyscallStop::kNone && its.status < 0x80;
+    bool signal_stop =
+        its.stopped && its.has_info && its.syscall_stop == PtraceState::SyscallStop::kNone && its.status < 0x80;
     its.resume_signal = signal_stop ? its.status : 0;
     its.stopped = its.waitable = false;
     its.single_step = its.emulate = false;

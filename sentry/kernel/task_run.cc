@@ -69,7 +69,8 @@ bool Task::Internal::StartThread(RefPtr<Task> task) {
     RefPtr<Task> self = RefPtr<Task>::Adopt(static_cast<Task*>(argument));
     Internal& internal = *self->internal_;
     // Parked until the maker has linked the task, or has given it up.
-    while (internal.start.load(std::memory_order_acquire) == StartState::kWaiting) (void)self->blocker_.Wait(kNoDeadline);
+    while (internal.start.load(std::memory_order_acquire) == StartState::kWaiting)
+      (void)self->blocker_.Wait(kNoDeadline);
     if (internal.start.load(std::memory_order_acquire) == StartState::kGo) {
       self->Run();
     } else {

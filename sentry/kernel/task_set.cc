@@ -47,7 +47,8 @@ void TaskSet::MoveTaskCount(Task& task, uid_t uid) {
   MutexLock lock(mu_);
   Task::Internal& internal = task.internal();
   if (internal.released || task.tid() == 0) return;
-  if (auto it = tasks_of_user_.find(internal.counted_uid); it != tasks_of_user_.end() && --it->second == 0) tasks_of_user_.erase(it);
+  if (auto it = tasks_of_user_.find(internal.counted_uid); it != tasks_of_user_.end() && --it->second == 0)
+    tasks_of_user_.erase(it);
   internal.counted_uid = uid;
   ++tasks_of_user_[uid];
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// TaskSet: every task of the sandbox, and the mutex of their topology (rank kTaskSet). Look-ups by id are in a namespace.
+// TaskSet: every task of the sandbox, and the mutex of their topology (rank kTaskSet). Look-ups by id are in a
+// namespace.
 #ifndef SENTRY_KERNEL_TASK_SET_H_
 #define SENTRY_KERNEL_TASK_SET_H_
 
@@ -16,15 +17,15 @@ struct WaitRequest {
   enum class Who : uint8_t { kAny, kPid, kGroup, kPidfd } who = Who::kAny;
   pid_t id = 0;
   RefPtr<ThreadGroup> target;  // kPidfd
-  int options = 0;             // WNOHANG, WUNTRACED = WSTOPPED, WEXITED, WCONTINUED, WNOWAIT, __WCLONE, __WALL, __WNOTHREAD
+  int options = 0;  // WNOHANG, WUNTRACED = WSTOPPED, WEXITED, WCONTINUED, WNOWAIT, __WCLONE, __WALL, __WNOTHREAD
 };
 
 struct WaitResult {
   pid_t pid = 0;  // in the caller's namespace; 0: WNOHANG and nothing
   uid_t uid = 0;
-  int wait_status = 0;   // as wait4 gives it
-  int code = 0;          // CLD_*
-  int status = 0;        // siginfo si_status
+  int wait_status = 0;  // as wait4 gives it
+  int code = 0;         // CLD_*
+  int status = 0;       // siginfo si_status
   CpuUsage usage;
 };
 

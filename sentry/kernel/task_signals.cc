@@ -13,8 +13,12 @@ namespace {
 class TaskFrameMemory final : public arch::FrameMemory {
  public:
   explicit TaskFrameMemory(Task& task) : task_(task) {}
-  Result<void> Read(uint64_t from, void* to, size_t length) override { return task_.CopyInBytes(UserAddr(from), to, length); }
-  Result<void> Write(uint64_t to, const void* from, size_t length) override { return task_.CopyOutBytes(UserAddr(to), from, length); }
+  Result<void> Read(uint64_t from, void* to, size_t length) override {
+    return task_.CopyInBytes(UserAddr(from), to, length);
+  }
+  Result<void> Write(uint64_t to, const void* from, size_t length) override {
+    return task_.CopyOutBytes(UserAddr(to), from, length);
+  }
 
  private:
   Task& task_;
@@ -229,8 +233,8 @@ void Task::Internal::DeliverSignals(Task& task) {
   ThreadGroup::State& state = group.state();
   Registers& regs = task.regs();
   // A call that has succeeded gives its caller's mask back before signals are looked at (restore_saved_sigmask_unless).
-  bool interrupted = RestartCode(regs) != 0 ||
-                     (static_cast<int64_t>(regs.orig_rax) >= 0 && regs.rax == static_cast<uint64_t>(-EINTR));
+  bool interrupted =
+      RestartCode(regs) != 0 || (static_cast<int64_t>(regs.orig_rax) >= 0 && regs.rax == static_cast<uint64_t>(-EINTR));
   if (internal.saved_mask && !interrupted) task.set_signal_mask(*std::exchange(internal.saved_mask, std::nullopt));
 
   for (;;) {

@@ -74,7 +74,8 @@ bool TakeJobControlChange(ThreadGroup& child, int options, WaitResult* result) {
 
 }  // namespace
 
-bool Task::Internal::WaitScanLocked(Task& caller, const WaitRequest& request, bool* candidates, WaitResult* result, Garbage& garbage) {
+bool Task::Internal::WaitScanLocked(Task& caller, const WaitRequest& request, bool* candidates, WaitResult* result,
+                                    Garbage& garbage) {
   ThreadGroup::State& own = caller.group_->state();
   for (const RefPtr<ThreadGroup>& entry : own.children) {
     ThreadGroup& child = *entry;
@@ -84,7 +85,8 @@ bool Task::Internal::WaitScanLocked(Task& caller, const WaitRequest& request, bo
     bool exited = state.zombie && (request.options & WEXITED);
     if (exited) {
       DescribeExit(child, result);
-    } else if (state.zombie || (state.leader && IsTraced(*state.leader)) || !TakeJobControlChange(child, request.options, result)) {
+    } else if (state.zombie || (state.leader && IsTraced(*state.leader)) ||
+               !TakeJobControlChange(child, request.options, result)) {
       continue;
     }
     result->pid = child.TgidIn(caller.pid_ns());
@@ -101,7 +103,8 @@ bool Task::Internal::WaitScanLocked(Task& caller, const WaitRequest& request, bo
 Result<WaitResult> TaskSet::Wait(Task& caller, const WaitRequest& request) {
   BlockerEntry entry(caller.blocker());
   caller.group().child_queue().Add(entry, kEventIn);
-  // After an interruption the children are looked at once more: the SIGCHLD of the awaited one must not turn into EINTR.
+  // After an interruption the children are looked at once more: the SIGCHLD of the awaited one must not turn into
+  // EINTR.
   Result<void> blocked;
   for (;;) {
     WaitResult result;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// ThreadGroup: a process. Signal state under `signal_mu_` (rank kSignal; taken after the TaskSet mutex where both are needed),
-// topology under the TaskSet mutex.
+// ThreadGroup: a process. Signal state under `signal_mu_` (rank kSignal; taken after the TaskSet mutex where both are
+// needed), topology under the TaskSet mutex.
 #ifndef SENTRY_KERNEL_THREAD_GROUP_H_
 #define SENTRY_KERNEL_THREAD_GROUP_H_
 
@@ -37,8 +37,8 @@ class SignalHandlers : public RefCounted<SignalHandlers> {
 
 // What became of a process: the status word of wait(2).
 struct ExitStatus {
-  int code = 0;         // 0..255
-  int signal = 0;       // > 0: killed by it
+  int code = 0;    // 0..255
+  int signal = 0;  // > 0: killed by it
   bool core = false;
   int ToWaitStatus() const { return signal ? signal | (core ? 0x80 : 0) : (code & 0xff) << 8; }
 };
@@ -78,7 +78,7 @@ class ThreadGroup : public RefCounted<ThreadGroup> {
 
   // Topology (TaskSet mutex is taken inside).
   RefPtr<Task> leader() const;
-  RefPtr<ThreadGroup> parent() const;   // of the leader; null for init
+  RefPtr<ThreadGroup> parent() const;  // of the leader; null for init
   RefPtr<ProcessGroup> process_group() const;
   RefPtr<Session> session() const;
   std::vector<RefPtr<Task>> Threads() const;
@@ -98,8 +98,8 @@ class ThreadGroup : public RefCounted<ThreadGroup> {
   bool IsExiting() const;
   ExitStatus exit_status() const;
 
-  CpuUsage usage() const;           // of all threads, dead ones included
-  CpuUsage children_usage() const;  // of waited-for children
+  CpuUsage usage() const;                                   // of all threads, dead ones included
+  CpuUsage children_usage() const;                          // of waited-for children
   int64_t start_time_ns() const { return start_time_ns_; }  // CLOCK_BOOTTIME
   // Notified (kEventIn) when the group becomes a zombie: pidfd poll.
   WaitQueue& exit_queue() { return exit_queue_; }
@@ -117,7 +117,8 @@ class ThreadGroup : public RefCounted<ThreadGroup> {
   const std::string& container_id() const { return container_id_; }
   void set_container_id(std::string id) { container_id_ = std::move(id); }
 
-  struct State;  // thread_group_state.h: members guarded by the TaskSet and signal mutexes; the kernel layer's own files only
+  struct State;  // thread_group_state.h: members guarded by the TaskSet and signal mutexes; the kernel layer's own
+                 // files only
   State& state() const { return *state_; }
 
  private:

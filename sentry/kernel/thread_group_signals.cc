@@ -11,7 +11,9 @@ namespace {
 constexpr SignalSet kNeverCaught = kUnblockable;
 
 // From the kernel or from outside the receiver's pid namespace: may kill or stop an init.
-bool IsForced(const SignalInfo& info) { return info.si_code == SI_KERNEL || (info.si_code == SI_USER && info.si_pid == 0); }
+bool IsForced(const SignalInfo& info) {
+  return info.si_code == SI_KERNEL || (info.si_code == SI_USER && info.si_pid == 0);
+}
 
 bool IsProtectedInit(ThreadGroup& group) { return group.IsInit() && !group.state().init_may_die; }
 
@@ -98,7 +100,8 @@ void Task::Internal::StartGroupStopLocked(ThreadGroup& group, int signal) {
   }
 }
 
-Result<bool> Task::Internal::SendSignalLocked(ThreadGroup& group, Task* thread, const SignalInfo& info, SignalHandlers& handlers) {
+Result<bool> Task::Internal::SendSignalLocked(ThreadGroup& group, Task* thread, const SignalInfo& info,
+                                              SignalHandlers& handlers) {
   ThreadGroup::State& state = group.state();
   int signal = info.si_signo;
   if (state.exiting || state.zombie || (thread && thread->internal().signals_detached)) return false;
@@ -117,7 +120,8 @@ Result<bool> Task::Internal::SendSignalLocked(ThreadGroup& group, Task* thread, 
   }
 
   kernel::PendingSignals& queue = thread ? thread->internal().pending : state.shared_pending;
-  if (signal >= kFirstRealTime && queue.queued() >= group.limits().Soft(RLIMIT_SIGPENDING) && info.si_code != SI_TIMER) {
+  if (signal >= kFirstRealTime && queue.queued() >= group.limits().Soft(RLIMIT_SIGPENDING) &&
+      info.si_code != SI_TIMER) {
     if (info.si_code != SI_USER && info.si_code != SI_KERNEL && info.si_code != SI_TKILL) return Errno(EAGAIN);
     if (queue.set() & bit) return false;
   }
@@ -171,8 +175,9 @@ SignalAction ThreadGroup::ExchangeAction(int signal, const SignalAction* action)
   if (!action) return old;
   current = *action;
   DefaultAction what = DefaultActionOf(signal);
-  bool ignored = action->handler == kSignalIgnore || (action->handler == kSignalDefault && (what == DefaultAction::kIgnore ||
-                                                                                            what == DefaultAction::kContinue));
+  bool ignored =
+      action->handler == kSignalIgnore ||
+      (action->handler == kSignalDefault && (what == DefaultAction::kIgnore || what == DefaultAction::kContinue));
   if (ignored) {
     DiscardEverywhere(*state_, SignalBit(signal));
     timers().OnSignalsDiscarded(SignalBit(signal));

@@ -14,8 +14,8 @@
 
 namespace sentry::kernel {
 
-// posix_timers.h: PosixTimers(ThreadGroup&); OnExec() deletes timer_create's and keeps the interval timers; Shutdown() disarms all
-// for good (called once when the last thread ends, without locks).
+// posix_timers.h: PosixTimers(ThreadGroup&); OnExec() deletes timer_create's and keeps the interval timers; Shutdown()
+// disarms all for good (called once when the last thread ends, without locks).
 class PosixTimers;
 
 struct ThreadGroup::State {
@@ -25,27 +25,27 @@ struct ThreadGroup::State {
   int live_threads = 0;
 
   // T.
-  Task* parent = nullptr;  // the parent thread; null for a process started from outside
+  Task* parent = nullptr;                   // the parent thread; null for a process started from outside
   std::list<RefPtr<ThreadGroup>> children;  // in order of birth; zombies stay until they are waited for
   std::list<RefPtr<ThreadGroup>>::iterator child_position;  // in the parent's list; valid iff parent
   RefPtr<ProcessGroup> process_group;
   int exit_signal = 0;
-  bool has_exec = false;  // execve(2) since fork: setpgid by the parent gives EACCES
-  bool zombie = false;    // all threads ended
-  bool released = false;  // waited for: ids are gone
+  bool has_exec = false;    // execve(2) since fork: setpgid by the parent gives EACCES
+  bool zombie = false;      // all threads ended
+  bool released = false;    // waited for: ids are gone
   CpuUsage dead_usage;      // of threads released already
   CpuUsage children_usage;  // of waited-for children and theirs
 
   // S.
   PendingSignals shared_pending;
   bool init_may_die = false;  // a synchronous fault of an init without a handler: SIGNAL_UNKILLABLE is off
-  bool exiting = false;  // exit_group or a fatal signal: every thread has kWorkKill
+  bool exiting = false;       // exit_group or a fatal signal: every thread has kWorkKill
   ExitStatus exit_status;
   Task* exec_task = nullptr;  // a thread that waits in exec for all the others to end
   struct GroupStop {
-    int signal = 0;            // of the stop that is under way or complete; 0: none
-    int pending_threads = 0;   // live threads that haven't stopped for it yet
-    bool complete = false;     // all live threads are stopped
+    int signal = 0;               // of the stop that is under way or complete; 0: none
+    int pending_threads = 0;      // live threads that haven't stopped for it yet
+    bool complete = false;        // all live threads are stopped
     bool wait_stopped = false;    // not reported through wait(WUNTRACED) yet; cleared by wait and by SIGCONT
     bool wait_continued = false;  // same of SIGCONT
     bool tell_continued = false;  // the first thread to wake up tells the parent

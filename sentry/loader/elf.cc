@@ -12,13 +12,13 @@
 namespace sentry::loader {
 namespace {
 
-constexpr size_t kMaxTableSize = 65536;  // as ELF_MIN_ALIGN-independent limit of load_elf_phdrs
+constexpr size_t kMaxTableSize = 65536;   // as ELF_MIN_ALIGN-independent limit of load_elf_phdrs
 constexpr size_t kMaxInterpreter = 4096;  // PATH_MAX
 
 bool IsSane(const Elf64_Phdr& p) {
   uint64_t limit = platform::kGuestAddressLimit;
-  return p.p_filesz <= p.p_memsz && p.p_memsz <= limit && p.p_vaddr <= limit - p.p_memsz && p.p_offset <= INT64_MAX - p.p_filesz - kPageSize &&
-         p.p_vaddr % kPageSize == p.p_offset % kPageSize;
+  return p.p_filesz <= p.p_memsz && p.p_memsz <= limit && p.p_vaddr <= limit - p.p_memsz &&
+         p.p_offset <= INT64_MAX - p.p_filesz - kPageSize && p.p_vaddr % kPageSize == p.p_offset % kPageSize;
 }
 
 }  // namespace
@@ -27,7 +27,8 @@ Result<HeaderTable> FindProgramHeaders(std::span<const uint8_t> header) {
   if (header.size() < sizeof(Elf64_Ehdr)) return Errno(ENOEXEC);
   Elf64_Ehdr h;
   memcpy(&h, header.data(), sizeof h);
-  if (memcmp(h.e_ident, ELFMAG, SELFMAG) != 0 || h.e_ident[EI_CLASS] != ELFCLASS64 || h.e_ident[EI_DATA] != ELFDATA2LSB) {
+  if (memcmp(h.e_ident, ELFMAG, SELFMAG) != 0 || h.e_ident[EI_CLASS] != ELFCLASS64 ||
+      h.e_ident[EI_DATA] != ELFDATA2LSB) {
     return Errno(ENOEXEC);
   }
   if ((h.e_type != ET_EXEC && h.e_type != ET_DYN) || h.e_machine != EM_X86_64) return Errno(ENOEXEC);
@@ -54,7 +55,8 @@ Result<ElfFile> ParseElf(std::span<const uint8_t> header, std::span<const uint8_
     switch (p.p_type) {
       case PT_INTERP:
         if (elf.interpreter_size != 0) break;  // the first one counts
-        if (p.p_filesz < 2 || p.p_filesz > kMaxInterpreter || p.p_offset > INT64_MAX - p.p_filesz) return Errno(ENOEXEC);
+        if (p.p_filesz < 2 || p.p_filesz > kMaxInterpreter || p.p_offset > INT64_MAX - p.p_filesz)
+          return Errno(ENOEXEC);
         elf.interpreter_offset = p.p_offset;
         elf.interpreter_size = p.p_filesz;
         break;

@@ -23,10 +23,20 @@ struct TestImage {
     header.e_phentsize = sizeof(Elf64_Phdr);
     header.e_phoff = sizeof(Elf64_Ehdr);
     header.e_entry = 0x1234;
-    segments.push_back({.p_type = PT_LOAD, .p_flags = PF_R | PF_X, .p_offset = 0, .p_vaddr = 0, .p_filesz = 0x1800, .p_memsz = 0x1800,
+    segments.push_back({.p_type = PT_LOAD,
+                        .p_flags = PF_R | PF_X,
+                        .p_offset = 0,
+                        .p_vaddr = 0,
+                        .p_filesz = 0x1800,
+                        .p_memsz = 0x1800,
                         .p_align = 0x1000});
-    segments.push_back({.p_type = PT_LOAD, .p_flags = PF_R | PF_W, .p_offset = 0x1800, .p_vaddr = 0x2800, .p_filesz = 0x100,
-                        .p_memsz = 0x5000, .p_align = 0x200000});
+    segments.push_back({.p_type = PT_LOAD,
+                        .p_flags = PF_R | PF_W,
+                        .p_offset = 0x1800,
+                        .p_vaddr = 0x2800,
+                        .p_filesz = 0x100,
+                        .p_memsz = 0x5000,
+                        .p_align = 0x200000});
   }
   Result<ElfFile> Parse() {
     header.e_phnum = segments.size();

@@ -15,14 +15,15 @@ namespace sentry::loader {
 
 // Longest argument or environment string with its NUL (MAX_ARG_STRLEN).
 inline constexpr size_t kMaxArgumentString = 32 * 4096;
-// What all strings and their pointers may take at a soft stack limit: a quarter of it, at most 6 MiB, at least 128 KiB (execve(2)).
+// What all strings and their pointers may take at a soft stack limit: a quarter of it, at most 6 MiB, at least 128 KiB
+// (execve(2)).
 uint64_t ArgumentSpace(uint64_t stack_limit);
 
 struct StackContents {
   const std::vector<std::string>* argv = nullptr;
   const std::vector<std::string>* envp = nullptr;
-  std::string filename;      // AT_EXECFN
-  uint8_t random[16] = {};   // AT_RANDOM
+  std::string filename;     // AT_EXECFN
+  uint8_t random[16] = {};  // AT_RANDOM
   // Without AT_RANDOM, AT_EXECFN, AT_PLATFORM and AT_NULL, which are added.
   std::vector<std::pair<uint64_t, uint64_t>> auxv;
 };
@@ -34,7 +35,8 @@ struct InitialStack {
   std::vector<uint64_t> auxv;  // pairs, AT_NULL included
 };
 
-// `top` is the first address above, page-aligned. E2BIG when it would take more than ArgumentSpace(stack_limit) or a string is too long.
+// `top` is the first address above, page-aligned. E2BIG when it would take more than ArgumentSpace(stack_limit) or a
+// string is too long.
 Result<InitialStack> BuildInitialStack(const StackContents& contents, uint64_t top, uint64_t stack_limit);
 
 }  // namespace sentry::loader

@@ -18,7 +18,9 @@ class Reader {
     memcpy(&value, stack_.bytes.data() + index * 8, 8);
     return value;
   }
-  std::string String(uint64_t address) const { return reinterpret_cast<const char*>(stack_.bytes.data() + (address - stack_.pointer)); }
+  std::string String(uint64_t address) const {
+    return reinterpret_cast<const char*>(stack_.bytes.data() + (address - stack_.pointer));
+  }
 
  private:
   const InitialStack& stack_;

@@ -63,7 +63,8 @@ Result<ElfFile> ReadElf(vfs::FileDescription& file, std::span<const uint8_t> sta
   return ParseElf(start, headers);
 }
 
-Result<uint64_t> MapAnonymous(mm::MemoryManager& mm, uint64_t address, uint64_t length, platform::Protection protection) {
+Result<uint64_t> MapAnonymous(mm::MemoryManager& mm, uint64_t address, uint64_t length,
+                              platform::Protection protection) {
   MmapRequest request;
   request.address = address;
   request.length = length;
@@ -115,7 +116,8 @@ Result<uint64_t> ChooseBias(mm::MemoryManager& mm, const ElfFile& elf, uint64_t 
 Result<Mapped> MapElf(mm::MemoryManager& mm, vfs::FileDescription& file, const ElfFile& elf, uint64_t preferred) {
   Mapped mapped;
   if (elf.is_position_independent) mapped.bias = TRY(ChooseBias(mm, elf, preferred));
-  if (!elf.is_position_independent && (elf.start < platform::kGuestAddressMin || elf.end > platform::kGuestAddressLimit)) {
+  if (!elf.is_position_independent &&
+      (elf.start < platform::kGuestAddressMin || elf.end > platform::kGuestAddressLimit)) {
     return Errno(ENOMEM);
   }
   mapped.start = mapped.bias + elf.start;
@@ -150,8 +152,9 @@ Result<Mapped> MapInterpreter(mm::MemoryManager& mm, const LoadRequest& request,
   return MapElf(mm, *file, *elf, 0);
 }
 
-std::vector<std::pair<uint64_t, uint64_t>> AuxiliaryVector(const LoadRequest& request, const ElfFile& elf, const Mapped& program,
-                                                           uint64_t interpreter_base, uint64_t vdso) {
+std::vector<std::pair<uint64_t, uint64_t>> AuxiliaryVector(const LoadRequest& request, const ElfFile& elf,
+                                                           const Mapped& program, uint64_t interpreter_base,
+                                                           uint64_t vdso) {
   const Credentials& creds = request.new_creds;
   std::vector<std::pair<uint64_t, uint64_t>> auxv;
   if (vdso) auxv.emplace_back(AT_SYSINFO_EHDR, vdso);

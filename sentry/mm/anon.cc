@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Private anonymous memory: ranges of the MemoryFile, laid out so that neighbouring addresses get neighbouring file pages
-// (few host mappings) and addresses are congruent to file offsets modulo 2 MiB (huge pages).
+// Private anonymous memory: ranges of the MemoryFile, laid out so that neighbouring addresses get neighbouring file
+// pages (few host mappings) and addresses are congruent to file offsets modulo 2 MiB (huge pages).
 #include <algorithm>
 
 #include "sentry/mm/mm_state.h"

@@ -136,7 +136,8 @@ Result<std::string> MemoryManager::CopyInString(UserAddr from, size_t limit) {
   char buffer[1024];
   while (result.size() < limit) {
     // Not past a page's end: the string may end right before an unmapped page.
-    size_t want = std::min({limit - result.size(), sizeof buffer, static_cast<size_t>(kPageSize - address % kPageSize)});
+    size_t want =
+        std::min({limit - result.size(), sizeof buffer, static_cast<size_t>(kPageSize - address % kPageSize)});
     // Most strings are short paths.
     if (result.empty()) want = std::min<size_t>(want, 256);
     size_t got = TRY(CopyIn(UserAddr(address), buffer, want));

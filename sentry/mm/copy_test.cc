@@ -45,8 +45,8 @@ TEST_F(CopyTest, PartialAtTheEdge) {
 
 TEST_F(CopyTest, HostileAddresses) {
   char buffer[16];
-  for (uint64_t at : {uint64_t{0}, uint64_t{1}, UINT64_MAX, UINT64_MAX - 7, uint64_t{1} << 63, platform::kGuestAddressLimit,
-                      platform::kGuestAddressLimit - 4}) {
+  for (uint64_t at : {uint64_t{0}, uint64_t{1}, UINT64_MAX, UINT64_MAX - 7, uint64_t{1} << 63,
+                      platform::kGuestAddressLimit, platform::kGuestAddressLimit - 4}) {
     EXPECT_EQ(mm->CopyIn(UserAddr(at), buffer, sizeof buffer).error_number(), EFAULT) << at;
     EXPECT_EQ(mm->CopyOut(UserAddr(at), buffer, sizeof buffer).error_number(), EFAULT) << at;
     EXPECT_EQ(mm->CopyInString(UserAddr(at), 100).error_number(), EFAULT);

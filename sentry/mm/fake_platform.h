@@ -25,7 +25,8 @@ inline constexpr uint64_t kGuestSize = uint64_t{4} << 30;
 class FakeSpace final : public platform::AddressSpace {
  public:
   FakeSpace() {
-    host_ = static_cast<uint8_t*>(mmap(nullptr, kGuestSize, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
+    host_ =
+        static_cast<uint8_t*>(mmap(nullptr, kGuestSize, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
   }
   ~FakeSpace() override { munmap(host_, kGuestSize); }
 
@@ -122,10 +123,8 @@ class FakeFile final : public MappedObject {
   Result<Backing> GetBacking(uint64_t offset, uint64_t length, bool) override {
     ++backings;
     if (offset >= PageUp(size_)) return Errno(EFAULT);
-    return Backing{.fd = fd_.get(),
-                   .offset = offset,
-                   .length = std::min(length, PageUp(size_) - offset),
-                   .writable = writable_};
+    return Backing{
+        .fd = fd_.get(), .offset = offset, .length = std::min(length, PageUp(size_) - offset), .writable = writable_};
   }
   std::string Name() const override { return "/file"; }
   dev_t Device() const override { return 42; }

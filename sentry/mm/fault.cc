@@ -187,7 +187,8 @@ MemoryManager::FaultSignal MemoryManager::State::Fault(uint64_t address, Access 
   if (found == vmas.end()) found = GrowStack(address);
   if (found == vmas.end()) return {SIGSEGV, SEGV_MAPERR};
   const Vma& vma = found->second;
-  if (IsNone(vma.prot) || (access == Access::kWrite && !vma.prot.write) || (access == Access::kExec && !vma.prot.exec)) {
+  if (IsNone(vma.prot) || (access == Access::kWrite && !vma.prot.write) ||
+      (access == Access::kExec && !vma.prot.exec)) {
     return {SIGSEGV, SEGV_ACCERR};
   }
   uint64_t page = PageDown(address);
@@ -203,7 +204,8 @@ MemoryManager::FaultSignal MemoryManager::State::Fault(uint64_t address, Access 
       if (verdict.signal == 0 && !it->second.anon) DropPmaps(it->second.start, it->second.end);
       return verdict;
     }
-    if (!(write && can_break) && it->second.mapped == it->second.Wanted()) return Unexplained(address, vma, host_signal);
+    if (!(write && can_break) && it->second.mapped == it->second.Wanted())
+      return Unexplained(address, vma, host_signal);
   }
   auto pmap = GetPmap(vma, page, write);
   if (!pmap.ok()) return {SIGBUS, BUS_ADRERR};

@@ -13,7 +13,8 @@
 
 namespace sentry::mm {
 
-// Reads up to `length` bytes at `offset`, until the end of the file: the count, or -1 when none could be read for an error.
+// Reads up to `length` bytes at `offset`, until the end of the file: the count, or -1 when none could be read for an
+// error.
 int64_t HostRead(int fd, void* to, uint64_t length, uint64_t offset);
 // Writes, but not past the end of the file (a mapping's last page reaches beyond it, its bytes there are lost).
 // The count that counts as written, or -1.

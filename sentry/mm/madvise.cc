@@ -15,11 +15,29 @@ constexpr int kMadvCold = 20, kMadvPageout = 21, kMadvPopulateRead = 22, kMadvPo
 
 bool Known(int advice) {
   switch (advice) {
-    case MADV_NORMAL: case MADV_RANDOM: case MADV_SEQUENTIAL: case MADV_WILLNEED: case MADV_DONTNEED: case MADV_FREE:
-    case MADV_REMOVE: case MADV_DONTFORK: case MADV_DOFORK: case MADV_MERGEABLE: case MADV_UNMERGEABLE:
-    case MADV_HUGEPAGE: case MADV_NOHUGEPAGE: case MADV_DONTDUMP: case MADV_DODUMP: case MADV_WIPEONFORK:
-    case MADV_KEEPONFORK: case kMadvCold: case kMadvPageout: case kMadvPopulateRead: case kMadvPopulateWrite:
-    case kMadvDontneedLocked: case kMadvCollapse:
+    case MADV_NORMAL:
+    case MADV_RANDOM:
+    case MADV_SEQUENTIAL:
+    case MADV_WILLNEED:
+    case MADV_DONTNEED:
+    case MADV_FREE:
+    case MADV_REMOVE:
+    case MADV_DONTFORK:
+    case MADV_DOFORK:
+    case MADV_MERGEABLE:
+    case MADV_UNMERGEABLE:
+    case MADV_HUGEPAGE:
+    case MADV_NOHUGEPAGE:
+    case MADV_DONTDUMP:
+    case MADV_DODUMP:
+    case MADV_WIPEONFORK:
+    case MADV_KEEPONFORK:
+    case kMadvCold:
+    case kMadvPageout:
+    case kMadvPopulateRead:
+    case kMadvPopulateWrite:
+    case kMadvDontneedLocked:
+    case kMadvCollapse:
       return true;
     default:
       return false;
@@ -48,7 +66,7 @@ void MemoryManager::State::DontNeed(const Vma& vma, uint64_t start, uint64_t end
 Result<void> MemoryManager::State::Advise(uint64_t start, uint64_t end, int advice) {
   auto it = VmaAt(start);
   Vma& vma = it->second;
-  auto flag = [&](bool Vma::* field, bool value) -> Result<void> {
+  auto flag = [&](bool Vma::*field, bool value) -> Result<void> {
     if (vma.*field == value) return OkResult();
     if (vmas.size() + 2 > kMaxVmas) return Errno(ENOMEM);
     SplitVma(start);
@@ -95,7 +113,8 @@ Result<void> MemoryManager::State::Advise(uint64_t start, uint64_t end, int advi
 
 Result<void> MemoryManager::Madvise(uint64_t address, uint64_t length, int advice) {
   if (!Known(advice)) return Errno(EINVAL);
-  if (address % kPageSize || length > UINT64_MAX - kPageSize || address + PageUp(length) < address) return Errno(EINVAL);
+  if (address % kPageSize || length > UINT64_MAX - kPageSize || address + PageUp(length) < address)
+    return Errno(EINVAL);
   uint64_t end = std::min(address + PageUp(length), kGuestAddressLimit);
   bool holes = address + PageUp(length) > kGuestAddressLimit;
   if (length == 0) return OkResult();

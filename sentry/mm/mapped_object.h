@@ -20,22 +20,24 @@ class MemoryManager;
 // A run of pages of an object, as a host file range.
 struct Backing {
   int fd = -1;
-  uint64_t offset = 0;        // in the host file
-  uint64_t length = 0;        // multiple of the page size; may be less or more than asked
+  uint64_t offset = 0;          // in the host file
+  uint64_t length = 0;          // multiple of the page size; may be less or more than asked
   bool in_memory_file = false;  // fd is the sandbox's MemoryFile and one reference per page was taken for the caller
   bool writable = true;         // may be mapped writable (a host fd opened read-only is not)
 };
 
-// Called with an address space's lock held (rank kMm) unless said otherwise: GetBacking may only take locks of higher rank.
-// A host fd given out stays open until Invalidate of the pages given with it has returned, or the object dies.
+// Called with an address space's lock held (rank kMm) unless said otherwise: GetBacking may only take locks of higher
+// rank. A host fd given out stays open until Invalidate of the pages given with it has returned, or the object dies.
 class MappedObject : public RefCounted<MappedObject> {
  public:
   virtual ~MappedObject();
 
-  // The backing of object bytes [offset, offset+length), page-aligned. `write` asks for pages that may be changed through a
-  // shared mapping (fills holes). Errors: EFAULT beyond the end of the object (SIGBUS for the guest), ENOMEM, EIO.
+  // The backing of object bytes [offset, offset+length), page-aligned. `write` asks for pages that may be changed
+  // through a shared mapping (fills holes). Errors: EFAULT beyond the end of the object (SIGBUS for the guest), ENOMEM,
+  // EIO.
   virtual Result<Backing> GetBacking(uint64_t offset, uint64_t length, bool write) = 0;
-  // These three are called without locks. For /proc/PID/maps: path, or "/dev/zero (deleted)", "/memfd:name (deleted)", "/SYSV00000000 (deleted)"…
+  // These three are called without locks. For /proc/PID/maps: path, or "/dev/zero (deleted)", "/memfd:name (deleted)",
+  // "/SYSV00000000 (deleted)"…
   virtual std::string Name() const = 0;
   virtual dev_t Device() const = 0;
   virtual uint64_t InodeNumber() const = 0;
@@ -55,7 +57,8 @@ class ReverseMap {
   void Add(MemoryManager* mm, uint64_t address, uint64_t length, uint64_t offset);
   void Remove(MemoryManager* mm, uint64_t address, uint64_t length, uint64_t offset);
   // Drops the page mappings (not the VMAs) of [offset, offset+length) everywhere: later touches fault again and see the
-  // object's new state. With `private_copies`, copy-on-write copies go too (truncate). Call without locks of rank >= kMm.
+  // object's new state. With `private_copies`, copy-on-write copies go too (truncate). Call without locks of rank >=
+  // kMm.
   void Invalidate(uint64_t offset, uint64_t length, bool private_copies);
   bool Empty() const;
 

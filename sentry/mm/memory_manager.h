@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// MemoryManager: one guest address space (Linux's mm_struct): VMAs, page mappings, copy-on-write, and copies between the
-// sentry and guest memory. Thread-safe; shared by the tasks of a process and by CLONE_VM children.
+// MemoryManager: one guest address space (Linux's mm_struct): VMAs, page mappings, copy-on-write, and copies between
+// the sentry and guest memory. Thread-safe; shared by the tasks of a process and by CLONE_VM children.
 //
 // Two trees under mu_: VMAs say what the guest asked for; page mappings ("pmaps") say which host file range backs which
 // addresses now. A pmap is made eagerly for private anonymous memory (a range of the MemoryFile, faulted in by the host
-// kernel) and lazily otherwise. Private pmaps shared after fork or backed by a file are mapped read-only into the stub and copied on the
-// first write, in granules of up to 64 KiB.
+// kernel) and lazily otherwise. Private pmaps shared after fork or backed by a file are mapped read-only into the stub
+// and copied on the first write, in granules of up to 64 KiB.
 #ifndef SENTRY_MM_MEMORY_MANAGER_H_
 #define SENTRY_MM_MEMORY_MANAGER_H_
 
@@ -35,7 +35,8 @@ struct MmapRequest {
   uint64_t address = 0;  // hint, or exact with fixed
   uint64_t length = 0;
   Protection protection;
-  Protection max_protection{true, true, true};  // what mprotect may raise to (a shared mapping of a read-only file can't be written)
+  Protection max_protection{
+      true, true, true};  // what mprotect may raise to (a shared mapping of a read-only file can't be written)
   bool is_private = true;
   bool fixed = false;
   bool no_replace = false;  // MAP_FIXED_NOREPLACE
@@ -43,8 +44,8 @@ struct MmapRequest {
   bool populate = false;
   bool no_reserve = false;
   bool locked = false;
-  bool stack = false;       // the initial stack: named [stack]
-  bool below_4g = false;    // MAP_32BIT
+  bool stack = false;           // the initial stack: named [stack]
+  bool below_4g = false;        // MAP_32BIT
   RefPtr<MappedObject> object;  // null: anonymous
   uint64_t offset = 0;
   const char* name = nullptr;  // "[vdso]", "[heap]"; static storage
@@ -63,7 +64,7 @@ struct VmaInfo {
   uint64_t anonymous;
 };
 
-struct MmLimits {  // soft rlimits, refreshed by the task layer
+struct MmLimits {                       // soft rlimits, refreshed by the task layer
   uint64_t address_space = UINT64_MAX;  // RLIMIT_AS
   uint64_t data = UINT64_MAX;           // RLIMIT_DATA
   uint64_t stack = 8 << 20;             // RLIMIT_STACK
@@ -116,7 +117,8 @@ class MemoryManager : public RefCounted<MemoryManager> {
   Result<uint64_t> Mmap(const MmapRequest& request);
   Result<void> Munmap(uint64_t address, uint64_t length);
   Result<void> Mprotect(uint64_t address, uint64_t length, Protection protection, bool grows_down = false);
-  Result<uint64_t> Mremap(uint64_t old_address, uint64_t old_length, uint64_t new_length, int flags, uint64_t new_address);
+  Result<uint64_t> Mremap(uint64_t old_address, uint64_t old_length, uint64_t new_length, int flags,
+                          uint64_t new_address);
   // brk(2): the new (or unchanged) break.
   uint64_t Brk(uint64_t address);
   void SetBrkStart(uint64_t address);  // exec
@@ -129,17 +131,19 @@ class MemoryManager : public RefCounted<MemoryManager> {
   Result<void> MlockAll(int flags);
   // Where the top-down search for free addresses starts (exec); fork inherits it.
   void SetMmapBase(uint64_t base);
-  // The base as Linux picks it: below the stack limit (clamped to [128 MiB, 5/6 of the space]) and 28 bits of `random` pages.
+  // The base as Linux picks it: below the stack limit (clamped to [128 MiB, 5/6 of the space]) and 28 bits of `random`
+  // pages.
   static uint64_t ChooseMmapBase(uint64_t stack_limit, uint64_t random);
-  // Memory of the sandbox in bytes, process-wide: single requests beyond it are refused with ENOMEM (overcommit mode 0).
-  // UINT64_MAX (the default): never.
+  // Memory of the sandbox in bytes, process-wide: single requests beyond it are refused with ENOMEM (overcommit mode
+  // 0). UINT64_MAX (the default): never.
   static void SetMemoryLimit(uint64_t bytes);
   // fork: a copy whose private pages are shared copy-on-write with this one.
   Result<RefPtr<MemoryManager>> Fork();
   // Drops every mapping (exec and exit; futex and shared-memory owners rely on it happening when the last user leaves).
   void Clear();
 
-  // A fault reported by the platform. Ok: the access can be retried. Errors carry the signal: the pair {signal, si_code}.
+  // A fault reported by the platform. Ok: the access can be retried. Errors carry the signal: the pair {signal,
+  // si_code}.
   struct FaultSignal {
     int signal = 0;  // 0 = resolved
     int code = 0;
@@ -149,14 +153,16 @@ class MemoryManager : public RefCounted<MemoryManager> {
   // After exec, with the context bound: maps all present pmaps, so that start-up takes few faults.
   void MapEagerly();
 
-  // Copies to and from guest memory; partial counts on a fault (EFAULT when nothing was copied). `ignore_permissions` is
-  // ptrace's and /proc/PID/mem's access: may read PROT_NONE, and writes break copy-on-write even in read-only private VMAs.
+  // Copies to and from guest memory; partial counts on a fault (EFAULT when nothing was copied). `ignore_permissions`
+  // is ptrace's and /proc/PID/mem's access: may read PROT_NONE, and writes break copy-on-write even in read-only
+  // private VMAs.
   Result<size_t> CopyIn(UserAddr from, void* to, size_t length, bool ignore_permissions = false);
   Result<size_t> CopyOut(UserAddr to, const void* from, size_t length, bool ignore_permissions = false);
   Result<size_t> ZeroOut(UserAddr to, size_t length);
   Result<std::string> CopyInString(UserAddr from, size_t limit);
-  // Pins up to `length` bytes starting at `address` for host I/O; a prefix when a later page is unmapped or is not in the
-  // MemoryFile. EFAULT when the first page is not accessible; an empty result when it cannot be pinned (use a bounce buffer).
+  // Pins up to `length` bytes starting at `address` for host I/O; a prefix when a later page is unmapped or is not in
+  // the MemoryFile. EFAULT when the first page is not accessible; an empty result when it cannot be pinned (use a
+  // bounce buffer).
   Result<PinnedPages> Pin(UserAddr address, size_t length, bool for_write);
 
   // Atomic access to an aligned 32-bit word (EFAULT, EINVAL when misaligned).
@@ -165,13 +171,14 @@ class MemoryManager : public RefCounted<MemoryManager> {
   Result<uint32_t> CompareExchange32(UserAddr address, uint32_t expected, uint32_t desired);
   Result<FutexKey> GetFutexKey(UserAddr address, bool process_shared);
 
-  // In address order, on a snapshot: `visit` runs without locks. `residency` fills VmaInfo::resident and anonymous (host
-  // calls per mapping: for smaps, not for maps).
+  // In address order, on a snapshot: `visit` runs without locks. `residency` fills VmaInfo::resident and anonymous
+  // (host calls per mapping: for smaps, not for maps).
   void ForEachVma(const std::function<void(const VmaInfo&)>& visit, bool residency = false);
   // Object and offset mapped at an address (for /proc/PID/map_files, exe); null object when anonymous or unmapped.
   RefPtr<MappedObject> ObjectAt(uint64_t address, uint64_t* offset);
   struct Usage {
-    uint64_t virtual_bytes, resident_bytes, shared_bytes, data_bytes, stack_bytes, code_bytes, locked_bytes, peak_virtual, peak_resident;
+    uint64_t virtual_bytes, resident_bytes, shared_bytes, data_bytes, stack_bytes, code_bytes, locked_bytes,
+        peak_virtual, peak_resident;
   };
   Usage GetUsage();
   void SetLimits(const MmLimits& limits);
@@ -187,7 +194,8 @@ class MemoryManager : public RefCounted<MemoryManager> {
 
   // Drops the page mappings of a range of addresses; see ReverseMap::Invalidate.
   void InvalidatePages(uint64_t address, uint64_t length, bool private_copies);
-  // The same for what this space maps of bytes [offset, offset+length) of the object with that reverse map, wherever it is now.
+  // The same for what this space maps of bytes [offset, offset+length) of the object with that reverse map, wherever it
+  // is now.
   void InvalidateObject(const ReverseMap& map, uint64_t offset, uint64_t length, bool private_copies);
 
  private:

@@ -54,20 +54,18 @@ struct Pmap {
   uint64_t start = 0, end = 0;
   int fd = -1;  // -1: the MemoryFile, one reference per page held; else borrowed from the VMA's object
   uint64_t offset = 0;
-  bool anon = false;      // private memory of this space (or shared with fork relatives): not the object's own pages
-  bool cow = false;       // a write must first make it (or a granule of it) private
-  bool writable = true;   // of the backing
-  Protection prot;        // the VMA's
-  Protection mapped;      // what the stub has now; none: nothing at all is mapped there
+  bool anon = false;     // private memory of this space (or shared with fork relatives): not the object's own pages
+  bool cow = false;      // a write must first make it (or a granule of it) private
+  bool writable = true;  // of the backing
+  Protection prot;       // the VMA's
+  Protection mapped;     // what the stub has now; none: nothing at all is mapped there
 
   uint64_t length() const { return end - start; }
   uint64_t OffsetOf(uint64_t address) const { return offset + (address - start); }
   platform::FileRange File(uint64_t from, uint64_t to) const { return {OffsetOf(from), OffsetOf(to)}; }
   bool InStub() const { return mapped.read; }
   // What the stub should have. x86 pages that can be written or run can be read.
-  Protection Wanted() const {
-    return {!IsNone(prot), prot.write && !cow && writable, prot.exec};
-  }
+  Protection Wanted() const { return {!IsNone(prot), prot.write && !cow && writable, prot.exec}; }
 };
 
 using VmaMap = std::map<uint64_t, Vma>;
@@ -148,7 +146,8 @@ struct MemoryManager::State {
   uint64_t Granule() const;
   FaultSignal Fault(uint64_t address, Access access, int host_signal);
   FaultSignal Unexplained(uint64_t address, const Vma& vma, int host_signal);
-  // Faults a range in, as MAP_POPULATE does, but at most 4 GiB of it: it cannot be interrupted. False at the first page that cannot be had.
+  // Faults a range in, as MAP_POPULATE does, but at most 4 GiB of it: it cannot be interrupted. False at the first page
+  // that cannot be had.
   bool Populate(uint64_t start, uint64_t end, bool write);
 
   // ---- copy.cc
@@ -162,14 +161,17 @@ struct MemoryManager::State {
   // ---- the rest
   Result<uint64_t> Mmap(const MmapRequest& request, uint64_t length, RefPtr<MappedObject> object);
   Result<void> Protect(uint64_t start, uint64_t end, Protection prot);
-  Result<uint64_t> Remap(uint64_t old_address, uint64_t old_length, uint64_t new_length, int flags, uint64_t new_address);
-  Result<uint64_t> Move(Vma vma, uint64_t old_address, uint64_t old_length, uint64_t new_address, uint64_t new_length, bool keep);
+  Result<uint64_t> Remap(uint64_t old_address, uint64_t old_length, uint64_t new_length, int flags,
+                         uint64_t new_address);
+  Result<uint64_t> Move(Vma vma, uint64_t old_address, uint64_t old_length, uint64_t new_address, uint64_t new_length,
+                        bool keep);
   void DontNeed(const Vma& vma, uint64_t start, uint64_t end);
   void SetLocked(uint64_t start, uint64_t end, bool lock);
   // One VMA's part of madvise; sets flags on exactly [start, end).
   Result<void> Advise(uint64_t start, uint64_t end, int advice);
   void ForkInto(State& child);
-  // Bytes of host memory behind the pmaps of a range (all of a host file's pmaps); `anonymous`: of them, private copies.
+  // Bytes of host memory behind the pmaps of a range (all of a host file's pmaps); `anonymous`: of them, private
+  // copies.
   uint64_t Resident(uint64_t start, uint64_t end, uint64_t* anonymous);
 
   MemoryManager& mm;
@@ -177,9 +179,9 @@ struct MemoryManager::State {
   VmaMap vmas;
   PmapMap pmaps;
   PmapMap::iterator last_pmap = pmaps.end();  // of the last lookup: most copies hit the same one
-  // A window pairs 2 MiB of addresses with 2 MiB of the MemoryFile, so that small allocations within it get neighbouring
-  // file pages whatever their order, and the host merges their mappings. `used` pages belong to pmaps; the window holds
-  // the reference of the others.
+  // A window pairs 2 MiB of addresses with 2 MiB of the MemoryFile, so that small allocations within it get
+  // neighbouring file pages whatever their order, and the host merges their mappings. `used` pages belong to pmaps; the
+  // window holds the reference of the others.
   struct Window {
     uint64_t offset = 0;
     std::bitset<kHugeSize / kPageSize> used;

@@ -118,7 +118,8 @@ Result<void> MemoryManager::Munmap(uint64_t address, uint64_t length) {
   Lock lock(*this);
   // Splitting one mapping in two must not pass the limit.
   auto it = state_->VmaAt(address);
-  if (state_->vmas.size() >= kMaxVmas && it != state_->vmas.end() && it->second.start < address && it->second.end > end) {
+  if (state_->vmas.size() >= kMaxVmas && it != state_->vmas.end() && it->second.start < address &&
+      it->second.end > end) {
     return Errno(ENOMEM);
   }
   state_->UnmapRange(address, end);

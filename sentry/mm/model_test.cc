@@ -35,9 +35,12 @@ class ModelTest : public MmTest, public testing::WithParamInterface<int> {
   static bool None(Protection p) { return !p.read && !p.write && !p.exec; }
   Protection RandomProt() {
     switch (Pick(5)) {
-      case 0: return {};
-      case 1: return {true, false, false};
-      default: return {true, true, false};
+      case 0:
+        return {};
+      case 1:
+        return {true, false, false};
+      default:
+        return {true, true, false};
     }
   }
   void RandomRange(uint64_t* page, uint64_t* count) {
@@ -226,13 +229,20 @@ TEST_P(ModelTest, AgreesWithReference) {
     // Some threads cannot map.
     SpaceOf(*p.mm).bound = Pick(5) != 0;
     uint64_t op = Pick(30);
-    if (op < 2) Mmap(p);
-    else if (op < 3) Munmap(p);
-    else if (op < 5) Mprotect(p);
-    else if (op < 6) Mremap(p);
-    else if (op < 7) DontNeed(p);
-    else if (op < 8 && Pick(4) == 0) Fork(p);
-    else if (op < 9 && processes_.size() > 1 && Pick(4) == 0) processes_.erase(processes_.begin() + Pick(processes_.size()));
+    if (op < 2)
+      Mmap(p);
+    else if (op < 3)
+      Munmap(p);
+    else if (op < 5)
+      Mprotect(p);
+    else if (op < 6)
+      Mremap(p);
+    else if (op < 7)
+      DontNeed(p);
+    else if (op < 8 && Pick(4) == 0)
+      Fork(p);
+    else if (op < 9 && processes_.size() > 1 && Pick(4) == 0)
+      processes_.erase(processes_.begin() + Pick(processes_.size()));
     else {
       SpaceOf(*p.mm).bound = true;
       Access1(p);

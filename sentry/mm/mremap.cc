@@ -51,7 +51,8 @@ Result<uint64_t> MemoryManager::State::Move(Vma vma, uint64_t old_address, uint6
   }
   MergeVmas(new_address, new_address + new_length);
   const Vma& merged = VmaAt(new_address)->second;
-  if (!merged.Lazy() && new_length > moved) MakeEager(merged, new_address + moved, new_address + new_length, merged.locked);
+  if (!merged.Lazy() && new_length > moved)
+    MakeEager(merged, new_address + moved, new_address + new_length, merged.locked);
   return new_address;
 }
 

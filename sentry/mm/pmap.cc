@@ -22,7 +22,8 @@ PmapMap::iterator MemoryManager::State::PmapAfter(uint64_t address) {
 }
 
 PmapMap::iterator MemoryManager::State::PmapAt(uint64_t address) {
-  if (last_pmap != pmaps.end() && last_pmap->second.start <= address && address < last_pmap->second.end) return last_pmap;
+  if (last_pmap != pmaps.end() && last_pmap->second.start <= address && address < last_pmap->second.end)
+    return last_pmap;
   auto it = PmapAfter(address);
   if (it == pmaps.end() || it->second.start > address) return pmaps.end();
   return last_pmap = it;

@@ -15,7 +15,8 @@ uint64_t MemoryManager::State::Resident(uint64_t start, uint64_t end, uint64_t* 
     if (pmap.fd >= 0) {
       bytes = pmap.length();
     } else {
-      HostDataRuns(memory.fd(), pmap.offset, pmap.offset + pmap.length(), [&](uint64_t a, uint64_t b) { bytes += b - a; });
+      HostDataRuns(memory.fd(), pmap.offset, pmap.offset + pmap.length(),
+                   [&](uint64_t a, uint64_t b) { bytes += b - a; });
     }
     total += bytes;
     if (pmap.anon) *anonymous += bytes;
@@ -133,7 +134,8 @@ void MemoryManager::InvalidateObject(const ReverseMap& map, uint64_t offset, uin
     if (!vma.object || &vma.object->reverse_map() != &map) continue;
     uint64_t from = std::max(offset, vma.offset), to = std::min(limit, vma.offset + vma.length());
     if (from >= to) continue;
-    state.DropObjectPages(vma.start + (PageDown(from) - vma.offset), vma.start + (PageUp(to) - vma.offset), private_copies);
+    state.DropObjectPages(vma.start + (PageDown(from) - vma.offset), vma.start + (PageUp(to) - vma.offset),
+                          private_copies);
   }
 }
 

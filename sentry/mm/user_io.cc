@@ -23,9 +23,7 @@ size_t Clip(std::vector<iovec>& vectors) {
 
 uint64_t Address(const iovec& vector) { return reinterpret_cast<uint64_t>(vector.iov_base); }
 
-std::vector<iovec> One(UserAddr address, size_t length) {
-  return {{reinterpret_cast<void*>(address.value()), length}};
-}
+std::vector<iovec> One(UserAddr address, size_t length) { return {{reinterpret_cast<void*>(address.value()), length}}; }
 
 // What a host call can reach at once from a position in a list of vectors.
 struct Batch {

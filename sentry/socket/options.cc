@@ -54,7 +54,7 @@ std::string OptionBytes(const void* data, size_t length) { return std::string(st
 // Options that are one int; a boolean one keeps 0 or 1.
 struct Socket::IntOption {
   int name;
-  std::atomic<int> Options::* value;
+  std::atomic<int> Options::*value;
   bool is_boolean;
   int capability;  // to set it; -1: none
 };

@@ -30,7 +30,10 @@ const Domain* FindDomain(int family) {
 }
 
 Socket::Socket(vfs::Path path, int flags, int domain, int type, int protocol)
-    : FileDescription(std::move(path), O_RDWR | (flags & O_NONBLOCK)), domain_(domain), type_(type), protocol_(protocol) {}
+    : FileDescription(std::move(path), O_RDWR | (flags & O_NONBLOCK)),
+      domain_(domain),
+      type_(type),
+      protocol_(protocol) {}
 
 vfs::Path Socket::NewPath() { return vfs::NewAnonymousPath("socket:", S_IFSOCK | 0777, *Caller::Current().creds()); }
 

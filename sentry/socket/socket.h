@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Socket: a file description with the socket calls, and the registry of address families. Like every file operation these never
-// block for a guest event: they answer EAGAIN, and the system call layer waits, with SO_RCVTIMEO and SO_SNDTIMEO. Thread-safe.
+// Socket: a file description with the socket calls, and the registry of address families. Like every file operation
+// these never block for a guest event: they answer EAGAIN, and the system call layer waits, with SO_RCVTIMEO and
+// SO_SNDTIMEO. Thread-safe.
 #ifndef SENTRY_SOCKET_SOCKET_H_
 #define SENTRY_SOCKET_SOCKET_H_
 
@@ -41,8 +42,8 @@ struct ControlMessage {
 struct SendRequest {
   explicit SendRequest(IoSource& source, int send_flags = 0) : data(source), flags(send_flags) {}
   IoSource& data;
-  int flags;                  // MSG_*
-  std::string address;        // the guest's sockaddr; empty: none was given
+  int flags;                        // MSG_*
+  std::string address;              // the guest's sockaddr; empty: none was given
   std::vector<vfs::FileRef> files;  // SCM_RIGHTS; taken when the data is queued
   std::optional<Identity> creds;    // SCM_CREDENTIALS, permission checked
   std::vector<ControlMessage> control;
@@ -53,15 +54,15 @@ struct SendRequest {
 struct ReceiveRequest {
   explicit ReceiveRequest(IoTarget& target, int receive_flags = 0) : data(target), flags(receive_flags) {}
   IoTarget& data;
-  int flags;                  // MSG_*
-  bool nonblocking = false;   // whether EAGAIN goes to the guest
+  int flags;                 // MSG_*
+  bool nonblocking = false;  // whether EAGAIN goes to the guest
   // Results.
-  std::string address;        // of the sender; empty: it has none
+  std::string address;  // of the sender; empty: it has none
   std::vector<vfs::FileRef> files;
   std::optional<Identity> creds;  // SO_PASSCRED is on
   std::vector<ControlMessage> control;
-  int message_flags = 0;      // MSG_TRUNC, MSG_CTRUNC, MSG_EOR
-  bool at_boundary = false;   // MSG_WAITALL ends here: what follows belongs to another message
+  int message_flags = 0;     // MSG_TRUNC, MSG_CTRUNC, MSG_EOR
+  bool at_boundary = false;  // MSG_WAITALL ends here: what follows belongs to another message
 };
 
 class Socket : public vfs::FileDescription {
@@ -72,8 +73,11 @@ class Socket : public vfs::FileDescription {
 
   // Addresses are the bytes of a sockaddr, at least the family, at most sizeof(sockaddr_storage).
   virtual Result<void> Bind(std::string_view address) { return Errno(EOPNOTSUPP); }
-  // EAGAIN: try again after `wait_on` (null: the own queue). A connection that proceeds on its own answers EINPROGRESS if `nonblocking`.
-  virtual Result<void> Connect(std::string_view address, bool nonblocking, WaitOn* wait_on) { return Errno(EOPNOTSUPP); }
+  // EAGAIN: try again after `wait_on` (null: the own queue). A connection that proceeds on its own answers EINPROGRESS
+  // if `nonblocking`.
+  virtual Result<void> Connect(std::string_view address, bool nonblocking, WaitOn* wait_on) {
+    return Errno(EOPNOTSUPP);
+  }
   // What connect(2) fails with when SO_SNDTIMEO ends it.
   virtual Errno ConnectTimeoutError() const { return Errno(EAGAIN); }
   virtual Result<void> Listen(int backlog) { return Errno(EOPNOTSUPP); }
@@ -82,13 +86,15 @@ class Socket : public vfs::FileDescription {
   virtual Result<void> Shutdown(int how) { return Errno(EOPNOTSUPP); }
   virtual Result<std::string> GetName() = 0;
   virtual Result<std::string> GetPeer() = 0;
-  // The count queued (a stream may take less: the caller goes on). EPIPE raises SIGPIPE in the caller if RaisesSigpipe().
+  // The count queued (a stream may take less: the caller goes on). EPIPE raises SIGPIPE in the caller if
+  // RaisesSigpipe().
   virtual Result<size_t> Send(SendRequest& request) = 0;
   // The count received, or the whole length of the message with MSG_TRUNC; 0 at the end.
   virtual Result<size_t> Receive(ReceiveRequest& request) = 0;
   virtual bool RaisesSigpipe() const { return type_ == SOCK_STREAM; }
 
-  // setsockopt(2), getsockopt(2): SOL_SOCKET here, the rest in the families. The caller of GetOption clips to the guest's length.
+  // setsockopt(2), getsockopt(2): SOL_SOCKET here, the rest in the families. The caller of GetOption clips to the
+  // guest's length.
   virtual Result<void> SetOption(int level, int name, std::string_view value);
   virtual Result<std::string> GetOption(int level, int name);
 
@@ -112,9 +118,12 @@ class Socket : public vfs::FileDescription {
   // Read-back values of options whose effect, if any, is the family's.
   struct Options {
     std::atomic<int> send_buffer{212992}, receive_buffer{212992};  // net.core.[rw]mem_default
-    std::atomic<int> reuse_address{0}, reuse_port{0}, keep_alive{0}, broadcast{0}, oob_inline{0}, dont_route{0}, debug{0};
-    std::atomic<int> timestamp{0}, timestamp_ns{0}, no_check{0}, priority{0}, mark{0}, receive_low_water{1}, pass_creds{0}, pass_security{0};
-    std::atomic<int> receive_queue_overflow{0}, busy_poll{0}, peek_offset{-1}, wifi_status{0}, zero_copy{0}, incoming_cpu{-1}, lock_filter{0};
+    std::atomic<int> reuse_address{0}, reuse_port{0}, keep_alive{0}, broadcast{0}, oob_inline{0}, dont_route{0},
+        debug{0};
+    std::atomic<int> timestamp{0}, timestamp_ns{0}, no_check{0}, priority{0}, mark{0}, receive_low_water{1},
+        pass_creds{0}, pass_security{0};
+    std::atomic<int> receive_queue_overflow{0}, busy_poll{0}, peek_offset{-1}, wifi_status{0}, zero_copy{0},
+        incoming_cpu{-1}, lock_filter{0};
     std::atomic<int> linger_on{0}, linger_seconds{0};
     std::atomic<int64_t> receive_timeout_ns{kNoDeadline}, send_timeout_ns{kNoDeadline};
   };
@@ -138,7 +147,8 @@ class Socket : public vfs::FileDescription {
 // EPROTONOSUPPORT, ESOCKTNOSUPPORT, EPERM.
 struct Domain {
   Result<vfs::FileRef> (*create)(int type, int protocol, int flags) = nullptr;
-  Result<std::pair<vfs::FileRef, vfs::FileRef>> (*create_pair)(int type, int protocol, int flags) = nullptr;  // null: EOPNOTSUPP
+  Result<std::pair<vfs::FileRef, vfs::FileRef>> (*create_pair)(int type, int protocol,
+                                                               int flags) = nullptr;  // null: EOPNOTSUPP
 };
 // At start.
 void RegisterDomain(int family, const Domain& domain);

@@ -7,8 +7,8 @@
 
 namespace sentry::syscalls {
 
-// Puts new credentials in place; a change of identity makes the process undumpable and clears its parent-death signal, as Linux's
-// commit_creds does.
+// Puts new credentials in place; a change of identity makes the process undumpable and clears its parent-death signal,
+// as Linux's commit_creds does.
 void InstallCredentials(Task& task, RefPtr<Credentials> creds);
 
 }  // namespace sentry::syscalls

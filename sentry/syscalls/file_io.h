@@ -8,8 +8,10 @@
 namespace sentry::syscalls {
 
 // `offset` -1: the file's position. Checks access modes (EBADF). Blocks unless O_NONBLOCK or `nonblocking`.
-Result<size_t> ReadFile(Task& task, vfs::FileDescription& file, IoTarget& target, int64_t offset, bool nonblocking = false);
-Result<size_t> WriteFile(Task& task, vfs::FileDescription& file, IoSource& source, int64_t offset, bool nonblocking = false, bool append = false);
+Result<size_t> ReadFile(Task& task, vfs::FileDescription& file, IoTarget& target, int64_t offset,
+                        bool nonblocking = false);
+Result<size_t> WriteFile(Task& task, vfs::FileDescription& file, IoSource& source, int64_t offset,
+                         bool nonblocking = false, bool append = false);
 
 }  // namespace sentry::syscalls
 

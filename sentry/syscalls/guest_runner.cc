@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Runs one static host program in a kernel of its own, without boot, gofer or confinement: for tests and for debugging the
-// sentry. Usage: guest_runner PROGRAM [ARGUMENT]... ; descriptors 0-2 are one tmpfs file whose contents are printed at the end. Other
-// files named by GUEST_FILES (colon-separated, absolute) appear at the same place. The exit status is the guest's, as a shell would give it.
+// Runs one static host program in a kernel of its own, without boot, gofer or confinement: for tests and for debugging
+// the sentry. Usage: guest_runner PROGRAM [ARGUMENT]... ; descriptors 0-2 are one tmpfs file whose contents are printed
+// at the end. Other files named by GUEST_FILES (colon-separated, absolute) appear at the same place. The exit status is
+// the guest's, as a shell would give it.
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -20,7 +20,8 @@ uint64_t TotalMemory();
 void HostYield();
 // Fills from the host's generator, which never blocks after boot.
 void HostRandom(void* buffer, size_t length);
-// A full memory barrier on every CPU of the host (membarrier(2), MEMBARRIER_CMD_GLOBAL). ENOSYS where the host has none.
+// A full memory barrier on every CPU of the host (membarrier(2), MEMBARRIER_CMD_GLOBAL). ENOSYS where the host has
+// none.
 Result<void> HostMemoryBarrier();
 bool HostHasMemoryBarrier();
 

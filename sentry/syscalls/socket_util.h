@@ -18,11 +18,12 @@ struct SocketRef {
 Result<SocketRef> GetSocket(Task& task, int fd);
 // A sockaddr argument; EINVAL for a length that none has.
 Result<std::string> CopyInAddress(Task& task, UserAddr address, int length);
-// The result of accept, getsockname, recvfrom: clipped to the int at `length`, which then tells the whole length. EINVAL.
+// The result of accept, getsockname, recvfrom: clipped to the int at `length`, which then tells the whole length.
+// EINVAL.
 Result<void> CopyOutAddress(Task& task, const std::string& bytes, UserAddr address, UserAddr length);
 
-// BlockOn for sockets: `attempt(WaitOn*)` may ask to wait for another queue than the socket's own. A time-out (relative) is EAGAIN, and with
-// one a signal gives EINTR, never a restart (sock_intr_errno).
+// BlockOn for sockets: `attempt(WaitOn*)` may ask to wait for another queue than the socket's own. A time-out
+// (relative) is EAGAIN, and with one a signal gives EINTR, never a restart (sock_intr_errno).
 template <typename F>
 auto BlockOnSocket(Task& task, socket::Socket& socket, EventMask mask, bool nonblocking, int64_t timeout_ns, F attempt)
     -> decltype(attempt(static_cast<socket::WaitOn*>(nullptr))) {

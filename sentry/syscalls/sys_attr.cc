@@ -22,7 +22,8 @@ struct Target {
 Result<Target> TargetOf(Task& task, int dirfd, UserAddr address, int flags) {
   std::string path = TRY(CopyInPath(task, address));
   vfs::WalkContext context = TRY(WalkFrom(task, dirfd, path, flags & AT_EMPTY_PATH));
-  uint32_t resolve = (flags & AT_SYMLINK_NOFOLLOW ? 0u : vfs::kFollowFinal) | (flags & AT_EMPTY_PATH ? vfs::kEmptyPath : 0u);
+  uint32_t resolve =
+      (flags & AT_SYMLINK_NOFOLLOW ? 0u : vfs::kFollowFinal) | (flags & AT_EMPTY_PATH ? vfs::kEmptyPath : 0u);
   vfs::Path where = TRY(vfs::Resolve(context, path, resolve));
   return Target{std::move(context), std::move(where)};
 }
@@ -137,7 +138,9 @@ SYSCALL_HANDLER(SysFchmodat2) {
 }
 
 SYSCALL_HANDLER(SysChown) { return Chown(TRY(TargetOf(task, AT_FDCWD, args.Addr(0), 0)), args.Uint(1), args.Uint(2)); }
-SYSCALL_HANDLER(SysLchown) { return Chown(TRY(TargetOf(task, AT_FDCWD, args.Addr(0), kNoFollow)), args.Uint(1), args.Uint(2)); }
+SYSCALL_HANDLER(SysLchown) {
+  return Chown(TRY(TargetOf(task, AT_FDCWD, args.Addr(0), kNoFollow)), args.Uint(1), args.Uint(2));
+}
 SYSCALL_HANDLER(SysFchown) { return Chown(TRY(TargetOfFd(task, args.Int(0))), args.Uint(1), args.Uint(2)); }
 SYSCALL_HANDLER(SysFchownat) {
   if (args.Int(4) & ~(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH)) return Errno(EINVAL);
@@ -206,7 +209,9 @@ SYSCALL_HANDLER(SysListxattr) { return ListXattr(task, TRY(TargetOf(task, AT_FDC
 SYSCALL_HANDLER(SysLlistxattr) { return ListXattr(task, TRY(TargetOf(task, AT_FDCWD, args.Addr(0), kNoFollow)), args); }
 SYSCALL_HANDLER(SysFlistxattr) { return ListXattr(task, TRY(TargetOfFd(task, args.Int(0))), args); }
 SYSCALL_HANDLER(SysRemovexattr) { return RemoveXattr(task, TRY(TargetOf(task, AT_FDCWD, args.Addr(0), 0)), args); }
-SYSCALL_HANDLER(SysLremovexattr) { return RemoveXattr(task, TRY(TargetOf(task, AT_FDCWD, args.Addr(0), kNoFollow)), args); }
+SYSCALL_HANDLER(SysLremovexattr) {
+  return RemoveXattr(task, TRY(TargetOf(task, AT_FDCWD, args.Addr(0), kNoFollow)), args);
+}
 SYSCALL_HANDLER(SysFremovexattr) { return RemoveXattr(task, TRY(TargetOfFd(task, args.Int(0))), args); }
 
 }  // namespace sentry::syscalls

@@ -60,7 +60,9 @@ SYSCALL_HANDLER(SysCapset) {
   if (header.pid != 0 && header.pid != task.CallerTid()) return Errno(EPERM);
   Data data[2] = {};
   TRY(task.CopyInBytes(args.Addr(1), data, records * sizeof(Data)));
-  auto whole = [&](uint32_t Data::* member) { return (uint64_t{data[1].*member} << 32 | data[0].*member) & kAllCapabilities; };
+  auto whole = [&](uint32_t Data::*member) {
+    return (uint64_t{data[1].*member} << 32 | data[0].*member) & kAllCapabilities;
+  };
   CapabilitySet effective = whole(&Data::effective);
   CapabilitySet permitted = whole(&Data::permitted);
   CapabilitySet inheritable = whole(&Data::inheritable);

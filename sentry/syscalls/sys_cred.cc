@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// User and group ids of the caller: credentials(7), and what their changes do to capabilities (capabilities(7), "Effect of user ID
-// changes on capabilities").
+// User and group ids of the caller: credentials(7), and what their changes do to capabilities (capabilities(7), "Effect
+// of user ID changes on capabilities").
 #include <linux/securebits.h>
 
 #include <algorithm>
@@ -29,7 +29,9 @@ void FixCapabilities(const Credentials& old, Credentials& now) {
   if (old.euid != 0 && now.euid == 0) now.effective = now.permitted;
 }
 
-bool AnyOf(uint32_t id, std::initializer_list<uint32_t> allowed) { return std::find(allowed.begin(), allowed.end(), id) != allowed.end(); }
+bool AnyOf(uint32_t id, std::initializer_list<uint32_t> allowed) {
+  return std::find(allowed.begin(), allowed.end(), id) != allowed.end();
+}
 
 Value CopyOutThree(Task& task, const Arguments& args, uint32_t a, uint32_t b, uint32_t c) {
   TRY(task.CopyOut(args.Addr(0), a));
@@ -43,7 +45,8 @@ Value CopyOutThree(Task& task, const Arguments& args, uint32_t a, uint32_t b, ui
 void InstallCredentials(Task& task, RefPtr<Credentials> creds) {
   const Credentials& old = *task.creds();
   bool gained = (creds->permitted & ~old.permitted) != 0;
-  if (old.euid != creds->euid || old.egid != creds->egid || old.fsuid != creds->fsuid || old.fsgid != creds->fsgid || gained) {
+  if (old.euid != creds->euid || old.egid != creds->egid || old.fsuid != creds->fsuid || old.fsgid != creds->fsgid ||
+      gained) {
     task.mm().dumpable.store(0, std::memory_order_relaxed);
     task.parent_death_signal.store(0, std::memory_order_relaxed);
   }
@@ -122,7 +125,8 @@ SYSCALL_HANDLER(SysSetfsuid) {
   uint32_t uid = args.Uint(0);
   const Credentials& old = *task.creds();
   uid_t before = old.fsuid;
-  bool allowed = uid != kUnchanged && (AnyOf(uid, {old.ruid, old.euid, old.suid, old.fsuid}) || old.HasCapability(CAP_SETUID));
+  bool allowed =
+      uid != kUnchanged && (AnyOf(uid, {old.ruid, old.euid, old.suid, old.fsuid}) || old.HasCapability(CAP_SETUID));
   if (!allowed || uid == before) return before;
   RefPtr<Credentials> now = old.Clone();
   now->fsuid = uid;
@@ -188,7 +192,8 @@ SYSCALL_HANDLER(SysSetfsgid) {
   uint32_t gid = args.Uint(0);
   const Credentials& old = *task.creds();
   gid_t before = old.fsgid;
-  bool allowed = gid != kUnchanged && (AnyOf(gid, {old.rgid, old.egid, old.sgid, old.fsgid}) || old.HasCapability(CAP_SETGID));
+  bool allowed =
+      gid != kUnchanged && (AnyOf(gid, {old.rgid, old.egid, old.sgid, old.fsgid}) || old.HasCapability(CAP_SETGID));
   if (!allowed || gid == before) return before;
   RefPtr<Credentials> now = old.Clone();
   now->fsgid = gid;

@@ -12,14 +12,16 @@
 namespace sentry::syscalls {
 namespace {
 
-// A NULL-terminated array of strings; NULL itself is an empty one. `budget` is what argv and envp may still take: E2BIG.
+// A NULL-terminated array of strings; NULL itself is an empty one. `budget` is what argv and envp may still take:
+// E2BIG.
 Result<std::vector<std::string>> CopyInStrings(Task& task, UserAddr array, uint64_t* budget) {
   std::vector<std::string> strings;
   if (array.IsNull()) return strings;
   for (;;) {
     // Up to the end of the page, so that an array that ends just before an unmapped one can be read.
     uint64_t pointers[64];
-    size_t count = std::clamp<uint64_t>((PageDown(array.value()) + kPageSize - array.value()) / sizeof(uint64_t), 1, std::size(pointers));
+    size_t count = std::clamp<uint64_t>((PageDown(array.value()) + kPageSize - array.value()) / sizeof(uint64_t), 1,
+                                        std::size(pointers));
     TRY(task.CopyInBytes(array, pointers, count * sizeof(uint64_t)));
     for (size_t i = 0; i < count; ++i) {
       if (pointers[i] == 0) return strings;
@@ -34,7 +36,8 @@ Result<std::vector<std::string>> CopyInStrings(Task& task, UserAddr array, uint6
   }
 }
 
-Value Execute(Task& task, const vfs::FileRef& file, std::string filename, UserAddr argv, UserAddr envp, bool reachable) {
+Value Execute(Task& task, const vfs::FileRef& file, std::string filename, UserAddr argv, UserAddr envp,
+              bool reachable) {
   uint64_t budget = loader::ArgumentSpace(task.SoftLimit(RLIMIT_STACK));
   std::vector<std::string> arguments = TRY(CopyInStrings(task, argv, &budget));
   std::vector<std::string> environment = TRY(CopyInStrings(task, envp, &budget));

@@ -91,7 +91,8 @@ Value SetOwner(Task& task, vfs::FileDescription& file, int type, pid_t id) {
 
 // Commands that an O_PATH descriptor has too.
 bool AllowedForPath(int command) {
-  return command == F_DUPFD || command == F_DUPFD_CLOEXEC || command == F_GETFD || command == F_SETFD || command == F_GETFL;
+  return command == F_DUPFD || command == F_DUPFD_CLOEXEC || command == F_GETFD || command == F_SETFD ||
+         command == F_GETFL;
 }
 
 }  // namespace
@@ -159,7 +160,8 @@ SYSCALL_HANDLER(SysFcntl) {
     }
     case F_SETOWN:
       if (args.Int(2) == INT32_MIN) return Errno(EINVAL);
-      return args.Int(2) < 0 ? SetOwner(task, *file, F_OWNER_PGRP, -args.Int(2)) : SetOwner(task, *file, F_OWNER_PID, args.Int(2));
+      return args.Int(2) < 0 ? SetOwner(task, *file, F_OWNER_PGRP, -args.Int(2))
+                             : SetOwner(task, *file, F_OWNER_PID, args.Int(2));
     case F_GETOWN_EX: {
       vfs::AsyncOwner owner = file->async_owner();
       TRY(task.CopyOut(args.Addr(2), f_owner_ex{static_cast<__pid_type>(owner.type), owner.id}));
@@ -254,8 +256,9 @@ SYSCALL_HANDLER(SysFlock) {
     default:
       return Errno(EINVAL);
   }
-  TRY(file->inode()->locks().Set({.kind = vfs::LockKind::kFlock, .type = type, .range = {}, .owner = file.get(), .pid = task.group().tgid()},
-                                 !(operation & LOCK_NB)));
+  TRY(file->inode()->locks().Set(
+      {.kind = vfs::LockKind::kFlock, .type = type, .range = {}, .owner = file.get(), .pid = task.group().tgid()},
+      !(operation & LOCK_NB)));
   return 0;
 }
 

@@ -82,18 +82,22 @@ Errno TimedError(Errno error, int64_t deadline) {
 
 Result<size_t> ReadFile(Task& task, vfs::FileDescription& file, IoTarget& target, int64_t offset, bool nonblocking) {
   if (!file.IsReadable()) return Errno(EBADF);
-  if (file.inode()->IsDirectory()) [[unlikely]] return Errno(EISDIR);
+  if (file.inode()->IsDirectory()) [[unlikely]]
+    return Errno(EISDIR);
   auto attempt = [&] { return offset < 0 ? file.Read(target) : file.PRead(target, offset); };
   WaitQueue* queue = file.wait_queue();
   const int64_t deadline = queue ? file.IoDeadline(false) : kNoDeadline;
-  Result<size_t> result = queue ? BlockOn(task, *queue, kEventIn | EPOLLRDHUP, nonblocking || file.IsNonBlocking(), deadline, attempt)
-                                : attempt();
-  if (deadline != kNoDeadline && !result.ok()) [[unlikely]] return TimedError(result.error(), deadline);
+  Result<size_t> result =
+      queue ? BlockOn(task, *queue, kEventIn | EPOLLRDHUP, nonblocking || file.IsNonBlocking(), deadline, attempt)
+            : attempt();
+  if (deadline != kNoDeadline && !result.ok()) [[unlikely]]
+    return TimedError(result.error(), deadline);
   if (result.ok() && *result) vfs::NotifyInotify(*file.path().dentry, IN_ACCESS);
   return result;
 }
 
-Result<size_t> WriteFile(Task& task, vfs::FileDescription& file, IoSource& source, int64_t offset, bool nonblocking, bool append) {
+Result<size_t> WriteFile(Task& task, vfs::FileDescription& file, IoSource& source, int64_t offset, bool nonblocking,
+                         bool append) {
   if (!file.IsWritable()) return Errno(EBADF);
   DropPrivilegeBits(task, file);
   WaitQueue* queue = file.wait_queue();
@@ -104,7 +108,8 @@ Result<size_t> WriteFile(Task& task, vfs::FileDescription& file, IoSource& sourc
   do {
     auto attempt = [&] { return WriteOnce(task, file, source, offset < 0 ? offset : offset + done, append); };
     result = queue ? BlockOn(task, *queue, kEventOut, !wait, deadline, attempt) : attempt();
-    if (deadline != kNoDeadline && !result.ok()) [[unlikely]] result = TimedError(result.error(), deadline);
+    if (deadline != kNoDeadline && !result.ok()) [[unlikely]]
+      result = TimedError(result.error(), deadline);
     if (!result.ok()) break;
     done += *result;
   } while (wait && *result && source.remaining() && file.ContinuesPartialWrites());
@@ -112,7 +117,8 @@ Result<size_t> WriteFile(Task& task, vfs::FileDescription& file, IoSource& sourc
   if (!result.ok() && !done) {
     // Message sockets fail without the signal.
     socket::Socket* socket = file.AsSocket();
-    if (result.error() == Errno(EPIPE) && !file.inode()->IsRegular() && (!socket || socket->RaisesSigpipe())) task.RaiseSelf(SIGPIPE);
+    if (result.error() == Errno(EPIPE) && !file.inode()->IsRegular() && (!socket || socket->RaisesSigpipe()))
+      task.RaiseSelf(SIGPIPE);
     return result.error();
   }
   return done;

@@ -55,7 +55,8 @@ SYSCALL_HANDLER(SysFutex) {
     return Errno(ENOSYS);
   }
   int64_t deadline = kNoDeadline;
-  bool timed = command == FUTEX_WAIT || command == FUTEX_WAIT_BITSET || command == FUTEX_LOCK_PI || command == FUTEX_LOCK_PI2;
+  bool timed =
+      command == FUTEX_WAIT || command == FUTEX_WAIT_BITSET || command == FUTEX_LOCK_PI || command == FUTEX_LOCK_PI2;
   if (timed && !args.Addr(3).IsNull()) {
     int64_t ns = TRY(CopyInTimespecNs(task, args.Addr(3)));
     if (command == FUTEX_WAIT) {

@@ -37,8 +37,8 @@ Result<std::string> CopyInName(Task& task, const Arguments& args) {
 
 SYSCALL_HANDLER(SysUname) {
   struct {
-    char sysname[kUtsLength + 1], nodename[kUtsLength + 1], release[kUtsLength + 1], version[kUtsLength + 1], machine[kUtsLength + 1],
-        domainname[kUtsLength + 1];
+    char sysname[kUtsLength + 1], nodename[kUtsLength + 1], release[kUtsLength + 1], version[kUtsLength + 1],
+        machine[kUtsLength + 1], domainname[kUtsLength + 1];
   } uts;
   memset(&uts, 0, sizeof uts);
   const kernel::KernelOptions& options = kernel::Kernel::Get().options();
@@ -82,7 +82,18 @@ SYSCALL_HANDLER(SysSysinfo) {
 }
 
 SYSCALL_HANDLER(SysSyslog) {
-  enum { kClose = 0, kOpen = 1, kReadAll = 3, kReadClear = 4, kClear = 5, kConsoleOff = 6, kConsoleOn = 7, kConsoleLevel = 8, kUnread = 9, kSize = 10 };
+  enum {
+    kClose = 0,
+    kOpen = 1,
+    kReadAll = 3,
+    kReadClear = 4,
+    kClear = 5,
+    kConsoleOff = 6,
+    kConsoleOn = 7,
+    kConsoleLevel = 8,
+    kUnread = 9,
+    kSize = 10
+  };
   int action = args.Int(0);
   size_t length = sizeof kKernelLog - 1;
   if (action < kClose || action > kSize) return Errno(EINVAL);
@@ -127,8 +138,9 @@ SYSCALL_HANDLER(SysGetrandom) {
 }
 
 SYSCALL_HANDLER(SysMembarrier) {
-  constexpr int kSupported = MEMBARRIER_CMD_GLOBAL | MEMBARRIER_CMD_GLOBAL_EXPEDITED | MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED |
-                             MEMBARRIER_CMD_PRIVATE_EXPEDITED | MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED;
+  constexpr int kSupported = MEMBARRIER_CMD_GLOBAL | MEMBARRIER_CMD_GLOBAL_EXPEDITED |
+                             MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED | MEMBARRIER_CMD_PRIVATE_EXPEDITED |
+                             MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED;
   if (!HostHasMemoryBarrier()) return Errno(ENOSYS);
   if (args.Uint(1) != 0) return Errno(EINVAL);
   std::atomic<uint32_t>& registered = task.mm().membarrier_flags;

@@ -16,7 +16,9 @@ namespace {
 
 mm::Protection ProtectionOf(int prot) {
   // x86-64 has no write-only pages.
-  return {.read = (prot & (PROT_READ | PROT_WRITE)) != 0, .write = (prot & PROT_WRITE) != 0, .exec = (prot & PROT_EXEC) != 0};
+  return {.read = (prot & (PROT_READ | PROT_WRITE)) != 0,
+          .write = (prot & PROT_WRITE) != 0,
+          .exec = (prot & PROT_EXEC) != 0};
 }
 
 void RefreshLimits(Task& task) {
@@ -35,8 +37,8 @@ Result<RefPtr<mm::MemoryManager>> MmOfOther(Task& task, pid_t pid) {
   if (other->group_ref().get() != &task.group()) {
     auto theirs = other->creds_ref();
     const auto& mine = task.creds();
-    bool same = mine->ruid == theirs->euid && mine->ruid == theirs->suid && mine->ruid == theirs->ruid && mine->rgid == theirs->egid &&
-                mine->rgid == theirs->sgid && mine->rgid == theirs->rgid;
+    bool same = mine->ruid == theirs->euid && mine->ruid == theirs->suid && mine->ruid == theirs->ruid &&
+                mine->rgid == theirs->egid && mine->rgid == theirs->sgid && mine->rgid == theirs->rgid;
     if ((!same || mm->dumpable.load() != 1) && !task.HasCapability(CAP_SYS_PTRACE)) return Errno(EPERM);
   }
   return mm;
@@ -53,13 +55,17 @@ Value ProcessVm(Task& task, const Arguments& args, bool write) {
   while (i < local.size() && j < remote.size()) {
     size_t n = std::min({local[i].iov_len - i_done, remote[j].iov_len - j_done, sizeof buffer});
     if (n == 0) {
-      if (i_done == local[i].iov_len) ++i, i_done = 0;
-      else ++j, j_done = 0;
+      if (i_done == local[i].iov_len)
+        ++i, i_done = 0;
+      else
+        ++j, j_done = 0;
       continue;
     }
-    UserAddr local_at(reinterpret_cast<uint64_t>(local[i].iov_base) + i_done), remote_at(reinterpret_cast<uint64_t>(remote[j].iov_base) + j_done);
+    UserAddr local_at(reinterpret_cast<uint64_t>(local[i].iov_base) + i_done),
+        remote_at(reinterpret_cast<uint64_t>(remote[j].iov_base) + j_done);
     auto got = write ? task.mm().CopyIn(local_at, buffer, n) : other->CopyIn(remote_at, buffer, n);
-    Result<size_t> put = got.ok() ? (write ? other->CopyOut(remote_at, buffer, *got) : task.mm().CopyOut(local_at, buffer, *got)) : got;
+    Result<size_t> put =
+        got.ok() ? (write ? other->CopyOut(remote_at, buffer, *got) : task.mm().CopyOut(local_at, buffer, *got)) : got;
     if (!put.ok()) {
       if (total) break;
       return put.error();
@@ -104,10 +110,12 @@ SYSCALL_HANDLER(SysMmap) {
       request.max_protection.exec = false;
     }
     uint64_t end;
-    if (__builtin_add_overflow(request.offset, PageUp(request.length), &end) || end > INT64_MAX) return Errno(EOVERFLOW);
+    if (__builtin_add_overflow(request.offset, PageUp(request.length), &end) || end > INT64_MAX)
+      return Errno(EOVERFLOW);
     TRY(file->ConfigureMmap(request));
   }
-  if ((task.personality.load() & 0x0400000) && request.protection.read) request.protection.exec = true;  // READ_IMPLIES_EXEC
+  if ((task.personality.load() & 0x0400000) && request.protection.read)
+    request.protection.exec = true;  // READ_IMPLIES_EXEC
   RefreshLimits(task);
   return static_cast<int64_t>(TRY(task.mm().Mmap(request)));
 }
@@ -121,7 +129,8 @@ SYSCALL_HANDLER(SysMprotect) {
   int prot = args.Int(2);
   bool grows_down = prot & PROT_GROWSDOWN, grows_up = prot & PROT_GROWSUP;
   prot &= ~(PROT_GROWSDOWN | PROT_GROWSUP);
-  if ((prot & ~(PROT_READ | PROT_WRITE | PROT_EXEC | 0x8)) || (grows_down && grows_up) || grows_up) return Errno(EINVAL);
+  if ((prot & ~(PROT_READ | PROT_WRITE | PROT_EXEC | 0x8)) || (grows_down && grows_up) || grows_up)
+    return Errno(EINVAL);
   TRY(task.mm().Mprotect(args.Ulong(0), args.Size(1), ProtectionOf(prot), grows_down));
   return 0;
 }
@@ -133,7 +142,8 @@ SYSCALL_HANDLER(SysBrk) {
 
 SYSCALL_HANDLER(SysMremap) {
   RefreshLimits(task);
-  return static_cast<int64_t>(TRY(task.mm().Mremap(args.Ulong(0), args.Size(1), args.Size(2), args.Int(3), args.Ulong(4))));
+  return static_cast<int64_t>(
+      TRY(task.mm().Mremap(args.Ulong(0), args.Size(1), args.Size(2), args.Int(3), args.Ulong(4))));
 }
 
 SYSCALL_HANDLER(SysMsync) {
@@ -161,7 +171,8 @@ SYSCALL_HANDLER(SysProcessMadvise) {
   if (!mm) return Errno(ESRCH);
   // What changes no contents (process_madvise(2)).
   constexpr int kCollapse = 25;
-  if (advice != MADV_COLD && advice != MADV_PAGEOUT && advice != MADV_WILLNEED && advice != kCollapse) return Errno(EINVAL);
+  if (advice != MADV_COLD && advice != MADV_PAGEOUT && advice != MADV_WILLNEED && advice != kCollapse)
+    return Errno(EINVAL);
   if (!own && !task.HasCapability(CAP_SYS_NICE)) return Errno(EPERM);
   int64_t done = 0;
   for (const iovec& vector : vectors) {

@@ -11,8 +11,9 @@ namespace {
 constexpr struct {
   unsigned long ms;
   uint32_t flag;
-} kMountFlagTable[] = {{MS_RDONLY, vfs::kMountReadOnly}, {MS_NOSUID, vfs::kMountNoSuid},         {MS_NODEV, vfs::kMountNoDev},
-                       {MS_NOEXEC, vfs::kMountNoExec},   {MS_NOATIME, vfs::kMountNoAtime},       {MS_NODIRATIME, vfs::kMountNoDirAtime},
+} kMountFlagTable[] = {{MS_RDONLY, vfs::kMountReadOnly},   {MS_NOSUID, vfs::kMountNoSuid},
+                       {MS_NODEV, vfs::kMountNoDev},       {MS_NOEXEC, vfs::kMountNoExec},
+                       {MS_NOATIME, vfs::kMountNoAtime},   {MS_NODIRATIME, vfs::kMountNoDirAtime},
                        {MS_RELATIME, vfs::kMountRelAtime}, {256 /* MS_NOSYMFOLLOW */, vfs::kMountNoSymFollow}};
 
 uint32_t MountFlagsOf(unsigned long ms_flags) {
@@ -52,12 +53,14 @@ SYSCALL_HANDLER(SysMount) {
   constexpr unsigned long kPropagation = MS_SHARED | MS_PRIVATE | MS_SLAVE | MS_UNBINDABLE;
   if (ms_flags & MS_REMOUNT) {
     if (on.dentry != on.mount->root()) return Errno(EINVAL);
-    std::string options = (ms_flags & MS_BIND) || args.Addr(4).IsNull() ? "" : TRY(task.CopyInString(args.Addr(4), kPageSize));
+    std::string options =
+        (ms_flags & MS_BIND) || args.Addr(4).IsNull() ? "" : TRY(task.CopyInString(args.Addr(4), kPageSize));
     const uint32_t old = on.mount->flags();
     uint32_t flags = MountFlagsOf(ms_flags);
     // Without any of the atime flags the existing ones stay (mount(2), MS_REMOUNT).
     constexpr uint32_t kAtime = vfs::kMountNoAtime | vfs::kMountNoDirAtime | vfs::kMountRelAtime;
-    if (!(ms_flags & (MS_NOATIME | MS_NODIRATIME | MS_RELATIME | MS_STRICTATIME))) flags = (flags & ~kAtime) | (old & kAtime);
+    if (!(ms_flags & (MS_NOATIME | MS_NODIRATIME | MS_RELATIME | MS_STRICTATIME)))
+      flags = (flags & ~kAtime) | (old & kAtime);
     TRY(on.mount->Remount(flags));
     if (ms_flags & MS_BIND) return 0;
     auto remounted = on.mount->filesystem()->Remount(options);

@@ -83,7 +83,8 @@ SYSCALL_HANDLER(SysUnshare) {
   const RefPtr<UserNamespace>& owner = creds ? creds->user_ns : task.creds()->user_ns;
   RefPtr<vfs::FsContext> fs = (flags & CLONE_FS) ? task.fs().Clone() : nullptr;
   RefPtr<kernel::Namespaces> namespaces;
-  if (flags & kNamespaceFlags) namespaces = TRY(Task::Internal::CopyNamespaces(task, flags, fs ? *fs : task.fs(), owner));
+  if (flags & kNamespaceFlags)
+    namespaces = TRY(Task::Internal::CopyNamespaces(task, flags, fs ? *fs : task.fs(), owner));
 
   if (fs) task.set_fs(std::move(fs));
   if (namespaces) task.set_namespaces(std::move(namespaces));

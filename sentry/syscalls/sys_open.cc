@@ -23,8 +23,9 @@ Value OpenAt(Task& task, int dirfd, UserAddr address, int flags, mode_t mode, ui
 
 // The classic calls ignore unknown flags and, with O_PATH, all but these.
 int ClassicFlags(int flags) {
-  constexpr int kValid = O_ACCMODE | O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC | O_APPEND | O_NONBLOCK | O_SYNC | O_DSYNC | O_ASYNC | O_DIRECT |
-                         0100000 | O_DIRECTORY | O_NOFOLLOW | O_NOATIME | O_CLOEXEC | O_PATH | O_TMPFILE;
+  constexpr int kValid = O_ACCMODE | O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC | O_APPEND | O_NONBLOCK | O_SYNC | O_DSYNC |
+                         O_ASYNC | O_DIRECT | 0100000 | O_DIRECTORY | O_NOFOLLOW | O_NOATIME | O_CLOEXEC | O_PATH |
+                         O_TMPFILE;
   flags &= kValid;
   if (flags & O_PATH) flags &= O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
   return flags;
@@ -97,8 +98,9 @@ SYSCALL_HANDLER(SysOpenat2) {
   static constexpr struct {
     uint64_t linux_flag;
     uint32_t vfs_flag;
-  } kResolve[] = {{RESOLVE_NO_XDEV, vfs::kNoXdev}, {RESOLVE_NO_MAGICLINKS, vfs::kNoMagicLinks}, {RESOLVE_NO_SYMLINKS, vfs::kNoSymlinks},
-                  {RESOLVE_BENEATH, vfs::kBeneath}, {RESOLVE_IN_ROOT, vfs::kInRoot}, {RESOLVE_CACHED, vfs::kCached}};
+  } kResolve[] = {{RESOLVE_NO_XDEV, vfs::kNoXdev},         {RESOLVE_NO_MAGICLINKS, vfs::kNoMagicLinks},
+                  {RESOLVE_NO_SYMLINKS, vfs::kNoSymlinks}, {RESOLVE_BENEATH, vfs::kBeneath},
+                  {RESOLVE_IN_ROOT, vfs::kInRoot},         {RESOLVE_CACHED, vfs::kCached}};
   uint32_t resolve = 0;
   uint64_t unknown = how.resolve;
   for (const auto& row : kResolve) {

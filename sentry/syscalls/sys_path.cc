@@ -95,7 +95,9 @@ SYSCALL_HANDLER(SysRmdir) { return UnlinkAt(task, AT_FDCWD, args.Addr(0), AT_REM
 SYSCALL_HANDLER(SysUnlinkat) { return UnlinkAt(task, args.Int(0), args.Addr(1), args.Int(2)); }
 SYSCALL_HANDLER(SysRename) { return RenameAt(task, AT_FDCWD, args.Addr(0), AT_FDCWD, args.Addr(1), 0); }
 SYSCALL_HANDLER(SysRenameat) { return RenameAt(task, args.Int(0), args.Addr(1), args.Int(2), args.Addr(3), 0); }
-SYSCALL_HANDLER(SysRenameat2) { return RenameAt(task, args.Int(0), args.Addr(1), args.Int(2), args.Addr(3), args.Uint(4)); }
+SYSCALL_HANDLER(SysRenameat2) {
+  return RenameAt(task, args.Int(0), args.Addr(1), args.Int(2), args.Addr(3), args.Uint(4));
+}
 SYSCALL_HANDLER(SysLink) { return LinkAt(task, AT_FDCWD, args.Addr(0), AT_FDCWD, args.Addr(1), 0); }
 SYSCALL_HANDLER(SysLinkat) { return LinkAt(task, args.Int(0), args.Addr(1), args.Int(2), args.Addr(3), args.Int(4)); }
 SYSCALL_HANDLER(SysSymlink) { return SymlinkAt(task, args.Addr(0), AT_FDCWD, args.Addr(1)); }

@@ -28,7 +28,8 @@ int64_t Compare(const void* a, const void* b) {
     loader::FillRandom(&n, sizeof n);
     return n;
   }();
-  uint64_t x = (reinterpret_cast<uint64_t>(a) ^ kCookie) * (kCookie | 1), y = (reinterpret_cast<uint64_t>(b) ^ kCookie) * (kCookie | 1);
+  uint64_t x = (reinterpret_cast<uint64_t>(a) ^ kCookie) * (kCookie | 1),
+           y = (reinterpret_cast<uint64_t>(b) ^ kCookie) * (kCookie | 1);
   return x == y ? 0 : x < y ? 1 : 2;
 }
 

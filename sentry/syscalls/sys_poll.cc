@@ -92,7 +92,8 @@ constexpr EventMask kSelectIn = EPOLLIN | EPOLLRDNORM | EPOLLRDBAND | EPOLLHUP |
 constexpr EventMask kSelectOut = EPOLLOUT | EPOLLWRNORM | EPOLLWRBAND | EPOLLERR;
 constexpr EventMask kSelectExcept = EPOLLPRI;
 
-Result<int> DoSelect(Task& task, int count, UserAddr in_address, UserAddr out_address, UserAddr except_address, int64_t deadline_ns) {
+Result<int> DoSelect(Task& task, int count, UserAddr in_address, UserAddr out_address, UserAddr except_address,
+                     int64_t deadline_ns) {
   if (count < 0) return Errno(EINVAL);
   count = static_cast<int>(std::min<uint64_t>(count, std::max<uint64_t>(task.SoftLimit(RLIMIT_NOFILE), 1024)));
   BitWords in = TRY(CopyInSet(task, in_address, count)), out = TRY(CopyInSet(task, out_address, count)),
@@ -102,7 +103,8 @@ Result<int> DoSelect(Task& task, int count, UserAddr in_address, UserAddr out_ad
   for (int fd = 0; fd < count; ++fd) {
     uint64_t bit = uint64_t{1} << (fd % kWordBits);
     size_t word = fd / kWordBits;
-    EventMask wanted = (in[word] & bit ? kSelectIn : 0) | (out[word] & bit ? kSelectOut : 0) | (except[word] & bit ? kSelectExcept : 0);
+    EventMask wanted = (in[word] & bit ? kSelectIn : 0) | (out[word] & bit ? kSelectOut : 0) |
+                       (except[word] & bit ? kSelectExcept : 0);
     if (!wanted) continue;
     files.push_back({TRY(GetFile(task, fd)), wanted});
     numbers.push_back(fd);
@@ -124,7 +126,8 @@ Result<int> DoSelect(Task& task, int count, UserAddr in_address, UserAddr out_ad
   }
   if (!in_address.IsNull() && !in.empty()) TRY(task.CopyOutBytes(in_address, in_ready.data(), in_ready.size() * 8));
   if (!out_address.IsNull() && !in.empty()) TRY(task.CopyOutBytes(out_address, out_ready.data(), out_ready.size() * 8));
-  if (!except_address.IsNull() && !in.empty()) TRY(task.CopyOutBytes(except_address, except_ready.data(), except_ready.size() * 8));
+  if (!except_address.IsNull() && !in.empty())
+    TRY(task.CopyOutBytes(except_address, except_ready.data(), except_ready.size() * 8));
   return total;
 }
 
@@ -134,8 +137,10 @@ void CopyOutRemaining(Task& task, UserAddr address, int64_t deadline_ns) {
   if (address.IsNull() || deadline_ns == kNoDeadline) return;
   int64_t left = std::max<int64_t>(deadline_ns - base::MonotonicNs(), 0);
   T value;
-  if constexpr (std::is_same_v<T, timeval>) value = {left / base::kNsPerSecond, left % base::kNsPerSecond / 1000};
-  else value = {left / base::kNsPerSecond, left % base::kNsPerSecond};
+  if constexpr (std::is_same_v<T, timeval>)
+    value = {left / base::kNsPerSecond, left % base::kNsPerSecond / 1000};
+  else
+    value = {left / base::kNsPerSecond, left % base::kNsPerSecond};
   (void)task.CopyOut(address, value).ok();
 }
 
@@ -145,7 +150,9 @@ Errno NoHand(Errno error) { return error == base::kErestartsys ? base::kErestart
 
 SYSCALL_HANDLER(SysPoll) {
   int timeout_ms = args.Int(2);
-  int64_t deadline = timeout_ms < 0 ? kNoDeadline : timeout_ms == 0 ? 0 : DeadlineAfter(timeout_ms * int64_t{1'000'000});
+  int64_t deadline = timeout_ms < 0    ? kNoDeadline
+                     : timeout_ms == 0 ? 0
+                                       : DeadlineAfter(timeout_ms * int64_t{1'000'000});
   return PollOrRestart(task, args.Addr(0), args.Uint(1), deadline);
 }
 
@@ -164,7 +171,9 @@ SYSCALL_HANDLER(SysSelect) {
     timeval tv = TRY(task.CopyIn<timeval>(args.Addr(4)));
     if (tv.tv_sec < 0 || tv.tv_usec < 0) return Errno(EINVAL);
     int64_t ns;
-    if (__builtin_mul_overflow(tv.tv_sec, base::kNsPerSecond, &ns) || __builtin_add_overflow(ns, tv.tv_usec * 1000, &ns)) ns = INT64_MAX;
+    if (__builtin_mul_overflow(tv.tv_sec, base::kNsPerSecond, &ns) ||
+        __builtin_add_overflow(ns, tv.tv_usec * 1000, &ns))
+      ns = INT64_MAX;
     deadline = DeadlineAfter(ns);
   }
   auto ready = DoSelect(task, args.Int(0), args.Addr(1), args.Addr(2), args.Addr(3), deadline);

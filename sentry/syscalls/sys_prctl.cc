@@ -89,7 +89,8 @@ Value Ambient(Task& task, const Arguments& args) {
     case PR_CAP_AMBIENT_IS_SET:
       return (old.ambient & bit) != 0;
     case PR_CAP_AMBIENT_RAISE:
-      if (!(old.permitted & old.inheritable & bit) || (old.securebits & SECBIT_NO_CAP_AMBIENT_RAISE)) return Errno(EPERM);
+      if (!(old.permitted & old.inheritable & bit) || (old.securebits & SECBIT_NO_CAP_AMBIENT_RAISE))
+        return Errno(EPERM);
       break;
     case PR_CAP_AMBIENT_LOWER:
       break;
@@ -104,7 +105,8 @@ Value Ambient(Task& task, const Arguments& args) {
 
 // What programs that rewrite their title use; the heap and the executable cannot be moved.
 Value SetMm(Task& task, const Arguments& args) {
-  if (args.raw[4] || (args.raw[3] && args.raw[1] != PR_SET_MM_AUXV && args.raw[1] != PR_SET_MM_MAP && args.raw[1] != PR_SET_MM_MAP_SIZE)) {
+  if (args.raw[4] || (args.raw[3] && args.raw[1] != PR_SET_MM_AUXV && args.raw[1] != PR_SET_MM_MAP &&
+                      args.raw[1] != PR_SET_MM_MAP_SIZE)) {
     return Errno(EINVAL);
   }
   if (args.raw[1] == PR_SET_MM_MAP_SIZE) {

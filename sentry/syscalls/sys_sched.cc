@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Scheduling parameters: kept and read back; the host's scheduler decides. sched(7), sched_setaffinity(2), ioprio_set(2),
-// getpriority(2), set_mempolicy(2).
+// Scheduling parameters: kept and read back; the host's scheduler decides. sched(7), sched_setaffinity(2),
+// ioprio_set(2), getpriority(2), set_mempolicy(2).
 #include <linux/mempolicy.h>
 #include <sched.h>
 #include <sys/resource.h>
@@ -66,8 +66,8 @@ Result<void> SetNice(Task& task, Task& target, int nice) {
   return {};
 }
 
-// Calls `visit` for every thread that a (which, who) pair of getpriority(2) or ioprio_get(2) names: 0 process, 1 group, 2 user.
-// False when there is none.
+// Calls `visit` for every thread that a (which, who) pair of getpriority(2) or ioprio_get(2) names: 0 process, 1 group,
+// 2 user. False when there is none.
 bool ForEachNamed(Task& task, int kind, int who, const std::function<void(Task&)>& visit) {
   kernel::TaskSet& tasks = kernel::Kernel::Get().tasks();
   if (kind == 0) {
@@ -260,8 +260,9 @@ SYSCALL_HANDLER(SysIoprioGet) {
   int kind = args.Int(0) - 1;
   if (kind < 0 || kind > 2) return Errno(EINVAL);
   int best = INT32_MAX;
-  bool found = ForEachNamed(task, kind, args.Int(1),
-                            [&](Task& each) { best = std::min(best, each.io_priority.load(std::memory_order_relaxed)); });
+  bool found = ForEachNamed(task, kind, args.Int(1), [&](Task& each) {
+    best = std::min(best, each.io_priority.load(std::memory_order_relaxed));
+  });
   if (!found) return Errno(ESRCH);
   return best;
 }

@@ -12,7 +12,8 @@ using kernel::SignalSet;
 
 // Unknown flags are cleared, so that programs can probe for them (SA_UNSUPPORTED).
 constexpr uint64_t kKnownFlags = SA_NOCLDSTOP | SA_NOCLDWAIT | SA_SIGINFO | SA_ONSTACK | SA_RESTART | SA_NODEFER |
-                                 static_cast<uint32_t>(SA_RESETHAND) | 0x800 /* SA_EXPOSE_TAGBITS */ | arch::kSaRestorer;
+                                 static_cast<uint32_t>(SA_RESETHAND) | 0x800 /* SA_EXPOSE_TAGBITS */ |
+                                 arch::kSaRestorer;
 
 }  // namespace
 

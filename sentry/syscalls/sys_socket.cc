@@ -16,8 +16,8 @@
 namespace sentry::syscalls {
 namespace {
 
-constexpr int kTypeMask = 0xf;   // SOCK_TYPE_MASK
-constexpr int kTypes = 11;       // SOCK_MAX
+constexpr int kTypeMask = 0xf;  // SOCK_TYPE_MASK
+constexpr int kTypes = 11;      // SOCK_MAX
 constexpr int kMaxOption = 65536;
 
 static_assert(SOCK_NONBLOCK == O_NONBLOCK && SOCK_CLOEXEC == O_CLOEXEC);
@@ -165,7 +165,8 @@ SYSCALL_HANDLER(SysConnect) {
   bool timed = socket->send_timeout_ns() != kNoDeadline;
   auto result = BlockOnSocket(task, *socket, kEventOut, nonblocking, socket->send_timeout_ns(),
                               [&](socket::WaitOn* wait_on) { return socket->Connect(address, nonblocking, wait_on); });
-  if (!result.ok()) return result.error() == Errno(EAGAIN) && timed && !nonblocking ? socket->ConnectTimeoutError() : result.error();
+  if (!result.ok())
+    return result.error() == Errno(EAGAIN) && timed && !nonblocking ? socket->ConnectTimeoutError() : result.error();
   return 0;
 }
 

@@ -15,8 +15,8 @@
 namespace sentry::syscalls {
 namespace {
 
-constexpr size_t kMaxControl = 20480;   // net.core.optmem_max
-constexpr size_t kMaxFiles = 253;       // SCM_MAX_FD
+constexpr size_t kMaxControl = 20480;  // net.core.optmem_max
+constexpr size_t kMaxFiles = 253;      // SCM_MAX_FD
 constexpr unsigned kMaxMessages = IOV_MAX;
 constexpr size_t kControlHeader = CMSG_LEN(0);
 constexpr uid_t kOverflowId = 65534;
@@ -42,15 +42,18 @@ Result<socket::Identity> CheckCredentials(Task& task, const ucred& claimed) {
   const Credentials& creds = *task.creds();
   const auto is_one_of = [](auto id, auto a, auto b, auto c) { return id == a || id == b || id == c; };
   if (claimed.pid != task.CallerTgid() && !creds.HasCapability(CAP_SYS_ADMIN)) return Errno(EPERM);
-  if (!is_one_of(claimed.uid, creds.ruid, creds.euid, creds.suid) && !creds.HasCapability(CAP_SETUID)) return Errno(EPERM);
-  if (!is_one_of(claimed.gid, creds.rgid, creds.egid, creds.sgid) && !creds.HasCapability(CAP_SETGID)) return Errno(EPERM);
+  if (!is_one_of(claimed.uid, creds.ruid, creds.euid, creds.suid) && !creds.HasCapability(CAP_SETUID))
+    return Errno(EPERM);
+  if (!is_one_of(claimed.gid, creds.rgid, creds.egid, creds.sgid) && !creds.HasCapability(CAP_SETGID))
+    return Errno(EPERM);
   if (claimed.uid == static_cast<uid_t>(-1) || claimed.gid == static_cast<gid_t>(-1)) return Errno(EINVAL);
   RefPtr<kernel::ThreadGroup> group = task.kernel().tasks().FindThreadGroup(task.pid_ns(), claimed.pid);
   if (!group) return Errno(ESRCH);
   return socket::Identity{group->tgid(), claimed.uid, claimed.gid};
 }
 
-Result<void> CopyInControl(Task& task, const socket::Socket& socket, const msghdr& header, socket::SendRequest& request) {
+Result<void> CopyInControl(Task& task, const socket::Socket& socket, const msghdr& header,
+                           socket::SendRequest& request) {
   if (header.msg_controllen == 0) return OkResult();
   if (header.msg_controllen > kMaxControl) return Errno(ENOBUFS);
   std::string control(header.msg_controllen, '\0');
@@ -84,18 +87,21 @@ Value DoSend(Task& task, socket::Socket& socket, socket::SendRequest& request) {
   const bool nonblocking = (request.flags & MSG_DONTWAIT) || socket.IsNonBlocking();
   size_t total = 0;
   for (;;) {
-    auto n = BlockOnSocket(task, socket, kEventOut, nonblocking, socket.send_timeout_ns(), [&](socket::WaitOn* wait_on) {
-      auto sent = socket.Send(request);
-      *wait_on = std::exchange(request.wait_on, nullptr);
-      return sent;
-    });
+    auto n =
+        BlockOnSocket(task, socket, kEventOut, nonblocking, socket.send_timeout_ns(), [&](socket::WaitOn* wait_on) {
+          auto sent = socket.Send(request);
+          *wait_on = std::exchange(request.wait_on, nullptr);
+          return sent;
+        });
     if (!n.ok()) {
       if (total) return static_cast<int64_t>(total);
-      if (n.error() == Errno(EPIPE) && socket.RaisesSigpipe() && !(request.flags & MSG_NOSIGNAL)) task.RaiseSelf(SIGPIPE);
+      if (n.error() == Errno(EPIPE) && socket.RaisesSigpipe() && !(request.flags & MSG_NOSIGNAL))
+        task.RaiseSelf(SIGPIPE);
       return n.error();
     }
     total += *n;
-    if (!socket.ContinuesPartialWrites() || nonblocking || *n == 0 || !request.data.remaining()) return static_cast<int64_t>(total);
+    if (!socket.ContinuesPartialWrites() || nonblocking || *n == 0 || !request.data.remaining())
+      return static_cast<int64_t>(total);
   }
 }
 
@@ -124,7 +130,8 @@ Value SendMessage(Task& task, socket::Socket& socket, UserAddr address, int flag
 // Writes control messages to a guest's buffer; what doesn't fit is cut and MSG_CTRUNC says so (net/core/scm.c).
 class ControlWriter {
  public:
-  ControlWriter(Task& task, UserAddr start, size_t room) : task_(task), start_(start), room_(start.IsNull() ? 0 : room) {}
+  ControlWriter(Task& task, UserAddr start, size_t room)
+      : task_(task), start_(start), room_(start.IsNull() ? 0 : room) {}
 
   void Put(int level, int type, const void* data, size_t length) {
     const size_t left = room_ - used_;
@@ -176,14 +183,16 @@ class ControlWriter {
 
 Value DoReceive(Task& task, socket::Socket& socket, socket::ReceiveRequest& request) {
   request.nonblocking = (request.flags & MSG_DONTWAIT) || socket.IsNonBlocking();
-  const bool wait_for_all = (request.flags & MSG_WAITALL) && !(request.flags & MSG_PEEK) && socket.type() == SOCK_STREAM;
+  const bool wait_for_all =
+      (request.flags & MSG_WAITALL) && !(request.flags & MSG_PEEK) && socket.type() == SOCK_STREAM;
   size_t total = 0;
   for (;;) {
     auto n = BlockOnSocket(task, socket, kEventIn | EPOLLRDHUP, request.nonblocking, socket.receive_timeout_ns(),
                            [&](socket::WaitOn*) { return socket.Receive(request); });
     if (!n.ok()) return total ? Value(static_cast<int64_t>(total)) : Value(n.error());
     total += *n;
-    if (!wait_for_all || *n == 0 || request.at_boundary || !request.data.remaining()) return static_cast<int64_t>(total);
+    if (!wait_for_all || *n == 0 || request.at_boundary || !request.data.remaining())
+      return static_cast<int64_t>(total);
   }
 }
 
@@ -195,7 +204,8 @@ Value ReceiveMessage(Task& task, socket::Socket& socket, UserAddr address, int f
 
   ControlWriter control(task, AddrOf(header.msg_control), header.msg_controllen);
   if (request.creds) {
-    ucred seen = {socket::GetEnvironment().pid_seen_by_caller(request.creds->pid), request.creds->uid, request.creds->gid};
+    ucred seen = {socket::GetEnvironment().pid_seen_by_caller(request.creds->pid), request.creds->uid,
+                  request.creds->gid};
     if (seen.uid == static_cast<uid_t>(-1)) seen.uid = kOverflowId;
     if (seen.gid == static_cast<gid_t>(-1)) seen.gid = kOverflowId;
     control.Put(SOL_SOCKET, SCM_CREDENTIALS, &seen, sizeof seen);

@@ -149,11 +149,13 @@ SYSCALL_HANDLER(SysMemfdCreate) {
   constexpr unsigned kNoExecSeal = 8, kExec = 16;  // MFD_NOEXEC_SEAL, MFD_EXEC (6.3)
   unsigned flags = args.Uint(1);
   if (flags & MFD_HUGETLB) return Errno(ENOENT);  // no huge pages to be had
-  if (flags & ~(MFD_CLOEXEC | MFD_ALLOW_SEALING | kNoExecSeal | kExec) || (flags & kNoExecSeal && flags & kExec)) return Errno(EINVAL);
+  if (flags & ~(MFD_CLOEXEC | MFD_ALLOW_SEALING | kNoExecSeal | kExec) || (flags & kNoExecSeal && flags & kExec))
+    return Errno(EINVAL);
   constexpr size_t kMaxName = 249;  // NAME_MAX less "memfd:"
   auto name = task.CopyInString(args.Addr(0), kMaxName + 1);
   if (!name.ok()) return name.error() == Errno(ENAMETOOLONG) ? Errno(EINVAL) : name.error();
-  tmpfs::MemfdOptions options{.allow_sealing = (flags & (MFD_ALLOW_SEALING | kNoExecSeal)) != 0, .no_exec_seal = (flags & kNoExecSeal) != 0};
+  tmpfs::MemfdOptions options{.allow_sealing = (flags & (MFD_ALLOW_SEALING | kNoExecSeal)) != 0,
+                              .no_exec_seal = (flags & kNoExecSeal) != 0};
   return InstallFile(task, TRY(tmpfs::NewMemfd(*name, *task.creds(), options)), flags & MFD_CLOEXEC);
 }
 

@@ -48,7 +48,8 @@ Result<size_t> Move(Task& task, Transfer t, size_t count) {
       return writable.error();
     }
     BufferTarget target(buffer.get(), std::min(count - done, kChunk));
-    auto got = ReadFile(task, t.in, target, t.in_offset < 0 ? -1 : t.in_offset + static_cast<int64_t>(done), nonblocking);
+    auto got =
+        ReadFile(task, t.in, target, t.in_offset < 0 ? -1 : t.in_offset + static_cast<int64_t>(done), nonblocking);
     if (!got.ok()) {
       if (done) break;
       return got.error();
@@ -153,7 +154,8 @@ SYSCALL_HANDLER(SysTee) {
   if (!from || !to || from == to) return Errno(EINVAL);
   bool nonblocking = (flags & SPLICE_F_NONBLOCK) || in->IsNonBlocking() || out->IsNonBlocking();
   for (;;) {
-    auto copied = BlockOn(task, from->queue(), kEventIn, nonblocking, kNoDeadline, [&] { return fs::Pipe::Tee(*from, *to, args.Size(2)); });
+    auto copied = BlockOn(task, from->queue(), kEventIn, nonblocking, kNoDeadline,
+                          [&] { return fs::Pipe::Tee(*from, *to, args.Size(2)); });
     if (copied.ok()) return static_cast<int64_t>(*copied);
     if (copied.error() == Errno(EPIPE)) task.RaiseSelf(SIGPIPE);
     if (copied.error() != Errno(ENOBUFS)) return copied.error();

@@ -55,7 +55,8 @@ Value AccessAt(Task& task, int dirfd, UserAddr address, int mode, int flags) {
   if ((mode & ~7) || (flags & ~(AT_EACCESS | AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH))) return Errno(EINVAL);
   std::string path = TRY(CopyInPath(task, address));
   vfs::WalkContext context = TRY(WalkFrom(task, dirfd, path, flags & AT_EMPTY_PATH));
-  uint32_t resolve = (flags & AT_SYMLINK_NOFOLLOW ? 0u : vfs::kFollowFinal) | (flags & AT_EMPTY_PATH ? vfs::kEmptyPath : 0u);
+  uint32_t resolve =
+      (flags & AT_SYMLINK_NOFOLLOW ? 0u : vfs::kFollowFinal) | (flags & AT_EMPTY_PATH ? vfs::kEmptyPath : 0u);
   if (flags & AT_EACCESS) {
     TRY(vfs::Access(context, path, mode, resolve));
     return 0;
@@ -65,7 +66,8 @@ Value AccessAt(Task& task, int dirfd, UserAddr address, int mode, int flags) {
   real->fsuid = real->ruid;
   real->fsgid = real->rgid;
   real->effective = real->ruid == 0 ? real->permitted : 0;
-  vfs::WalkContext as_real{.root = context.root, .start = context.start, .creds = *real, .mounts = context.mounts, .umask = context.umask};
+  vfs::WalkContext as_real{
+      .root = context.root, .start = context.start, .creds = *real, .mounts = context.mounts, .umask = context.umask};
   TRY(vfs::Access(as_real, path, mode, resolve));
   return 0;
 }
@@ -86,8 +88,9 @@ Value StatFsInto(Task& task, const vfs::Path& where, UserAddr buffer) {
   out.f_namelen = static_cast<decltype(out.f_namelen)>(s.name_max);
   // ST_VALID | the mount's flags, whose ST_ values equal MS_ for these.
   uint32_t flags = where.mount->flags();
-  out.f_flags = 0x20 | (flags & vfs::kMountReadOnly ? 1 : 0) | (flags & vfs::kMountNoSuid ? 2 : 0) | (flags & vfs::kMountNoDev ? 4 : 0) |
-                (flags & vfs::kMountNoExec ? 8 : 0) | (flags & vfs::kMountNoAtime ? 1024 : 0) | (flags & vfs::kMountRelAtime ? 4096 : 0);
+  out.f_flags = 0x20 | (flags & vfs::kMountReadOnly ? 1 : 0) | (flags & vfs::kMountNoSuid ? 2 : 0) |
+                (flags & vfs::kMountNoDev ? 4 : 0) | (flags & vfs::kMountNoExec ? 8 : 0) |
+                (flags & vfs::kMountNoAtime ? 1024 : 0) | (flags & vfs::kMountRelAtime ? 4096 : 0);
   TRY(task.CopyOut(buffer, out));
   return 0;
 }
@@ -108,7 +111,8 @@ SYSCALL_HANDLER(SysStatx) {
   int flags = args.Int(2);
   unsigned mask = args.Uint(3);
   constexpr int kSyncTypes = AT_STATX_FORCE_SYNC | AT_STATX_DONT_SYNC;
-  if (flags & ~(kStatFlags | kSyncTypes) || (flags & kSyncTypes) == kSyncTypes || (mask & STATX__RESERVED)) return Errno(EINVAL);
+  if (flags & ~(kStatFlags | kSyncTypes) || (flags & kSyncTypes) == kSyncTypes || (mask & STATX__RESERVED))
+    return Errno(EINVAL);
   vfs::Path where;
   vfs::InodeStat s = TRY(StatAt(task, args.Int(0), args.Addr(1), flags & kStatFlags, &where));
   struct statx out = {};

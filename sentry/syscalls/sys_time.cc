@@ -17,7 +17,6 @@ namespace {
 constexpr int64_t kNsPerTick = 10'000'000;  // USER_HZ = 100
 constexpr int64_t kCpuClockPollNs = 1'000'000;
 
-
 bool IsCoarse(clockid_t clock) { return clock == CLOCK_REALTIME_COARSE || clock == CLOCK_MONOTONIC_COARSE; }
 
 // Sleeps to an absolute CLOCK_MONOTONIC deadline; a handler's EINTR leaves what remained at `remaining`.
@@ -50,7 +49,8 @@ Value SleepOnCpuClock(Task& task, clockid_t clock, int64_t target_ns, UserAddr r
   for (;;) {
     int64_t left = target_ns - TRY(kernel::ReadClock(task, clock));
     if (left <= 0) return 0;
-    Result<void> blocked = task.Block(DeadlineAfter(std::max(left / std::max(task.group().thread_count(), 1), kCpuClockPollNs)));
+    Result<void> blocked =
+        task.Block(DeadlineAfter(std::max(left / std::max(task.group().thread_count(), 1), kCpuClockPollNs)));
     if (blocked.ok() || blocked.error() == Errno(ETIMEDOUT)) continue;
     if (absolute) return base::kErestartnohand;
     if (!remaining.IsNull()) TRY(task.CopyOut(remaining, base::ToTimespec(left)));
@@ -91,7 +91,8 @@ SYSCALL_HANDLER(SysClockGettime) {
 SYSCALL_HANDLER(SysClockGetres) {
   clockid_t clock = args.Int(0);
   TRY(kernel::ReadClock(task, clock));
-  if (!args.Addr(1).IsNull()) TRY(task.CopyOut(args.Addr(1), timespec{.tv_sec = 0, .tv_nsec = IsCoarse(clock) ? 4'000'000 : 1}));
+  if (!args.Addr(1).IsNull())
+    TRY(task.CopyOut(args.Addr(1), timespec{.tv_sec = 0, .tv_nsec = IsCoarse(clock) ? 4'000'000 : 1}));
   return 0;
 }
 
@@ -106,7 +107,8 @@ SYSCALL_HANDLER(SysSettimeofday) { return Errno(EPERM); }
 SYSCALL_HANDLER(SysGettimeofday) {
   if (!args.Addr(0).IsNull()) {
     int64_t now = base::RealtimeNs();
-    TRY(task.CopyOut(args.Addr(0), timeval{.tv_sec = now / base::kNsPerSecond, .tv_usec = now % base::kNsPerSecond / 1000}));
+    TRY(task.CopyOut(args.Addr(0),
+                     timeval{.tv_sec = now / base::kNsPerSecond, .tv_usec = now % base::kNsPerSecond / 1000}));
   }
   if (!args.Addr(1).IsNull()) {
     int32_t zone[2] = {};

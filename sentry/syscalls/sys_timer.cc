@@ -33,7 +33,9 @@ timeval ToTimeval(int64_t ns) {
   return {.tv_sec = us / 1'000'000, .tv_usec = us % 1'000'000};
 }
 
-itimerval ToItimerval(const Setting& s) { return {.it_interval = ToTimeval(s.interval_ns), .it_value = ToTimeval(s.value_ns)}; }
+itimerval ToItimerval(const Setting& s) {
+  return {.it_interval = ToTimeval(s.interval_ns), .it_value = ToTimeval(s.value_ns)};
+}
 itimerspec ToItimerspec(const Setting& s) {
   return {.it_interval = base::ToTimespec(s.interval_ns), .it_value = base::ToTimespec(s.value_ns)};
 }
@@ -41,7 +43,8 @@ itimerspec ToItimerspec(const Setting& s) {
 }  // namespace
 
 SYSCALL_HANDLER(SysAlarm) {
-  Setting old = TRY(task.group().timers().SetInterval(ITIMER_REAL, {.value_ns = int64_t{args.Uint(0)} * base::kNsPerSecond}));
+  Setting old =
+      TRY(task.group().timers().SetInterval(ITIMER_REAL, {.value_ns = int64_t{args.Uint(0)} * base::kNsPerSecond}));
   if (old.value_ns == 0) return 0;
   // To the nearest second, but never 0 while armed.
   return std::max<int64_t>((old.value_ns + base::kNsPerSecond / 2) / base::kNsPerSecond, 1);

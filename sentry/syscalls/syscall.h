@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a system call handler is. Each family has a file sys_*.cc with functions of this signature, named Sys + the call's name in
-// CamelCase (SysReadv, SysEpollPwait2, SysRtSigaction); table_x86_64.inc names them. A handler decodes, copies in, calls the
-// subsystem, copies out. It returns the value, an errno, or an internal restart errno (base/errno.h).
+// What a system call handler is. Each family has a file sys_*.cc with functions of this signature, named Sys + the
+// call's name in CamelCase (SysReadv, SysEpollPwait2, SysRtSigaction); table_x86_64.inc names them. A handler decodes,
+// copies in, calls the subsystem, copies out. It returns the value, an errno, or an internal restart errno
+// (base/errno.h).
 #ifndef SENTRY_SYSCALLS_SYSCALL_H_
 #define SENTRY_SYSCALLS_SYSCALL_H_
 
@@ -32,19 +33,20 @@ struct Arguments {
 using Value = Result<int64_t>;
 using Handler = Value (*)(Task& task, const Arguments& args);
 
-#define SYSCALL_HANDLER(name) ::sentry::syscalls::Value name(::sentry::kernel::Task& task, const ::sentry::syscalls::Arguments& args)
+#define SYSCALL_HANDLER(name) \
+  ::sentry::syscalls::Value name(::sentry::kernel::Task& task, const ::sentry::syscalls::Arguments& args)
 
 // Largest transfer of one read or write (include/linux/fs.h).
 inline constexpr size_t kMaxRwCount = 0x7ffff000;
 
 // A path argument; ENAMETOOLONG from PATH_MAX on, EFAULT.
 Result<std::string> CopyInPath(Task& task, UserAddr address);
-// Where a *at call starts. With a relative path `dirfd` must be a directory (or anything, for an empty path with AT_EMPTY_PATH).
-// EBADF, ENOTDIR. `creds` must outlive the result.
+// Where a *at call starts. With a relative path `dirfd` must be a directory (or anything, for an empty path with
+// AT_EMPTY_PATH). EBADF, ENOTDIR. `creds` must outlive the result.
 Result<vfs::WalkContext> WalkFrom(Task& task, int dirfd, std::string_view path, bool empty_allowed = false);
 // Descriptors; EBADF.
-Result<vfs::FileRef> GetFile(Task& task, int fd);      // not O_PATH
-Result<vfs::FileRef> GetAnyFile(Task& task, int fd);   // O_PATH too
+Result<vfs::FileRef> GetFile(Task& task, int fd);                                // not O_PATH
+Result<vfs::FileRef> GetAnyFile(Task& task, int fd);                             // O_PATH too
 Result<int64_t> InstallFile(Task& task, vfs::FileRef file, bool close_on_exec);  // the descriptor; EMFILE
 
 // iovec arrays: EINVAL beyond IOV_MAX or on negative lengths, clipped to kMaxRwCount in total.

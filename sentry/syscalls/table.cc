@@ -13,7 +13,8 @@ namespace {
 constexpr std::array<Entry, kTableSize> MakeTable() {
   std::array<Entry, kTableSize> table{};
 #define CALL(number, name, handler, arguments) table[number] = {#name, handler, Support::kFull, 0, "", arguments};
-#define PART(number, name, handler, arguments, note) table[number] = {#name, handler, Support::kPartial, 0, note, arguments};
+#define PART(number, name, handler, arguments, note) \
+  table[number] = {#name, handler, Support::kPartial, 0, note, arguments};
 #define NONE(number, name, error, reason) table[number] = {#name, nullptr, Support::kRefused, error, reason, ""};
 #include "sentry/syscalls/table_x86_64.inc"
 #undef CALL
@@ -28,7 +29,8 @@ std::atomic<TraceHook> trace_hook{nullptr};
 
 Value Call(Task& task, uint64_t number, const Arguments& args) {
   const Entry* entry = Find(number);
-  if (entry && entry->handler) [[likely]] return entry->handler(task, args);
+  if (entry && entry->handler) [[likely]]
+    return entry->handler(task, args);
   unsigned index = entry ? static_cast<unsigned>(number) : kTableSize;
   if (refused_counts[index].fetch_add(1, std::memory_order_relaxed) == 0) {
     LOG_INFO("system call %lu (%s) is refused: %s", number, entry ? entry->name : "no such number",
@@ -56,9 +58,11 @@ void Dispatch(Task& task) {
   uint64_t number = static_cast<uint32_t>(regs.orig_rax);
   Arguments args{{regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9}};
   TraceHook hook = trace_hook.load(std::memory_order_relaxed);
-  if (hook) [[unlikely]] hook(task, number, args, nullptr);
+  if (hook) [[unlikely]]
+    hook(task, number, args, nullptr);
   Value result = Call(task, number, args);
-  if (hook) [[unlikely]] hook(task, number, args, &result);
+  if (hook) [[unlikely]]
+    hook(task, number, args, &result);
   regs.rax = result.ok() ? static_cast<uint64_t>(*result) : static_cast<uint64_t>(-int64_t{result.error().number()});
 }
 

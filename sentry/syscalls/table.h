@@ -12,19 +12,20 @@ namespace sentry::syscalls {
 enum class Support : uint8_t { kFull, kPartial, kRefused };
 
 struct Entry {
-  const char* name = nullptr;       // null: no such number
-  Handler handler = nullptr;        // null when refused
+  const char* name = nullptr;  // null: no such number
+  Handler handler = nullptr;   // null when refused
   Support support = Support::kRefused;
-  int error = ENOSYS;               // of a refused call
+  int error = ENOSYS;  // of a refused call
   const char* note = "";
-  const char* arguments = "";       // kinds, for strace
+  const char* arguments = "";  // kinds, for strace
 };
 
 inline constexpr unsigned kTableSize = 463;
 // Null when `number` has no row.
 const Entry* Find(uint64_t number);
 
-// Handles the call in the task's registers: result or internal restart code in rax. Registered with the kernel by boot/.
+// Handles the call in the task's registers: result or internal restart code in rax. Registered with the kernel by
+// boot/.
 void Dispatch(Task& task);
 
 // How often guests made a call that is refused or unknown (index kTableSize: no row). For the debug log at exit.

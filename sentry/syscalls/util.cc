@@ -15,11 +15,8 @@ Result<std::string> CopyInPath(Task& task, UserAddr address) { return task.CopyI
 
 Result<vfs::WalkContext> WalkFrom(Task& task, int dirfd, std::string_view path, bool empty_allowed) {
   vfs::FsContext& fs = task.fs();
-  vfs::WalkContext context{.root = fs.root(),
-                           .start = {},
-                           .creds = *task.creds(),
-                           .mounts = task.namespaces().mounts,
-                           .umask = fs.umask()};
+  vfs::WalkContext context{
+      .root = fs.root(), .start = {}, .creds = *task.creds(), .mounts = task.namespaces().mounts, .umask = fs.umask()};
   bool absolute = !path.empty() && path.front() == '/';
   if (absolute || dirfd == AT_FDCWD) {
     context.start = fs.cwd();

@@ -55,7 +55,9 @@ void Pointer(Context& c) {
   }
 }
 
-void Names(std::string& out, std::string_view kind, uint64_t value) { AppendNames(out, *FindNameTable(kind.data(), kind.size()), value); }
+void Names(std::string& out, std::string_view kind, uint64_t value) {
+  AppendNames(out, *FindNameTable(kind.data(), kind.size()), value);
+}
 
 void Bytes(Context& c, UserAddr address, uint64_t length) {
   std::string bytes(std::min<uint64_t>(length, c.max_string), '\0');
@@ -167,7 +169,8 @@ void OutStat(Context& c) {
 template <typename T, typename F>
 void Array(Context& c, uint64_t count, F each) {
   std::vector<T> elements(std::min<uint64_t>(count, kMaxElements));
-  if (!c.value() || (!elements.empty() && !c.memory.CopyInBytes(c.address(), elements.data(), elements.size() * sizeof(T)).ok())) {
+  if (!c.value() ||
+      (!elements.empty() && !c.memory.CopyInBytes(c.address(), elements.data(), elements.size() * sizeof(T)).ok())) {
     return Pointer(c);
   }
   c.out += '[';
@@ -231,7 +234,8 @@ void ArgVector(Context& c) {
 void SockAddr(Context& c) {
   sockaddr_storage storage = {};
   const size_t length = std::min<uint64_t>(c.next() & 0xffffffff, sizeof storage);
-  if (!c.value() || length < sizeof(sa_family_t) || !c.memory.CopyInBytes(c.address(), &storage, length).ok()) return Pointer(c);
+  if (!c.value() || length < sizeof(sa_family_t) || !c.memory.CopyInBytes(c.address(), &storage, length).ok())
+    return Pointer(c);
   char text[INET6_ADDRSTRLEN];
   c.out += "{sa_family=";
   Names(c.out, "sock_domain", storage.ss_family);
@@ -240,15 +244,18 @@ void SockAddr(Context& c) {
     size_t size = length - offsetof(sockaddr_un, sun_path);
     const bool is_abstract = path[0] == '\0';
     c.out += is_abstract ? ", sun_path=@" : ", sun_path=";
-    AppendQuoted(c.out, is_abstract ? std::string_view(path + 1, size - 1) : std::string_view(path, strnlen(path, size)), false);
+    AppendQuoted(
+        c.out, is_abstract ? std::string_view(path + 1, size - 1) : std::string_view(path, strnlen(path, size)), false);
   } else if (storage.ss_family == AF_INET && length >= sizeof(sockaddr_in)) {
     sockaddr_in in;
     memcpy(&in, &storage, sizeof in);
-    AppendFormat(c.out, ", sin_port=htons(%u), sin_addr=inet_addr(\"%s\")", ntohs(in.sin_port), inet_ntop(AF_INET, &in.sin_addr, text, sizeof text));
+    AppendFormat(c.out, ", sin_port=htons(%u), sin_addr=inet_addr(\"%s\")", ntohs(in.sin_port),
+                 inet_ntop(AF_INET, &in.sin_addr, text, sizeof text));
   } else if (storage.ss_family == AF_INET6 && length >= sizeof(sockaddr_in6)) {
     sockaddr_in6 in;
     memcpy(&in, &storage, sizeof in);
-    AppendFormat(c.out, ", sin6_port=htons(%u), sin6_addr=\"%s\"", ntohs(in.sin6_port), inet_ntop(AF_INET6, &in.sin6_addr, text, sizeof text));
+    AppendFormat(c.out, ", sin6_port=htons(%u), sin6_addr=\"%s\"", ntohs(in.sin6_port),
+                 inet_ntop(AF_INET6, &in.sin6_addr, text, sizeof text));
   }
   c.out += '}';
 }
@@ -260,10 +267,14 @@ struct Kind {
 
 // Beside the kinds that are only names (flag_tables.h). "mode" is shown only after flags that create.
 constexpr Kind kKinds[] = {
-    {"argv", &ArgVector}, {"buf", &InBuffer},    {"fd", &Fd},           {"hex", &Hex},        {"int", &Int},       {"iovec", &IoVectors},
-    {"mode", &Oct},       {"obuf", &OutBuffer},  {"oct", &Oct},         {"ofds", &OutFds},    {"opath", &OutPath}, {"osigaction", &OutSigAction},
-    {"osigset", &OutSigSet}, {"ostat", &OutStat}, {"path", &String},    {"pollfds", &PollFds}, {"ptr", &Pointer},  {"sigaction", &SigAction},
-    {"sigset", &SigSet},  {"size", &Size},       {"sockaddr", &SockAddr}, {"str", &String},   {"timespec", &TimeSpec}, {"timeval", &TimeVal},
+    {"argv", &ArgVector},    {"buf", &InBuffer},      {"fd", &Fd},
+    {"hex", &Hex},           {"int", &Int},           {"iovec", &IoVectors},
+    {"mode", &Oct},          {"obuf", &OutBuffer},    {"oct", &Oct},
+    {"ofds", &OutFds},       {"opath", &OutPath},     {"osigaction", &OutSigAction},
+    {"osigset", &OutSigSet}, {"ostat", &OutStat},     {"path", &String},
+    {"pollfds", &PollFds},   {"ptr", &Pointer},       {"sigaction", &SigAction},
+    {"sigset", &SigSet},     {"size", &Size},         {"sockaddr", &SockAddr},
+    {"str", &String},        {"timespec", &TimeSpec}, {"timeval", &TimeVal},
     {"uint", &Uint},
 };
 
@@ -335,7 +346,8 @@ std::string FormatResult(const Result<int64_t>& result, std::string_view name) {
     out = result.error().IsRestart() ? "? " : "-1 ";
     return out + result.error().Name();
   }
-  const bool is_pointer = std::find(std::begin(kPointerResults), std::end(kPointerResults), name) != std::end(kPointerResults);
+  const bool is_pointer =
+      std::find(std::begin(kPointerResults), std::end(kPointerResults), name) != std::end(kPointerResults);
   AppendFormat(out, is_pointer ? "%#lx" : "%ld", *result);
   return out;
 }

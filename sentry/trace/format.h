@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A system call as text, as strace(1) shows it. Guest memory is read through the caller, in bounded pieces; what can't be read is shown
-// as a pointer. Thread-safe: no state.
+// A system call as text, as strace(1) shows it. Guest memory is read through the caller, in bounded pieces; what can't
+// be read is shown as a pointer. Thread-safe: no state.
 #ifndef SENTRY_TRACE_FORMAT_H_
 #define SENTRY_TRACE_FORMAT_H_
 
@@ -14,7 +14,7 @@ namespace sentry::trace {
 
 struct CallView {
   const char* name = "";
-  const char* kinds = "";        // argument kinds, separated by commas
+  const char* kinds = "";  // argument kinds, separated by commas
   uint64_t raw[6] = {};
   const Result<int64_t>* result = nullptr;  // null: not known yet, so that what the call fills in is a pointer
 };

@@ -38,7 +38,8 @@ void OnCall(kernel::Task& task, uint64_t number, const syscalls::Arguments& args
   const syscalls::Entry* entry = syscalls::Find(number);
   if (entry ? !settings->shown[number] : !settings->unknown_too) return;
   const bool at_entry = entry && settings->shown_at_entry[number];
-  CallView call{.name = entry ? entry->name : "unknown", .kinds = entry ? entry->arguments : "hex,hex,hex", .result = result};
+  CallView call{
+      .name = entry ? entry->name : "unknown", .kinds = entry ? entry->arguments : "hex,hex,hex", .result = result};
   std::copy(std::begin(args.raw), std::end(args.raw), call.raw);
   if (!result) {
     entered_ns = base::MonotonicNs();
@@ -69,7 +70,8 @@ void EnableStrace(std::vector<std::string> only, size_t max_string) {
     const std::string_view name = entry->name;
     auto wanted = std::find(only.begin(), only.end(), name);
     made->shown[number] = made->unknown_too || wanted != only.end();
-    made->shown_at_entry[number] = std::find(std::begin(kShownAtEntry), std::end(kShownAtEntry), name) != std::end(kShownAtEntry);
+    made->shown_at_entry[number] =
+        std::find(std::begin(kShownAtEntry), std::end(kShownAtEntry), name) != std::end(kShownAtEntry);
     if (wanted != only.end()) only.erase(wanted);
   }
   for (const std::string& name : only) LOG_WARNING("--strace-syscalls: there is no system call %s", name.c_str());

@@ -9,8 +9,9 @@
 
 namespace sentry::trace {
 
-// Starts tracing; before the first guest runs. `only`: names of calls (empty: all); unknown ones are logged and ignored. Strings and buffers
-// are cut after `max_string` bytes. Lines go to the log at the info level, which must be on to see them.
+// Starts tracing; before the first guest runs. `only`: names of calls (empty: all); unknown ones are logged and
+// ignored. Strings and buffers are cut after `max_string` bytes. Lines go to the log at the info level, which must be
+// on to see them.
 void EnableStrace(std::vector<std::string> only, size_t max_string);
 
 }  // namespace sentry::trace

@@ -25,7 +25,8 @@ class Guest final : public Caller {
   Result<void> Block(int64_t) override { return Errno(EAGAIN); }
   Result<void> BlockKillable(int64_t) override { return Errno(EAGAIN); }
   Result<void> CopyInBytes(UserAddr from, void* to, size_t length) override {
-    if (from.value() < kBase || from.value() - kBase > memory.size() || length > memory.size() - (from.value() - kBase)) return Errno(EFAULT);
+    if (from.value() < kBase || from.value() - kBase > memory.size() || length > memory.size() - (from.value() - kBase))
+      return Errno(EFAULT);
     memcpy(to, memory.data() + (from.value() - kBase), length);
     return OkResult();
   }
@@ -63,7 +64,8 @@ class Guest final : public Caller {
 
 class StraceTest : public ::testing::Test {
  protected:
-  std::string Show(const char* kinds, std::initializer_list<uint64_t> raw, const Result<int64_t>* result = nullptr, size_t max_string = 32) {
+  std::string Show(const char* kinds, std::initializer_list<uint64_t> raw, const Result<int64_t>* result = nullptr,
+                   size_t max_string = 32) {
     CallView call{.name = "call", .kinds = kinds, .result = result};
     std::copy(raw.begin(), raw.end(), call.raw);
     return FormatCall(call, guest_, max_string);
@@ -103,7 +105,8 @@ TEST_F(StraceTest, PathsAndFlags) {
   uint64_t path = guest_.Text("/etc/passwd");
   EXPECT_EQ(Show("dirfd,path,open_flags,mode", {uint32_t(AT_FDCWD), path, O_RDONLY | O_CLOEXEC, 0644}),
             "call(AT_FDCWD, \"/etc/passwd\", O_RDONLY|O_CLOEXEC)");
-  EXPECT_EQ(Show("dirfd,path,open_flags,mode", {3, path, O_RDWR | O_CREAT, 0644}), "call(3, \"/etc/passwd\", O_RDWR|O_CREAT, 0644)");
+  EXPECT_EQ(Show("dirfd,path,open_flags,mode", {3, path, O_RDWR | O_CREAT, 0644}),
+            "call(3, \"/etc/passwd\", O_RDWR|O_CREAT, 0644)");
   EXPECT_EQ(Show("path", {5}), "call(0x5)");
   EXPECT_EQ(Show("path", {path}, nullptr, 4), "call(\"/etc\"...)");
   EXPECT_EQ(Show("path", {0}), "call(NULL)");
@@ -122,11 +125,15 @@ TEST_F(StraceTest, BitsWithoutNames) {
 }
 
 TEST_F(StraceTest, Numbers) {
-  EXPECT_EQ(Show("int,int,uint,size,hex,oct", {0xffffffff, uint64_t{1} << 33, 0xffffffff, 7, 0, 0755}), "call(-1, 8589934592, 4294967295, 7, 0, 0755)");
+  EXPECT_EQ(Show("int,int,uint,size,hex,oct", {0xffffffff, uint64_t{1} << 33, 0xffffffff, 7, 0, 0755}),
+            "call(-1, 8589934592, 4294967295, 7, 0, 0755)");
 }
 
 TEST_F(StraceTest, BuffersAreBounded) {
-  uint64_t data = guest_.Add("a\n\"\x01" "1\xff", 6);
+  uint64_t data = guest_.Add(
+      "a\n\"\x01"
+      "1\xff",
+      6);
   EXPECT_EQ(Show("buf,size", {data, 6}), R"(call("a\n\"\0011\377", 6))");
   EXPECT_EQ(Show("buf,size", {data, 1000000}, nullptr, 3), R"(call("a\n\""..., 1000000))");
   EXPECT_EQ(Show("obuf,size", {data, 6}), "call(0x10000, 6)");
@@ -164,7 +171,8 @@ TEST_F(StraceTest, SocketAddresses) {
   in.sin_family = AF_INET;
   in.sin_port = htons(80);
   in.sin_addr.s_addr = htonl(0x7f000001);
-  EXPECT_EQ(Show("sockaddr,int", {guest_.Put(in), 16}), "call({sa_family=AF_INET, sin_port=htons(80), sin_addr=inet_addr(\"127.0.0.1\")}, 16)");
+  EXPECT_EQ(Show("sockaddr,int", {guest_.Put(in), 16}),
+            "call({sa_family=AF_INET, sin_port=htons(80), sin_addr=inet_addr(\"127.0.0.1\")}, 16)");
   EXPECT_EQ(Show("sockaddr,int", {guest_.Put(in), 1}).find("sa_family"), std::string::npos);
 }
 

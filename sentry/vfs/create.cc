@@ -8,7 +8,8 @@
 namespace sentry::vfs {
 namespace {
 
-// Looks the new name up and, when it is free and may be made, calls `make(directory inode, name)` with the directory locked.
+// Looks the new name up and, when it is free and may be made, calls `make(directory inode, name)` with the directory
+// locked.
 template <typename Make>
 Result<Path> CreateName(const WalkContext& context, std::string_view path, bool is_directory, Make make) {
   Walker walker(context, 0);
@@ -42,7 +43,8 @@ Result<Path> MakeNode(const WalkContext& context, std::string_view path, mode_t 
   mode_t type = mode & S_IFMT;
   if (type == 0) type = S_IFREG;
   if (type == S_IFDIR) return Errno(EPERM);
-  if (type != S_IFREG && type != S_IFCHR && type != S_IFBLK && type != S_IFIFO && type != S_IFSOCK) return Errno(EINVAL);
+  if (type != S_IFREG && type != S_IFCHR && type != S_IFBLK && type != S_IFIFO && type != S_IFSOCK)
+    return Errno(EINVAL);
   return CreateName(context, path, false, [&](Inode& directory, const std::string& name) -> Result<RefPtr<Inode>> {
     // An overlay's whiteout (0:0) is free for all (mknod(2) of Linux 5.8).
     const bool is_whiteout = type == S_IFCHR && device == 0;
@@ -85,7 +87,8 @@ Result<void> Symlink(const WalkContext& context, std::string_view target, std::s
   return OkResult();
 }
 
-Result<void> Link(const WalkContext& from, std::string_view old_path, const WalkContext& to, std::string_view new_path, uint32_t flags) {
+Result<void> Link(const WalkContext& from, std::string_view old_path, const WalkContext& to, std::string_view new_path,
+                  uint32_t flags) {
   // linkat(2): AT_EMPTY_PATH needs CAP_DAC_READ_SEARCH.
   if ((flags & kEmptyPath) && old_path.empty() && !from.creds.HasCapability(CAP_DAC_READ_SEARCH)) return Errno(ENOENT);
   Path source = TRY(Resolve(from, old_path, flags & (kFollowFinal | kEmptyPath)));

@@ -12,7 +12,8 @@ RefPtr<Dentry> Dentry::NewRoot(RefPtr<Inode> inode, std::string name) {
   if (name != "/") return RefPtr<Dentry>(new Dentry(std::move(inode), nullptr, std::move(name)));
   Filesystem& filesystem = inode->filesystem();
   MutexLock lock(filesystem.root_mu_);
-  if (Dentry* root = filesystem.root_dentry_; root && root->inode_ == inode && root->TryIncRef()) return RefPtr<Dentry>::Adopt(root);
+  if (Dentry* root = filesystem.root_dentry_; root && root->inode_ == inode && root->TryIncRef())
+    return RefPtr<Dentry>::Adopt(root);
   RefPtr<Dentry> root(new Dentry(std::move(inode), nullptr, std::move(name)));
   root->is_fs_root_ = true;
   filesystem.root_dentry_ = root.get();
@@ -25,7 +26,8 @@ Dentry::~Dentry() {
     MutexLock lock(filesystem.root_mu_);
     if (filesystem.root_dentry_ == this) filesystem.root_dentry_ = nullptr;
   }
-  // A chain of removed directories, each held by its child alone, may be as deep as the guest likes: unwind it without recursion.
+  // A chain of removed directories, each held by its child alone, may be as deep as the guest likes: unwind it without
+  // recursion.
   RefPtr<Dentry> up = std::move(parent_);
   while (up && up->HasOneRef()) {
     RefPtr<Dentry> next;

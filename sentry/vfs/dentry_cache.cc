@@ -22,8 +22,8 @@ Result<RefPtr<Dentry>> DentryCache::Lookup(Dentry& parent, std::string_view name
       MutexLock lock(parent.mu());
       result = LookupLocked(parent, name, cached_only);
     }
-    // The gofer has one host descriptor for each directory that is known here: what nobody uses gives them back. Each round reaches one
-    // level further up from the leaves.
+    // The gofer has one host descriptor for each directory that is known here: what nobody uses gives them back. Each
+    // round reaches one level further up from the leaves.
     if (result.error_number() != ENFILE || round == kPressureRounds || size() == 0) break;
     EvictSome(size());
   }
@@ -41,7 +41,8 @@ Result<RefPtr<Dentry>> DentryCache::LookupLocked(Dentry& parent, std::string_vie
   if (auto it = parent.children_.find(name); it != parent.children_.end()) {
     Dentry& child = *it->second;
     // In directories that don't cache, only names pinned by mounts (or in use) are in the map.
-    bool usable = IsMountpoint(child) || ((cacheable || !child.HasOneRef()) && directory.Revalidate(name, child.inode_.get()));
+    bool usable =
+        IsMountpoint(child) || ((cacheable || !child.HasOneRef()) && directory.Revalidate(name, child.inode_.get()));
     if (usable) {
       if (!child.referenced_.load(std::memory_order_relaxed)) child.referenced_.store(true, std::memory_order_relaxed);
       return it->second;
@@ -80,8 +81,8 @@ void DentryCache::RemoveLocked(Dentry& parent, Dentry& child) {
   }
 }
 
-void DentryCache::MoveLocked(Dentry& old_parent, Dentry& child, Dentry& new_parent, std::string_view new_name, Dentry* replaced)
-    ABSL_NO_THREAD_SAFETY_ANALYSIS {
+void DentryCache::MoveLocked(Dentry& old_parent, Dentry& child, Dentry& new_parent, std::string_view new_name,
+                             Dentry* replaced) ABSL_NO_THREAD_SAFETY_ANALYSIS {
   RefPtr<Dentry> keep(&child);
   RefPtr<Dentry> dropped_parent;
   const std::string old_name = child.name();
@@ -100,7 +101,8 @@ void DentryCache::MoveLocked(Dentry& old_parent, Dentry& child, Dentry& new_pare
   BumpTopology();
 }
 
-void DentryCache::ExchangeLocked(Dentry& parent_a, Dentry& a, Dentry& parent_b, Dentry& b) ABSL_NO_THREAD_SAFETY_ANALYSIS {
+void DentryCache::ExchangeLocked(Dentry& parent_a, Dentry& a, Dentry& parent_b,
+                                 Dentry& b) ABSL_NO_THREAD_SAFETY_ANALYSIS {
   RefPtr<Dentry> keep_a(&a), keep_b(&b), old_a, old_b;
   const std::string name_a = a.name(), name_b = b.name();
   Extract(parent_a, name_a);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// DentryCache: the only place that changes names in the tree of dentries. Positive and negative names stay cached in their
-// directory's map until the shrinker (second-chance clock, 100,000 names by default) drops the unused ones. Private to
-// vfs/. Thread-safe; functions named ...Locked need the directory's mutex.
+// DentryCache: the only place that changes names in the tree of dentries. Positive and negative names stay cached in
+// their directory's map until the shrinker (second-chance clock, 100,000 names by default) drops the unused ones.
+// Private to vfs/. Thread-safe; functions named ...Locked need the directory's mutex.
 #ifndef SENTRY_VFS_DENTRY_CACHE_H_
 #define SENTRY_VFS_DENTRY_CACHE_H_
 
@@ -18,14 +18,15 @@ class DentryCache {
   static constexpr size_t kDefaultLimit = 100'000;
   static DentryCache& Get();
 
-  // The child of that name; its inode is null when there is none. ENAMETOOLONG, or the filesystem's error; ENOENT in a removed
-  // directory. With `cached_only`, EAGAIN when the filesystem would have to be asked.
+  // The child of that name; its inode is null when there is none. ENAMETOOLONG, or the filesystem's error; ENOENT in a
+  // removed directory. With `cached_only`, EAGAIN when the filesystem would have to be asked.
   Result<RefPtr<Dentry>> Lookup(Dentry& parent, std::string_view name, bool cached_only = false);
   Result<RefPtr<Dentry>> LookupLocked(Dentry& parent, std::string_view name, bool cached_only = false)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(parent.mu());
 
   // A new name, replacing a cached miss.
-  RefPtr<Dentry> AddLocked(Dentry& parent, std::string_view name, RefPtr<Inode> inode) ABSL_EXCLUSIVE_LOCKS_REQUIRED(parent.mu());
+  RefPtr<Dentry> AddLocked(Dentry& parent, std::string_view name, RefPtr<Inode> inode)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(parent.mu());
   // The name is gone (unlink, rmdir): leaves a cached miss.
   void RemoveLocked(Dentry& parent, Dentry& child) ABSL_EXCLUSIVE_LOCKS_REQUIRED(parent.mu());
   // `child` becomes new_parent/new_name; `replaced`, if positive, is unhashed. Both directories locked.
@@ -36,15 +37,16 @@ class DentryCache {
   // A file without a name (O_TMPFILE), shown as "parent/name (deleted)".
   RefPtr<Dentry> NewUnnamed(RefPtr<Dentry> parent, std::string name, RefPtr<Inode> inode);
 
-  // Puts `dentry` and its ancestors into their parents' maps even in directories whose names are not cached, so that walks
-  // find what will be mounted there. No directory lock held.
+  // Puts `dentry` and its ancestors into their parents' maps even in directories whose names are not cached, so that
+  // walks find what will be mounted there. No directory lock held.
   void Pin(const RefPtr<Dentry>& dentry);
 
   static bool IsMountpoint(const Dentry& dentry) { return dentry.mounted_.load(std::memory_order_acquire) > 0; }
   // Whether `ancestor` is `dentry` or above it in one filesystem's tree.
   static bool IsAncestor(const Dentry& ancestor, const Dentry& dentry);
 
-  // Evicts until within the limit and frees the trees of dead filesystems. No directory lock held. Cheap when there is nothing to do.
+  // Evicts until within the limit and frees the trees of dead filesystems. No directory lock held. Cheap when there is
+  // nothing to do.
   void Shrink();
   // A filesystem lost its last mount: its tree is freed by the next Shrink. Callable under any lock but leaves.
   void QueueDeadTree(RefPtr<Dentry> root);

@@ -29,7 +29,8 @@ FileDescription::FileDescription(Path path, int flags) : path_(std::move(path)),
   Inode& inode = *path_.dentry->inode();
   if (flags & O_PATH) return;
   inode.AddOpen();
-  // vfs::Open holds both while it opens, so that neither fails here then; a kernel-made file on a read-only mount goes without.
+  // vfs::Open holds both while it opens, so that neither fails here then; a kernel-made file on a read-only mount goes
+  // without.
   if (!writable_ || !(inode.IsRegular() || inode.IsDirectory())) return;
   holds_write_access_ = inode.IsRegular() && inode.GetWriteAccess().ok();
   holds_mount_write_ = path_.mount && path_.mount->GetWrite().ok();
@@ -160,7 +161,8 @@ Result<InodeStat> FileDescription::GetStat() { return inode()->GetStat(); }
 
 Result<void> FileDescription::Flush() {
   FileLocks* locks = inode()->locks_if_any();
-  if (Caller* caller = Caller::CurrentOrNull(); locks && caller) locks->ReleaseOwner(LockKind::kPosix, caller->LockOwner());
+  if (Caller* caller = Caller::CurrentOrNull(); locks && caller)
+    locks->ReleaseOwner(LockKind::kPosix, caller->LockOwner());
   return OkResult();
 }
 

@@ -45,7 +45,8 @@ class FileDescription : public RefCounted<FileDescription> {
 
   const Path& path() const { return path_; }
   const RefPtr<Inode>& inode() const { return path_.dentry->inode(); }
-  // O_ACCMODE, O_APPEND, O_NONBLOCK, O_DIRECT, O_NOATIME, O_ASYNC, O_PATH, O_LARGEFILE...: never O_CREAT etc., never O_CLOEXEC.
+  // O_ACCMODE, O_APPEND, O_NONBLOCK, O_DIRECT, O_NOATIME, O_ASYNC, O_PATH, O_LARGEFILE...: never O_CREAT etc., never
+  // O_CLOEXEC.
   int flags() const { return flags_.load(std::memory_order_relaxed); }
   bool IsReadable() const { return readable_; }
   bool IsWritable() const { return writable_; }
@@ -54,22 +55,23 @@ class FileDescription : public RefCounted<FileDescription> {
   Result<void> SetStatusFlags(int flags);
   virtual Result<void> OnSetFlags(int flags) { return OkResult(); }
 
-  // read(2)/write(2) semantics at the file's position; streams override Read and Write, seekable files PRead and PWrite. Access modes were
-  // checked by the caller. The default Read and Write use the position under its lock, and O_APPEND is told to PWrite by offset -1, which
-  // then reports the new position through *end.
+  // read(2)/write(2) semantics at the file's position; streams override Read and Write, seekable files PRead and
+  // PWrite. Access modes were checked by the caller. The default Read and Write use the position under its lock, and
+  // O_APPEND is told to PWrite by offset -1, which then reports the new position through *end.
   virtual Result<size_t> Read(IoTarget& target);
   virtual Result<size_t> Write(IoSource& source);
   virtual Result<size_t> PRead(IoTarget& target, int64_t offset) { return Errno(ESPIPE); }
   virtual Result<size_t> PWrite(IoSource& source, int64_t offset, int64_t* end) { return Errno(ESPIPE); }
-  // For files whose Write consumes the source piecewise but must be atomic (pipes ≤ PIPE_BUF, sockets, eventfds): a write that
-  // stops early with some bytes done is continued by the caller when blocking, if this says so.
+  // For files whose Write consumes the source piecewise but must be atomic (pipes ≤ PIPE_BUF, sockets, eventfds): a
+  // write that stops early with some bytes done is continued by the caller when blocking, if this says so.
   virtual bool ContinuesPartialWrites() const { return false; }
   virtual Result<int64_t> Seek(int64_t offset, int whence);
   // getdents64: emits entries from the position on and moves it. ENOTDIR by default.
   virtual Result<void> IterateDirectory(const DirSink& sink) { return Errno(ENOTDIR); }
   // The guest's memory is reached through Caller::Current(). ENOTTY by default.
   virtual Result<int64_t> Ioctl(unsigned request, uint64_t argument) { return Errno(ENOTTY); }
-  // The file-specific fcntl(2) commands: F_SETPIPE_SZ, F_GETPIPE_SZ (EBADF elsewhere), F_ADD_SEALS, F_GET_SEALS (EINVAL elsewhere).
+  // The file-specific fcntl(2) commands: F_SETPIPE_SZ, F_GETPIPE_SZ (EBADF elsewhere), F_ADD_SEALS, F_GET_SEALS (EINVAL
+  // elsewhere).
   virtual Result<int64_t> Fcntl(int command, uint64_t argument) {
     return Errno(command == F_SETPIPE_SZ || command == F_GETPIPE_SZ ? EBADF : EINVAL);
   }
@@ -86,14 +88,15 @@ class FileDescription : public RefCounted<FileDescription> {
   virtual Result<void> Allocate(int mode, uint64_t offset, uint64_t length) { return Errno(EOPNOTSUPP); }
   virtual Result<void> Truncate(uint64_t size);  // default: SetStat on the inode
   virtual Result<InodeStat> GetStat();           // default: the inode's
-  // Called at every close(2) of a descriptor (flush). The default drops the caller's POSIX record locks on the inode: overriders
-  // call it, too.
+  // Called at every close(2) of a descriptor (flush). The default drops the caller's POSIX record locks on the inode:
+  // overriders call it, too.
   virtual Result<void> Flush();
-  // inotify's IN_ACCESS and IN_MODIFY: the system call layer calls these after a read or write that moved bytes. A few loads when
-  // nobody watches.
+  // inotify's IN_ACCESS and IN_MODIFY: the system call layer calls these after a read or write that moved bytes. A few
+  // loads when nobody watches.
   void NotifyAccess();
   void NotifyModify();
-  // What readlink("/proc/PID/fd/N") shows when it is not a path: "pipe:[12]", "socket:[7]", "anon_inode:[eventfd]". Empty: the path.
+  // What readlink("/proc/PID/fd/N") shows when it is not a path: "pipe:[12]", "socket:[7]", "anon_inode:[eventfd]".
+  // Empty: the path.
   virtual std::string LinkName() const { return ""; }
   // Extra lines of /proc/PID/fdinfo/N.
   virtual std::string FdInfo() const { return ""; }
@@ -107,7 +110,8 @@ class FileDescription : public RefCounted<FileDescription> {
   int64_t position() const { return position_.load(std::memory_order_relaxed); }
   Mutex& position_mu() ABSL_LOCK_RETURNED(position_mu_) { return position_mu_; }
   void set_position(int64_t position) { position_.store(position, std::memory_order_relaxed); }
-  // For a kernel-made file that doesn't count as a writer of its inode (memfd). By its maker, before anybody else has it.
+  // For a kernel-made file that doesn't count as a writer of its inode (memfd). By its maker, before anybody else has
+  // it.
   void PutWriteAccess();
 
   AsyncOwner async_owner() const;
@@ -128,7 +132,8 @@ class FileDescription : public RefCounted<FileDescription> {
   };
   void AddEpollLink(EpollLink* link);
   void RemoveEpollLink(EpollLink* link);
-  // Runs before any destructor (RefCounted): calls OnFileDestroyed of every link, which takes its WaitEntry out of wait_queue().
+  // Runs before any destructor (RefCounted): calls OnFileDestroyed of every link, which takes its WaitEntry out of
+  // wait_queue().
   void OnLastRef() const;
   // Held by OnLastRef around the links it calls, and by an epoll that is being destroyed: neither outruns the other.
   static Mutex& EpollLifetimeMutex();

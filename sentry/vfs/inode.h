@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Filesystem (a mounted superblock) and Inode (a file as the filesystem sees it). The vfs walks paths, caches names in
-// dentries, checks permissions and mount flags, and calls these with simple, already validated requests; the defaults answer the
-// errno Linux gives for a filesystem without the operation, so a filesystem overrides only what it has.
+// dentries, checks permissions and mount flags, and calls these with simple, already validated requests; the defaults
+// answer the errno Linux gives for a filesystem without the operation, so a filesystem overrides only what it has.
 //
 // Locking: directory operations (Lookup, Create … Rename, and the victim's removal) are called with the mutex of the
 // directory's dentry held (LockRank::kDirectory); everything else without vfs locks. Inodes protect their own state
@@ -43,7 +43,7 @@ struct Timestamp {
 
 struct InodeStat {
   uint64_t ino = 0;
-  dev_t dev = 0;  // glibc encoding (makedev)
+  dev_t dev = 0;    // glibc encoding (makedev)
   mode_t mode = 0;  // type and permissions
   uint32_t nlink = 1;
   uid_t uid = 0;
@@ -88,8 +88,8 @@ class Filesystem : public RefCounted<Filesystem> {
   virtual std::string MountOptions() const { return ""; }
   virtual Result<void> Remount(std::string_view options) { return OkResult(); }
   virtual Result<void> SyncFs() { return OkResult(); }
-  // The last mount is gone and the dentry tree freed: what keeps contents alive lets go of them (tmpfs drops its root). Called without
-  // locks. A stacked filesystem passes it on to the layers that it owns.
+  // The last mount is gone and the dentry tree freed: what keeps contents alive lets go of them (tmpfs drops its root).
+  // Called without locks. A stacked filesystem passes it on to the layers that it owns.
   virtual void OnLastUnmount() {}
   bool IsMounted() const;
   // st_dev: anonymous device numbers 0:N.
@@ -140,18 +140,31 @@ class Inode : public RefCounted<Inode> {
 
   // Directories. Names are single components, never "." or "..", at most 255 bytes.
   virtual Result<RefPtr<Inode>> Lookup(std::string_view name) { return Errno(ENOENT); }
-  virtual Result<RefPtr<Inode>> Create(std::string_view name, const CreateAttributes& attributes) { return Errno(EACCES); }
-  virtual Result<RefPtr<Inode>> Mkdir(std::string_view name, const CreateAttributes& attributes) { return Errno(EPERM); }
+  virtual Result<RefPtr<Inode>> Create(std::string_view name, const CreateAttributes& attributes) {
+    return Errno(EACCES);
+  }
+  virtual Result<RefPtr<Inode>> Mkdir(std::string_view name, const CreateAttributes& attributes) {
+    return Errno(EPERM);
+  }
   // FIFO, socket, character and block device; mode carries the type.
-  virtual Result<RefPtr<Inode>> Mknod(std::string_view name, mode_t type, dev_t rdev, const CreateAttributes& attributes) { return Errno(EPERM); }
-  virtual Result<RefPtr<Inode>> Symlink(std::string_view name, std::string_view target, const CreateAttributes& attributes) { return Errno(EPERM); }
+  virtual Result<RefPtr<Inode>> Mknod(std::string_view name, mode_t type, dev_t rdev,
+                                      const CreateAttributes& attributes) {
+    return Errno(EPERM);
+  }
+  virtual Result<RefPtr<Inode>> Symlink(std::string_view name, std::string_view target,
+                                        const CreateAttributes& attributes) {
+    return Errno(EPERM);
+  }
   virtual Result<void> Link(std::string_view name, Inode& target) { return Errno(EPERM); }
   // `victim` is the inode of that name; not a directory.
   virtual Result<void> Unlink(std::string_view name, Inode& victim) { return Errno(EPERM); }
   virtual Result<void> Rmdir(std::string_view name, Inode& victim) { return Errno(EPERM); }
-  // Same filesystem. `replaced` is null when the new name is free. Flags: RENAME_NOREPLACE (checked by the vfs), RENAME_EXCHANGE, RENAME_WHITEOUT.
-  virtual Result<void> Rename(std::string_view old_name, Inode& moved, Inode& new_directory, std::string_view new_name, Inode* replaced,
-                              unsigned flags) { return Errno(EPERM); }
+  // Same filesystem. `replaced` is null when the new name is free. Flags: RENAME_NOREPLACE (checked by the vfs),
+  // RENAME_EXCHANGE, RENAME_WHITEOUT.
+  virtual Result<void> Rename(std::string_view old_name, Inode& moved, Inode& new_directory, std::string_view new_name,
+                              Inode* replaced, unsigned flags) {
+    return Errno(EPERM);
+  }
   // An unnamed regular file of this directory's filesystem (O_TMPFILE).
   virtual Result<RefPtr<Inode>> CreateUnnamed(const CreateAttributes& attributes) { return Errno(EOPNOTSUPP); }
 
@@ -159,9 +172,9 @@ class Inode : public RefCounted<Inode> {
   // proc's magic links jump to an object instead of a path. Empty optional: an ordinary link.
   virtual Result<std::optional<Path>> FollowMagicLink();
 
-  // Opens regular files, directories and whatever the filesystem implements itself. FIFOs, sockets (ENXIO) and devices are
-  // opened by the vfs (see vfs/special_files.h) unless HandlesOpen(). `flags` are the open(2) flags; permissions were checked; O_TRUNC is
-  // done by the vfs through SetStat after this.
+  // Opens regular files, directories and whatever the filesystem implements itself. FIFOs, sockets (ENXIO) and devices
+  // are opened by the vfs (see vfs/special_files.h) unless HandlesOpen(). `flags` are the open(2) flags; permissions
+  // were checked; O_TRUNC is done by the vfs through SetStat after this.
   virtual Result<RefPtr<FileDescription>> Open(const Path& path, int flags);  // default ENXIO
   virtual bool HandlesOpen() const { return false; }
 
@@ -186,13 +199,15 @@ class Inode : public RefCounted<Inode> {
   bool HasLocks() const { return locks_.load(std::memory_order_acquire) != nullptr; }
   InotifyWatches& inotify_watches();
   bool HasInotifyWatches() const { return watches_.load(std::memory_order_acquire) != nullptr; }
-  // Bound AF_UNIX socket (type S_IFSOCK), FIFO pipe: an object the special-file layer keeps here. Guarded by its own lock.
+  // Bound AF_UNIX socket (type S_IFSOCK), FIFO pipe: an object the special-file layer keeps here. Guarded by its own
+  // lock.
   RefPtr<class SpecialObject> special() const;
   void set_special(RefPtr<SpecialObject> object);
 
   // Open file descriptions, for the time of IN_DELETE_SELF.
   void AddOpen() { opens_.fetch_add(1, std::memory_order_acq_rel); }
-  // Call after the last name went (nlink 0) or a file was closed; sends IN_DELETE_SELF once, when nothing has the inode any more.
+  // Call after the last name went (nlink 0) or a file was closed; sends IN_DELETE_SELF once, when nothing has the inode
+  // any more.
   void MarkDeleted();
   void DropOpen();
   // linkat(2) may give a file without names a first one (O_TMPFILE without O_EXCL).

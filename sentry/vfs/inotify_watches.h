@@ -17,7 +17,8 @@ class Inode;
 class InotifyWatch : public RefCounted<InotifyWatch> {
  public:
   virtual ~InotifyWatch() = default;
-  // `name` is the entry's for events seen by its directory, empty for the object's own. Called without inode locks of rank > kInode.
+  // `name` is the entry's for events seen by its directory, empty for the object's own. Called without inode locks of
+  // rank > kInode.
   virtual void OnEvent(uint32_t mask, uint32_t cookie, std::string_view name) = 0;
 };
 
@@ -32,7 +33,8 @@ class InotifyWatches {
   std::vector<RefPtr<InotifyWatch>> watches_ ABSL_GUARDED_BY(mu_);
 };
 
-// Tells the watches of `dentry`'s inode (with IN_ISDIR when it is one) and of its parent directory (with the name). A few loads when nobody watches.
+// Tells the watches of `dentry`'s inode (with IN_ISDIR when it is one) and of its parent directory (with the name). A
+// few loads when nobody watches.
 void NotifyInotify(const Dentry& dentry, uint32_t mask, uint32_t cookie = 0);
 uint32_t NextInotifyCookie();
 

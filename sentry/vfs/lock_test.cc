@@ -14,13 +14,15 @@ constexpr LockType kRead = LockType::kRead, kWrite = LockType::kWrite, kUnlock =
 
 class LockTest : public VfsTest {
  protected:
-  int Set(const void* owner, LockType type, uint64_t start, uint64_t end, LockKind kind = LockKind::kPosix, bool block = false) {
+  int Set(const void* owner, LockType type, uint64_t start, uint64_t end, LockKind kind = LockKind::kPosix,
+          bool block = false) {
     return E(locks_.Set({kind, type, {start, end}, owner, 7}, block));
   }
   std::string List() {
     std::string text;
     for (const LockInfo& info : locks_.List()) {
-      text += (info.type == kRead ? "r" : "w") + std::to_string(info.range.start) + "-" + std::to_string(info.range.end) + " ";
+      text += (info.type == kRead ? "r" : "w") + std::to_string(info.range.start) + "-" +
+              std::to_string(info.range.end) + " ";
     }
     return text;
   }

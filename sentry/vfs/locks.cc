@@ -8,7 +8,8 @@
 
 namespace sentry::vfs {
 namespace {
-// Lock owners looked at in one deadlock search: past it, no deadlock is reported (fcntl(2) promises no complete detection).
+// Lock owners looked at in one deadlock search: past it, no deadlock is reported (fcntl(2) promises no complete
+// detection).
 constexpr size_t kMaxSearch = 1000;
 }  // namespace
 
@@ -37,7 +38,8 @@ const FileLocks::Held* FileLocks::FindConflictLocked(const LockRequest& request)
   return first;
 }
 
-// Replaces what the owner holds in the range: cuts and splits its locks, then adds the new one, merged with equal neighbours.
+// Replaces what the owner holds in the range: cuts and splits its locks, then adds the new one, merged with equal
+// neighbours.
 void FileLocks::ApplyLocked(const LockRequest& request) {
   std::vector<Held> result;
   result.reserve(held_.size() + 2);
@@ -81,7 +83,8 @@ bool FileLocks::WouldDeadlockLocked(FileLocks& locks, const LockRequest& request
   std::vector<const void*> todo;
   auto add_holders = [&](const FileLocks& at, const LockRequest& wanted) {
     for (const Held& held : at.held_) {
-      if (held.kind == LockKind::kPosix && Conflicts(held, wanted) && seen.insert(held.owner).second) todo.push_back(held.owner);
+      if (held.kind == LockKind::kPosix && Conflicts(held, wanted) && seen.insert(held.owner).second)
+        todo.push_back(held.owner);
     }
   };
   add_holders(locks, request);
@@ -109,7 +112,8 @@ Result<void> FileLocks::Set(const LockRequest& request, bool block) {
                  }) > 0;
     }
     first = TrySetLocked(request);
-    if (!first.ok() && block && request.kind == LockKind::kPosix && WouldDeadlockLocked(*this, request)) return Errno(EDEADLK);
+    if (!first.ok() && block && request.kind == LockKind::kPosix && WouldDeadlockLocked(*this, request))
+      return Errno(EDEADLK);
   }
   if (weakens) queue_.Notify(kAllEvents);
   if (first.ok() || !block) return first;

@@ -42,8 +42,8 @@ class FileLocks {
  public:
   FileLocks() = default;
   ~FileLocks();
-  // Takes, changes or drops a lock. With `block`, sleeps in Caller::Current() until it can (kErestartsys on a signal; EDEADLK when a
-  // cycle of POSIX waiters would form), else EAGAIN.
+  // Takes, changes or drops a lock. With `block`, sleeps in Caller::Current() until it can (kErestartsys on a signal;
+  // EDEADLK when a cycle of POSIX waiters would form), else EAGAIN.
   Result<void> Set(const LockRequest& request, bool block);
   // F_GETLK: the first conflicting lock.
   std::optional<LockInfo> Test(const LockRequest& request);
@@ -68,7 +68,8 @@ class FileLocks {
   Result<void> TrySetLocked(const LockRequest& request) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   static bool WouldDeadlockLocked(FileLocks& locks, const LockRequest& request) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
-  // One mutex for all files, so that deadlock detection sees one consistent picture; held for a scan of one file's locks.
+  // One mutex for all files, so that deadlock detection sees one consistent picture; held for a scan of one file's
+  // locks.
   static Mutex mu_;
   static std::vector<Waiter*>& Waiters() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   std::vector<Held> held_ ABSL_GUARDED_BY(mu_);

@@ -19,7 +19,11 @@ int NextPeerGroup() {
 }  // namespace
 
 Mount::Mount(RefPtr<Filesystem> filesystem, RefPtr<Dentry> root, uint32_t flags, std::string source)
-    : filesystem_(std::move(filesystem)), root_(std::move(root)), flags_(flags), source_(std::move(source)), id_(NextMountId()) {
+    : filesystem_(std::move(filesystem)),
+      root_(std::move(root)),
+      flags_(flags),
+      source_(std::move(source)),
+      id_(NextMountId()) {
   filesystem_->mounts_.fetch_add(1, std::memory_order_relaxed);
 }
 

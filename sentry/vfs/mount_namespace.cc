@@ -66,7 +66,8 @@ Result<void> MountNamespace::Attach(RefPtr<Mount> mount, const Path& on) {
   MutexLock lock(Table::mu);
   Path target = TRY(Table::CheckTarget(*this, on, mount->root_->inode()->IsDirectory()));
   // mount(2): the same filesystem is not stacked on itself.
-  if (target.dentry == target.mount->root_ && target.mount->filesystem_ == mount->filesystem_ && target.mount->root_ == mount->root_) {
+  if (target.dentry == target.mount->root_ && target.mount->filesystem_ == mount->filesystem_ &&
+      target.mount->root_ == mount->root_) {
     return Errno(EBUSY);
   }
   if (Table::Index().size() >= static_cast<size_t>(Table::kMaxMounts)) return Errno(ENOSPC);
@@ -115,10 +116,12 @@ Result<void> MountNamespace::Bind(const Path& source, const Path& on, bool recur
   if (source.mount->namespace_ != this || source.mount->unbindable_) return Errno(EINVAL);
   Path target = TRY(Table::CheckTarget(*this, on, source.inode()->IsDirectory()));
   if (source.dentry->IsUnhashed()) return Errno(ENOENT);
-  if (Table::Index().size() + (recursive ? Table::Subtree(*source.mount).size() : 1) >= static_cast<size_t>(Table::kMaxMounts)) {
+  if (Table::Index().size() + (recursive ? Table::Subtree(*source.mount).size() : 1) >=
+      static_cast<size_t>(Table::kMaxMounts)) {
     return Errno(ENOSPC);
   }
-  copy = recursive ? Table::CopyTree(*source.mount, source.dentry, true, nullptr) : Table::Copy(*source.mount, source.dentry);
+  copy = recursive ? Table::CopyTree(*source.mount, source.dentry, true, nullptr)
+                   : Table::Copy(*source.mount, source.dentry);
   Table::Hash(copy, *target.mount, target.dentry);
   Table::SetNamespace(*copy, this);
   DentryCache::Get().BumpTopology();
@@ -166,8 +169,8 @@ Result<void> MountNamespace::PivotRoot(const Path& new_root, const Path& put_old
   return OkResult();
 }
 
-Result<RefPtr<MountNamespace>> MountNamespace::Clone(RefPtr<UserNamespace> owner,
-                                                     std::vector<std::pair<RefPtr<Mount>, RefPtr<Mount>>>* translate) const {
+Result<RefPtr<MountNamespace>> MountNamespace::Clone(
+    RefPtr<UserNamespace> owner, std::vector<std::pair<RefPtr<Mount>, RefPtr<Mount>>>* translate) const {
   RefPtr<MountNamespace> clone(new MountNamespace(CloneTag(), std::move(owner)));
   MutexLock lock(Table::mu);
   clone->root_ = Table::CopyTree(*root_, root_->root_, false, translate);

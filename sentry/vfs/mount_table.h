@@ -34,10 +34,12 @@ struct MountNamespace::Table {
   static RefPtr<Mount> Copy(const Mount& mount, RefPtr<Dentry> root);
   // A copy of the tree at `mount` below `root`; children with unbindable mounts left out if `skip_unbindable`.
   static RefPtr<Mount> CopyTree(Mount& mount, const RefPtr<Dentry>& root, bool skip_unbindable,
-                                std::vector<std::pair<RefPtr<Mount>, RefPtr<Mount>>>* pairs) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+                                std::vector<std::pair<RefPtr<Mount>, RefPtr<Mount>>>* pairs)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
   static void SetNamespace(Mount& tree, MountNamespace* ns) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
   // What attaching to `on` needs: in `ns`, of the same kind, not removed.
-  static Result<Path> CheckTarget(const MountNamespace& ns, const Path& on, bool is_directory) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
+  static Result<Path> CheckTarget(const MountNamespace& ns, const Path& on, bool is_directory)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu);
 };
 
 }  // namespace sentry::vfs

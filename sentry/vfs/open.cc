@@ -115,7 +115,8 @@ Result<FileRef> OpenTmpFile(const WalkContext& context, std::string_view path, i
   RefPtr<Inode> inode = TRY(directory.inode()->CreateUnnamed(attributes));
   inode->set_linkable(!(flags & O_EXCL));
   InodeStat stat = TRY(inode->GetStat());
-  RefPtr<Dentry> dentry = DentryCache::Get().NewUnnamed(directory.dentry, "#" + std::to_string(stat.ino), std::move(inode));
+  RefPtr<Dentry> dentry =
+      DentryCache::Get().NewUnnamed(directory.dentry, "#" + std::to_string(stat.ino), std::move(inode));
   return DoOpen(context, {directory.mount, std::move(dentry)}, flags & ~(kTmpFileBit | O_DIRECTORY | O_EXCL), true);
 }
 

@@ -13,7 +13,8 @@
 namespace sentry::vfs {
 
 // IN_CREATE, IN_DELETE, IN_MOVED_*: to the directory's watches only. No directory lock held.
-void NotifyDirectory(const Dentry& directory, uint32_t mask, bool is_directory, std::string_view name, uint32_t cookie = 0);
+void NotifyDirectory(const Dentry& directory, uint32_t mask, bool is_directory, std::string_view name,
+                     uint32_t cookie = 0);
 // After a name of `inode` went: IN_ATTRIB, and IN_DELETE_SELF if it was the last.
 void NotifyNameRemoved(Inode& inode);
 // EROFS when the mount is read-only and the file's type is one that it covers.

@@ -141,11 +141,15 @@ TEST_F(OperationsTest, PermissionTable) {
     int mask;
     int as_user, as_root;
   } const kCases[] = {
-      {0400, 1000, 1000, kMayRead, 0, 0},           {0400, 1000, 1000, kMayWrite, EACCES, 0},
+      {0400, 1000, 1000, kMayRead, 0, 0},
+      {0400, 1000, 1000, kMayWrite, EACCES, 0},
       {0040, 1000, 1000, kMayRead, EACCES, 0},  // the owner's bits only
-      {0040, 0, 100, kMayRead, 0, 0},               {0004, 0, 100, kMayRead, EACCES, 0},
-      {0004, 0, 0, kMayRead, 0, 0},                 {0644, 0, 0, kMayExec, EACCES, EACCES},
-      {0100, 0, 0, kMayExec, EACCES, 0},            {0, 0, 0, kMayRead | kMayWrite, EACCES, 0},
+      {0040, 0, 100, kMayRead, 0, 0},
+      {0004, 0, 100, kMayRead, EACCES, 0},
+      {0004, 0, 0, kMayRead, 0, 0},
+      {0644, 0, 0, kMayExec, EACCES, EACCES},
+      {0100, 0, 0, kMayExec, EACCES, 0},
+      {0, 0, 0, kMayRead | kMayWrite, EACCES, 0},
   };
   MakeFile("/f");
   for (const auto& c : kCases) {

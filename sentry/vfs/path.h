@@ -19,12 +19,13 @@ namespace sentry::vfs {
 
 class MountNamespace;
 
-// A name and what it stands for: an inode, or nothing (a cached miss). Children are kept by reference from the parent's map (bounded by
-// the cache's shrinker); a child holds its parent. A dentry of a removed name is "unhashed": it lives on while it is open.
+// A name and what it stands for: an inode, or nothing (a cached miss). Children are kept by reference from the parent's
+// map (bounded by the cache's shrinker); a child holds its parent. A dentry of a removed name is "unhashed": it lives
+// on while it is open.
 class Dentry : public RefCounted<Dentry> {
  public:
-  // A root, or a detached dentry (pipes, sockets, memfds: `name` is what /proc/PID/fd shows). All mounts of one filesystem share one
-  // root dentry: with the default name, a live root dentry of the same inode is returned again.
+  // A root, or a detached dentry (pipes, sockets, memfds: `name` is what /proc/PID/fd shows). All mounts of one
+  // filesystem share one root dentry: with the default name, a live root dentry of the same inode is returned again.
   static RefPtr<Dentry> NewRoot(RefPtr<Inode> inode, std::string name = "/");
   ~Dentry();
 
@@ -112,8 +113,8 @@ struct Path {
   friend bool operator==(const Path&, const Path&) = default;
 };
 
-// mount_namespaces(7). One table mutex for all namespaces of the sandbox (rank kMountTable): mounting is rare, crossing is a
-// check of Dentry::mounted_ first. Thread-safe.
+// mount_namespaces(7). One table mutex for all namespaces of the sandbox (rank kMountTable): mounting is rare, crossing
+// is a check of Dentry::mounted_ first. Thread-safe.
 class MountNamespace : public RefCounted<MountNamespace> {
  public:
   MountNamespace(RefPtr<Mount> root, RefPtr<UserNamespace> owner);
@@ -135,7 +136,8 @@ class MountNamespace : public RefCounted<MountNamespace> {
   Result<void> PivotRoot(const Path& new_root, const Path& put_old);
   Result<void> SetPropagation(const Path& mounted, int ms_flags, bool recursive);
   // CLONE_NEWNS. `translate` receives each (old, new) pair so that the caller can move cwd and root.
-  Result<RefPtr<MountNamespace>> Clone(RefPtr<UserNamespace> owner, std::vector<std::pair<RefPtr<Mount>, RefPtr<Mount>>>* translate) const;
+  Result<RefPtr<MountNamespace>> Clone(RefPtr<UserNamespace> owner,
+                                       std::vector<std::pair<RefPtr<Mount>, RefPtr<Mount>>>* translate) const;
   struct Info {
     RefPtr<Mount> mount;
     int parent_id;

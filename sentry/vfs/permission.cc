@@ -52,7 +52,8 @@ Result<void> MayDelete(const WalkContext& context, const Dentry& directory, Inod
   return OkResult();
 }
 
-Result<CreateAttributes> NewFileAttributes(const WalkContext& context, Inode& directory, mode_t mode, bool is_directory) {
+Result<CreateAttributes> NewFileAttributes(const WalkContext& context, Inode& directory, mode_t mode,
+                                           bool is_directory) {
   InodeStat parent = TRY(directory.GetStat());
   CreateAttributes attributes;
   attributes.mode = mode & (is_directory ? 01777 : 07777) & ~context.umask;

@@ -12,7 +12,8 @@
 
 namespace sentry::vfs {
 
-// A capability over this file: in a child user namespace only over files of the namespace's owner (capable_wrt_inode_uidgid).
+// A capability over this file: in a child user namespace only over files of the namespace's owner
+// (capable_wrt_inode_uidgid).
 bool CapableOver(const Credentials& creds, const InodeStat& stat, int capability);
 bool IsOwnerOrCapable(const Credentials& creds, const InodeStat& stat);
 Result<void> GenericPermission(const Credentials& creds, const InodeStat& stat, int mask);
@@ -22,10 +23,13 @@ Result<void> MayCreate(const WalkContext& context, const Dentry& directory);
 // Removing `victim`: EACCES, EPERM (sticky), ENOTDIR, EISDIR.
 Result<void> MayDelete(const WalkContext& context, const Dentry& directory, Inode& victim, bool want_directory);
 
-// Owner, group and mode of a new file in `directory` (setgid directories; inode_init_owner). `mode` has the type's permission bits before the umask.
-Result<CreateAttributes> NewFileAttributes(const WalkContext& context, Inode& directory, mode_t mode, bool is_directory);
+// Owner, group and mode of a new file in `directory` (setgid directories; inode_init_owner). `mode` has the type's
+// permission bits before the umask.
+Result<CreateAttributes> NewFileAttributes(const WalkContext& context, Inode& directory, mode_t mode,
+                                           bool is_directory);
 
-// The mode without set-id bits after a write or truncate by `creds` (file_remove_privs); nothing to change: empty. Null: a kernel write.
+// The mode without set-id bits after a write or truncate by `creds` (file_remove_privs); nothing to change: empty.
+// Null: a kernel write.
 std::optional<mode_t> ModeAfterWrite(const InodeStat& stat, const Credentials* creds);
 // The mode after a change of owner.
 mode_t ModeAfterChown(const InodeStat& stat);

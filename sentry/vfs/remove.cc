@@ -7,7 +7,8 @@
 
 namespace sentry::vfs {
 
-void NotifyDirectory(const Dentry& directory, uint32_t mask, bool is_directory, std::string_view name, uint32_t cookie) {
+void NotifyDirectory(const Dentry& directory, uint32_t mask, bool is_directory, std::string_view name,
+                     uint32_t cookie) {
   Inode& inode = *directory.inode();
   if (!inode.HasInotifyWatches()) return;
   inode.inotify_watches().Notify(mask | (is_directory ? IN_ISDIR : 0), cookie, name);

@@ -12,8 +12,8 @@
 namespace sentry::vfs {
 namespace {
 
-// Both directories, the ancestor first; the rename mutex too when they differ, which keeps ancestry still. README.md says
-// why no cycle with rmdir's parent-then-child can form.
+// Both directories, the ancestor first; the rename mutex too when they differ, which keeps ancestry still. README.md
+// says why no cycle with rmdir's parent-then-child can form.
 class ABSL_SCOPED_LOCKABLE DirectoryPair {
  public:
   DirectoryPair(Dentry& from, Dentry& to) ABSL_NO_THREAD_SAFETY_ANALYSIS : first_(&from), second_(&to) {
@@ -23,7 +23,8 @@ class ABSL_SCOPED_LOCKABLE DirectoryPair {
       return;
     }
     DentryCache::Get().rename_mu().Lock();
-    if (DentryCache::IsAncestor(to, from) || (!DentryCache::IsAncestor(from, to) && &to < &from)) std::swap(first_, second_);
+    if (DentryCache::IsAncestor(to, from) || (!DentryCache::IsAncestor(from, to) && &to < &from))
+      std::swap(first_, second_);
     first_->mu().Lock();
     second_->mu().LockNested();
   }
@@ -43,8 +44,8 @@ struct Ends {
 };
 
 // The checks of do_renameat2() and vfs_rename() that need both names. Sets *same when there is nothing to do.
-Result<Ends> CheckRename(const WalkContext& context, const Walker& from, const Walker& to, unsigned flags, bool* same)
-    ABSL_NO_THREAD_SAFETY_ANALYSIS {
+Result<Ends> CheckRename(const WalkContext& context, const Walker& from, const Walker& to, unsigned flags,
+                         bool* same) ABSL_NO_THREAD_SAFETY_ANALYSIS {
   DentryCache& cache = DentryCache::Get();
   Dentry& old_directory = *from.current().dentry;
   Dentry& new_directory = *to.current().dentry;
@@ -105,14 +106,16 @@ void Notify(const Walker& from, const Walker& to, const Ends& ends, unsigned fla
 }
 
 // With the directories locked. Takes the replaced directory's lock, too.
-Result<void> DoRename(const Walker& from, const Walker& to, const Ends& ends, unsigned flags) ABSL_NO_THREAD_SAFETY_ANALYSIS {
+Result<void> DoRename(const Walker& from, const Walker& to, const Ends& ends,
+                      unsigned flags) ABSL_NO_THREAD_SAFETY_ANALYSIS {
   DentryCache& cache = DentryCache::Get();
   Dentry& old_directory = *from.current().dentry;
   Dentry& new_directory = *to.current().dentry;
   Inode* replaced = ends.target->inode().get();
   const bool removes_directory = replaced && replaced->IsDirectory() && !(flags & RENAME_EXCHANGE);
   if (removes_directory) ends.target->mu().LockNested();
-  auto renamed = old_directory.inode()->Rename(from.last_name(), *ends.source->inode(), *new_directory.inode(), to.last_name(), replaced, flags);
+  auto renamed = old_directory.inode()->Rename(from.last_name(), *ends.source->inode(), *new_directory.inode(),
+                                               to.last_name(), replaced, flags);
   if (renamed.ok()) {
     if (removes_directory) cache.ForgetChildrenLocked(*ends.target);
     if (flags & RENAME_EXCHANGE) {
@@ -127,8 +130,8 @@ Result<void> DoRename(const Walker& from, const Walker& to, const Ends& ends, un
 
 }  // namespace
 
-Result<void> Rename(const WalkContext& from_context, std::string_view old_path, const WalkContext& to_context, std::string_view new_path,
-                    unsigned flags) {
+Result<void> Rename(const WalkContext& from_context, std::string_view old_path, const WalkContext& to_context,
+                    std::string_view new_path, unsigned flags) {
   if (flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE | RENAME_WHITEOUT)) return Errno(EINVAL);
   if ((flags & RENAME_EXCHANGE) && (flags & (RENAME_NOREPLACE | RENAME_WHITEOUT))) return Errno(EINVAL);
   Walker from(from_context, 0), to(to_context, 0);

@@ -13,7 +13,9 @@ namespace {
 
 class RenameTest : public VfsTest {
  protected:
-  int Ren(std::string_view from, std::string_view to, unsigned flags = 0) { return E(Rename(Root(), from, Root(), to, flags)); }
+  int Ren(std::string_view from, std::string_view to, unsigned flags = 0) {
+    return E(Rename(Root(), from, Root(), to, flags));
+  }
 };
 
 TEST_F(RenameTest, Matrix) {
@@ -21,7 +23,8 @@ TEST_F(RenameTest, Matrix) {
   struct {
     const char* to;
     int file_result, directory_result;
-  } const kCases[] = {{"/to/none", 0, 0}, {"/to/file", 0, ENOTDIR}, {"/to/empty", EISDIR, 0}, {"/to/full", EISDIR, ENOTEMPTY}};
+  } const kCases[] = {
+      {"/to/none", 0, 0}, {"/to/file", 0, ENOTDIR}, {"/to/empty", EISDIR, 0}, {"/to/full", EISDIR, ENOTEMPTY}};
   for (const char* parent : {"/", "/from/"}) {
     for (const auto& c : kCases) {
       for (bool directory : {false, true}) {
@@ -139,8 +142,13 @@ TEST_F(RenameTest, Concurrent) {
   };
   WalkContext context = Root();
   std::thread threads[] = {
-      run([&] { (void)Rename(context, "/a/token", context, "/a/b/c/token", 0), (void)Rename(context, "/a/b/c/token", context, "/a/token", 0); }),
-      run([&] { (void)Rename(context, "/a/b/c", context, "/a/d", 0), (void)Rename(context, "/a/d", context, "/a/b/c", 0); }),
+      run([&] {
+        (void)Rename(context, "/a/token", context, "/a/b/c/token", 0),
+            (void)Rename(context, "/a/b/c/token", context, "/a/token", 0);
+      }),
+      run([&] {
+        (void)Rename(context, "/a/b/c", context, "/a/d", 0), (void)Rename(context, "/a/d", context, "/a/b/c", 0);
+      }),
       run([&] { (void)Mkdir(context, "/a/b/t", 0755), (void)Rmdir(context, "/a/b/t"), (void)Rmdir(context, "/a/b"); }),
   };
   for (int i = 0; i < 2000; ++i) (void)Resolve(context, "/a/b/c/../../b/c/token", 0);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Registries of device drivers, the FIFO opener and filesystem types: filled at start, then only read. Anonymous places.
+// Registries of device drivers, the FIFO opener and filesystem types: filled at start, then only read. Anonymous
+// places.
 #include "sentry/vfs/special_files.h"
 
 #include <map>
@@ -40,8 +41,12 @@ class AnonymousFilesystem final : public Filesystem {
 class AnonymousInode final : public Inode {
  public:
   AnonymousInode(mode_t mode, uid_t uid, gid_t gid)
-      : Inode(RefPtr<Filesystem>(&AnonymousFilesystem::Get()), mode), mode_(mode), uid_(uid), gid_(gid),
-        ino_(AnonymousFilesystem::Get().NextInode()), created_(Timestamp::Now()) {}
+      : Inode(RefPtr<Filesystem>(&AnonymousFilesystem::Get()), mode),
+        mode_(mode),
+        uid_(uid),
+        gid_(gid),
+        ino_(AnonymousFilesystem::Get().NextInode()),
+        created_(Timestamp::Now()) {}
   Result<InodeStat> GetStat() override {
     MutexLock lock(mu_);
     InodeStat stat;
@@ -83,7 +88,9 @@ const RefPtr<Mount>& AnonymousMount() {
 
 }  // namespace
 
-void RegisterDevice(mode_t type, unsigned major, DeviceOpener opener) { TheRegistry().devices[{type & S_IFMT, major}] = opener; }
+void RegisterDevice(mode_t type, unsigned major, DeviceOpener opener) {
+  TheRegistry().devices[{type & S_IFMT, major}] = opener;
+}
 
 Result<FileRef> OpenDevice(const Path& path, int flags, mode_t type, dev_t device) {
   auto it = TheRegistry().devices.find({type & S_IFMT, major(device)});

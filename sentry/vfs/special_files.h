@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// How the vfs opens what no filesystem implements: devices by number and FIFOs. fs/dev registers drivers; fs/pipe the FIFO opener.
+// How the vfs opens what no filesystem implements: devices by number and FIFOs. fs/dev registers drivers; fs/pipe the
+// FIFO opener.
 #ifndef SENTRY_VFS_SPECIAL_FILES_H_
 #define SENTRY_VFS_SPECIAL_FILES_H_
 

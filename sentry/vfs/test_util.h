@@ -64,7 +64,8 @@ class FakeCaller : public Caller {
   Blocker blocker_;
 };
 
-inline RefPtr<Credentials> UserCreds(uid_t uid, gid_t gid, std::vector<gid_t> groups = {}, CapabilitySet capabilities = 0) {
+inline RefPtr<Credentials> UserCreds(uid_t uid, gid_t gid, std::vector<gid_t> groups = {},
+                                     CapabilitySet capabilities = 0) {
   RefPtr<Credentials> creds = Credentials::Root(capabilities);
   creds->ruid = creds->euid = creds->suid = creds->fsuid = uid;
   creds->rgid = creds->egid = creds->sgid = creds->fsgid = gid;
@@ -74,7 +75,10 @@ inline RefPtr<Credentials> UserCreds(uid_t uid, gid_t gid, std::vector<gid_t> gr
 
 class VfsTest : public ::testing::Test {
  protected:
-  VfsTest() : root_creds_(Credentials::Root(kAllCapabilities)), user_creds_(UserCreds(1000, 1000, {100})), caller_(root_creds_) {
+  VfsTest()
+      : root_creds_(Credentials::Root(kAllCapabilities)),
+        user_creds_(UserCreds(1000, 1000, {100})),
+        caller_(root_creds_) {
     filesystem_ = tmpfs::Tmpfs::Create(TestMemory(), {.mode = 0755});
     mount_ = MakeRef<Mount>(filesystem_, Dentry::NewRoot(filesystem_->Root()), 0, "tmpfs");
     mounts_ = MakeRef<MountNamespace>(mount_, root_creds_->user_ns);

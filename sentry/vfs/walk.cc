@@ -173,7 +173,8 @@ Result<void> Walker::FollowLink(Path link, bool* pushed) {
   std::string text = TRY(inode.ReadLink());
   if (text.empty()) return Errno(ENOENT);
   if (text.starts_with('/')) TRY(JumpToRoot());
-  // Only slashes after the link in the original path make the result a directory; those at the end of the link's own text do, too.
+  // Only slashes after the link in the original path make the result a directory; those at the end of the link's own
+  // text do, too.
   pending_.push_back({std::move(text)});
   *pushed = true;
   return OkResult();

@@ -27,7 +27,8 @@ class Walker {
   Result<void> WalkToLast();
   // Resolves the last component. False: it was a symlink, and WalkToLast has more to do.
   Result<bool> StepLast();
-  // Takes `child` of current() (whose lookup the caller did) as the last component: follows mounts, and links if `follow`.
+  // Takes `child` of current() (whose lookup the caller did) as the last component: follows mounts, and links if
+  // `follow`.
   Result<bool> EnterLast(RefPtr<Dentry> child, bool follow);
   // Checks kDirectory, trailing slashes and the escape checks of openat2 on the result.
   Result<Path> Finish();

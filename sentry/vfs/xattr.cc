@@ -9,7 +9,9 @@
 namespace sentry::vfs {
 namespace {
 
-bool IsAclName(std::string_view name) { return name == "system.posix_acl_access" || name == "system.posix_acl_default"; }
+bool IsAclName(std::string_view name) {
+  return name == "system.posix_acl_access" || name == "system.posix_acl_default";
+}
 
 Result<void> CheckName(std::string_view name) {
   // A bare prefix is no name.
@@ -57,7 +59,8 @@ Result<std::string> GetXattr(const WalkContext& context, const Path& path, std::
   return path.inode()->GetXattr(name);
 }
 
-Result<void> SetXattr(const WalkContext& context, const Path& path, std::string_view name, std::string_view value, int flags) {
+Result<void> SetXattr(const WalkContext& context, const Path& path, std::string_view name, std::string_view value,
+                      int flags) {
   if (flags & ~3) return Errno(EINVAL);  // XATTR_CREATE, XATTR_REPLACE
   if (value.size() > XATTR_SIZE_MAX) return Errno(E2BIG);
   TRY(CheckAccess(context, path, name, true));

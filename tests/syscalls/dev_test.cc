@@ -69,9 +69,9 @@ TEST(Dev, RandomDiffersEachTime) {
 
 TEST(Dev, TtyWithoutControllingTerminal) {
   EXPECT_EQ(Exited(0), RunInChild([] {
-    CHILD_CHECK(setsid() > 0);
-    CHILD_CHECK(open("/dev/tty", O_RDWR) == -1 && errno == ENXIO);
-  }));
+              CHILD_CHECK(setsid() > 0);
+              CHILD_CHECK(open("/dev/tty", O_RDWR) == -1 && errno == ENXIO);
+            }));
 }
 
 TEST(Dev, PtmxGivesFreshTerminals) {
@@ -93,9 +93,9 @@ TEST(Dev, ShmHoldsPosixSharedMemory) {
   auto* p = static_cast<char*>(mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0));
   ASSERT_NE(MAP_FAILED, p);
   EXPECT_EQ(Exited(0), RunInChild([&] {
-    Fd again(shm_open(name.c_str(), O_RDWR, 0));
-    CHILD_CHECK(again.ok() && pwrite(again.get(), "shm", 3, 0) == 3);
-  }));
+              Fd again(shm_open(name.c_str(), O_RDWR, 0));
+              CHILD_CHECK(again.ok() && pwrite(again.get(), "shm", 3, 0) == 3);
+            }));
   EXPECT_EQ(0, memcmp(p, "shm", 3));
   munmap(p, 4096);
   EXPECT_OK(shm_unlink(name.c_str()));

@@ -66,12 +66,12 @@ TEST_F(DirTest, Rmdir) {
 TEST_F(DirTest, RemovedWorkingDirectory) {
   Mkdir("d");
   EXPECT_EQ(Exited(0), RunInChild([&] {
-    CHILD_CHECK(chdir(C("d")) == 0);
-    CHILD_CHECK(rmdir(C("d")) == 0);
-    char buf[PATH_MAX];
-    CHILD_CHECK(getcwd(buf, sizeof buf) == nullptr && errno == ENOENT);
-    CHILD_CHECK(open("f", O_CREAT | O_RDWR, 0600) == -1 && errno == ENOENT);
-  }));
+              CHILD_CHECK(chdir(C("d")) == 0);
+              CHILD_CHECK(rmdir(C("d")) == 0);
+              char buf[PATH_MAX];
+              CHILD_CHECK(getcwd(buf, sizeof buf) == nullptr && errno == ENOENT);
+              CHILD_CHECK(open("f", O_CREAT | O_RDWR, 0600) == -1 && errno == ENOENT);
+            }));
 }
 
 TEST_F(DirTest, Unlink) {
@@ -117,8 +117,7 @@ TEST_F(DirTest, Symlinks) {
 
 TEST_F(DirTest, SymlinkDepthLimitIsForty) {
   Touch("l0", "end");
-  for (int i = 1; i <= 41; ++i)
-    ASSERT_OK(symlink(("l" + std::to_string(i - 1)).c_str(), C("l" + std::to_string(i))));
+  for (int i = 1; i <= 41; ++i) ASSERT_OK(symlink(("l" + std::to_string(i - 1)).c_str(), C("l" + std::to_string(i))));
   EXPECT_EQ("end", ReadFile(P("l40")));
   EXPECT_FAILS(ELOOP, open(C("l41"), O_RDONLY));
 }
@@ -251,25 +250,25 @@ TEST_F(DirTest, ChdirAndFchdir) {
   Mkdir("d");
   Touch("f");
   EXPECT_EQ(Exited(0), RunInChild([&] {
-    Fd start(open(".", O_RDONLY));
-    char buf[PATH_MAX], again[PATH_MAX];
-    CHILD_CHECK(getcwd(buf, sizeof buf));
-    CHILD_CHECK(chdir(C("d")) == 0 && getcwd(again, sizeof again) && P("d") == again);
-    CHILD_CHECK(chdir("..") == 0 && getcwd(again, sizeof again) && dir_.path() == again);
-    CHILD_CHECK(fchdir(start.get()) == 0 && getcwd(again, sizeof again) && !strcmp(buf, again));
-    CHILD_CHECK(chdir(C("f")) == -1 && errno == ENOTDIR);
-    CHILD_CHECK(syscall(SYS_getcwd, again, 1) == -1 && errno == ERANGE);
-  }));
+              Fd start(open(".", O_RDONLY));
+              char buf[PATH_MAX], again[PATH_MAX];
+              CHILD_CHECK(getcwd(buf, sizeof buf));
+              CHILD_CHECK(chdir(C("d")) == 0 && getcwd(again, sizeof again) && P("d") == again);
+              CHILD_CHECK(chdir("..") == 0 && getcwd(again, sizeof again) && dir_.path() == again);
+              CHILD_CHECK(fchdir(start.get()) == 0 && getcwd(again, sizeof again) && !strcmp(buf, again));
+              CHILD_CHECK(chdir(C("f")) == -1 && errno == ENOTDIR);
+              CHILD_CHECK(syscall(SYS_getcwd, again, 1) == -1 && errno == ERANGE);
+            }));
 }
 
 TEST_F(DirTest, ChrootConfines) {
   Mkdir("root");
   Mkdir("root/in");
   EXPECT_EQ(Exited(0), RunInChild([&] {
-    CHILD_CHECK(chroot(C("root")) == 0 && chdir("/") == 0);
-    CHILD_CHECK(access("/in", F_OK) == 0 && access("/../../in", F_OK) == 0);
-    CHILD_CHECK(access("/tmp", F_OK) == -1 && errno == ENOENT);
-  }));
+              CHILD_CHECK(chroot(C("root")) == 0 && chdir("/") == 0);
+              CHILD_CHECK(access("/in", F_OK) == 0 && access("/../../in", F_OK) == 0);
+              CHILD_CHECK(access("/tmp", F_OK) == -1 && errno == ENOENT);
+            }));
 }
 
 TEST_F(DirTest, MknodFifoAndDevice) {
@@ -348,10 +347,10 @@ TEST_F(TmpfsTest, MountErrors) {
   EXPECT_FAILS(ENOENT, mount("tmpfs", C("none"), "tmpfs", 0, nullptr));
   EXPECT_FAILS(EINVAL, mount("tmpfs", C("m"), "tmpfs", 0, "nonsense=1"));
   EXPECT_EQ(Exited(0), RunInChild([&] {
-    CHILD_CHECK(setresuid(65534, 65534, 65534) == 0);
-    CHILD_CHECK(mount("tmpfs", "/tmp", "tmpfs", 0, nullptr) == -1 && errno == EPERM);
-    CHILD_CHECK(umount("/tmp") == -1 && errno == EPERM);
-  }));
+              CHILD_CHECK(setresuid(65534, 65534, 65534) == 0);
+              CHILD_CHECK(mount("tmpfs", "/tmp", "tmpfs", 0, nullptr) == -1 && errno == EPERM);
+              CHILD_CHECK(umount("/tmp") == -1 && errno == EPERM);
+            }));
 }
 
 }  // namespace

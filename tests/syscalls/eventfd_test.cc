@@ -116,7 +116,9 @@ TEST(Pidfd, PollsReadableAtExitAndWaits) {
 }
 
 TEST(Pidfd, SendSignal) {
-  Child child([] { for (;;) pause(); });
+  Child child([] {
+    for (;;) pause();
+  });
   Fd fd(PidfdOpen(child.pid()));
   EXPECT_OK(syscall(SYS_pidfd_send_signal, fd.get(), 0, nullptr, 0));
   EXPECT_FAILS(EINVAL, syscall(SYS_pidfd_send_signal, fd.get(), 0, nullptr, 0x1000));

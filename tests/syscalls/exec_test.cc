@@ -285,9 +285,7 @@ TEST(Execveat, ScriptByCloexecDescriptorIsENOENT) {
   ASSERT_TRUE(WriteFile(dir / "s", "#!/bin/echo\n", 0755));
   Fd fd(open((dir / "s").c_str(), O_RDONLY | O_CLOEXEC));
   const char* argv[] = {"s", nullptr};
-  EXPECT_EQ(Err(ENOENT), Capture([&] {
-    syscall(SYS_execveat, fd.get(), "", argv, environ, AT_EMPTY_PATH);
-  }).out);
+  EXPECT_EQ(Err(ENOENT), Capture([&] { syscall(SYS_execveat, fd.get(), "", argv, environ, AT_EMPTY_PATH); }).out);
 }
 
 TEST(Execveat, NofollowRefusesASymlink) {
@@ -295,8 +293,8 @@ TEST(Execveat, NofollowRefusesASymlink) {
   ASSERT_OK(symlink("/bin/true", (dir / "l").c_str()));
   const char* argv[] = {"l", nullptr};
   EXPECT_EQ(Err(ELOOP), Capture([&] {
-    syscall(SYS_execveat, AT_FDCWD, (dir / "l").c_str(), argv, environ, AT_SYMLINK_NOFOLLOW);
-  }).out);
+                          syscall(SYS_execveat, AT_FDCWD, (dir / "l").c_str(), argv, environ, AT_SYMLINK_NOFOLLOW);
+                        }).out);
 }
 
 TEST(Execveat, MemfdImageRuns) {

@@ -36,9 +36,7 @@ bool Raises(int sig, F body) {
   return false;
 }
 
-char* Map(int prot) {
-  return static_cast<char*>(mmap(nullptr, 4096, prot, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
-}
+char* Map(int prot) { return static_cast<char*>(mmap(nullptr, 4096, prot, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)); }
 
 TEST(Segv, UnmappedAddress) {
   char* p = Map(PROT_READ);
@@ -96,24 +94,24 @@ TEST(Segv, HandlerCanMapThePageAndRetry) {
 
 TEST(Segv, BlockedMeansDeath) {
   EXPECT_EQ(Killed(SIGSEGV), RunInChild([] {
-    signal(SIGSEGV, [](int) { _exit(1); });
-    ScopedBlock block({SIGSEGV});
-    *g_low = 1;
-  }));
+              signal(SIGSEGV, [](int) { _exit(1); });
+              ScopedBlock block({SIGSEGV});
+              *g_low = 1;
+            }));
 }
 
 TEST(Segv, IgnoredMeansDeath) {
   EXPECT_EQ(Killed(SIGSEGV), RunInChild([] {
-    signal(SIGSEGV, SIG_IGN);
-    *g_low = 1;
-  }));
+              signal(SIGSEGV, SIG_IGN);
+              *g_low = 1;
+            }));
 }
 
 TEST(Segv, OnAnUnusableStackMeansDeath) {
   EXPECT_EQ(Killed(SIGSEGV), RunInChild([] {
-    signal(SIGSEGV, [](int) { _exit(1); });
-    asm volatile("mov $64, %%rsp\n\tpush %%rax" ::: "memory");
-  }));
+              signal(SIGSEGV, [](int) { _exit(1); });
+              asm volatile("mov $64, %%rsp\n\tpush %%rax" ::: "memory");
+            }));
 }
 
 TEST(Bus, BeyondEndOfFile) {
@@ -164,28 +162,24 @@ TEST(Trap, Breakpoint) {
 }
 
 TEST(Trap, SingleStepFlag) {
-  ASSERT_TRUE(Raises(SIGTRAP, [] {
-    asm volatile("pushfq; orq $0x100, (%%rsp); popfq; nop; nop" ::: "memory", "cc");
-  }));
+  ASSERT_TRUE(Raises(SIGTRAP, [] { asm volatile("pushfq; orq $0x100, (%%rsp); popfq; nop; nop" ::: "memory", "cc"); }));
   EXPECT_EQ(TRAP_TRACE, g_info.si_code);
   EXPECT_EQ(1u, g_trapno);
 }
 
 void Clobber(int) {
-  asm volatile(
-      "pcmpeqd %%xmm0,%%xmm0; pcmpeqd %%xmm7,%%xmm7; pcmpeqd %%xmm15,%%xmm15; fninit; fldz" ::
-          : "xmm0", "xmm7", "xmm15", "st");
+  asm volatile("pcmpeqd %%xmm0,%%xmm0; pcmpeqd %%xmm7,%%xmm7; pcmpeqd %%xmm15,%%xmm15; fninit; fldz" ::
+                   : "xmm0", "xmm7", "xmm15", "st");
 }
 
 TEST(Sigreturn, KeepsSseRegisters) {
   ScopedHandler handler(SIGUSR1, Clobber);
   uint64_t in[2] = {0x1122334455667788, 0x99aabbccddeeff00}, out[2] = {};
   long pid = getpid(), tid = gettid(), ret = SYS_tgkill;
-  asm volatile(
-      "movdqu (%[in]), %%xmm7\n\tsyscall\n\tmovdqu %%xmm7, (%[out])"
-      : "+a"(ret)
-      : [in] "r"(in), [out] "r"(out), "D"(pid), "S"(tid), "d"(SIGUSR1)
-      : "rcx", "r11", "xmm7", "memory");
+  asm volatile("movdqu (%[in]), %%xmm7\n\tsyscall\n\tmovdqu %%xmm7, (%[out])"
+               : "+a"(ret)
+               : [in] "r"(in), [out] "r"(out), "D"(pid), "S"(tid), "d"(SIGUSR1)
+               : "rcx", "r11", "xmm7", "memory");
   EXPECT_EQ(0, ret);
   EXPECT_EQ(in[0], out[0]);
   EXPECT_EQ(in[1], out[1]);
@@ -266,9 +260,8 @@ TEST(Sigreturn, ChangedRegistersTakeEffect) {
 }
 
 TEST(Sigreturn, ChangedMaskTakesEffect) {
-  ScopedHandler handler(SIGUSR1, [](int, siginfo_t*, void* ctx) {
-    sigaddset(&static_cast<ucontext_t*>(ctx)->uc_sigmask, SIGUSR2);
-  });
+  ScopedHandler handler(
+      SIGUSR1, [](int, siginfo_t*, void* ctx) { sigaddset(&static_cast<ucontext_t*>(ctx)->uc_sigmask, SIGUSR2); });
   raise(SIGUSR1);
   sigset_t now;
   sigprocmask(SIG_BLOCK, nullptr, &now);

@@ -50,10 +50,10 @@ TEST(Fork, ChildSeesParentAsGetppid) {
 TEST(Fork, MemoryIsCopiedOnWrite) {
   volatile int value = 1;
   EXPECT_EQ(Exited(0), RunInChild([&] {
-    CHILD_CHECK(value == 1);
-    value = 2;
-    CHILD_CHECK(value == 2);
-  }));
+              CHILD_CHECK(value == 1);
+              value = 2;
+              CHILD_CHECK(value == 2);
+            }));
   EXPECT_EQ(1, value);
 }
 
@@ -75,9 +75,9 @@ TEST(Fork, FileOffsetIsShared) {
   ASSERT_EQ(6, write(fd.get(), "abcdef", 6));
   ASSERT_OK(lseek(fd.get(), 0, SEEK_SET));
   EXPECT_EQ(Exited(0), RunInChild([&] {
-    char c[2];
-    CHILD_CHECK(read(fd.get(), c, 2) == 2);
-  }));
+              char c[2];
+              CHILD_CHECK(read(fd.get(), c, 2) == 2);
+            }));
   EXPECT_EQ(2, lseek(fd.get(), 0, SEEK_CUR));
 }
 
@@ -91,12 +91,12 @@ TEST(Fork, PendingSignalsAreNotInherited) {
   ScopedBlock block({SIGUSR1});
   raise(SIGUSR1);
   EXPECT_EQ(Exited(0), RunInChild([] {
-    sigset_t pending, mask;
-    CHILD_CHECK(sigpending(&pending) == 0);
-    CHILD_CHECK(!sigismember(&pending, SIGUSR1));
-    CHILD_CHECK(sigprocmask(SIG_BLOCK, nullptr, &mask) == 0);
-    CHILD_CHECK(sigismember(&mask, SIGUSR1));
-  }));
+              sigset_t pending, mask;
+              CHILD_CHECK(sigpending(&pending) == 0);
+              CHILD_CHECK(!sigismember(&pending, SIGUSR1));
+              CHILD_CHECK(sigprocmask(SIG_BLOCK, nullptr, &mask) == 0);
+              CHILD_CHECK(sigismember(&mask, SIGUSR1));
+            }));
   timespec zero = {};
   sigset_t set = SetOf({SIGUSR1});
   EXPECT_EQ(SIGUSR1, sigtimedwait(&set, nullptr, &zero));
@@ -106,40 +106,41 @@ TEST(Fork, IntervalTimersAreNotInherited) {
   itimerval t = {{0, 0}, {1000, 0}}, off = {};
   ASSERT_OK(setitimer(ITIMER_VIRTUAL, &t, nullptr));
   EXPECT_EQ(Exited(0), RunInChild([] {
-    itimerval got;
-    CHILD_CHECK(getitimer(ITIMER_VIRTUAL, &got) == 0);
-    CHILD_CHECK(got.it_value.tv_sec == 0 && got.it_value.tv_usec == 0);
-  }));
+              itimerval got;
+              CHILD_CHECK(getitimer(ITIMER_VIRTUAL, &got) == 0);
+              CHILD_CHECK(got.it_value.tv_sec == 0 && got.it_value.tv_usec == 0);
+            }));
   ASSERT_OK(setitimer(ITIMER_VIRTUAL, &off, nullptr));
 }
 
 TEST(Fork, InheritsCwdUmaskAndLimits) {
   TempDir dir;
-  EXPECT_EQ(Exited(0), RunInChild([&] {
-    CHILD_CHECK(chdir(dir.path().c_str()) == 0);
-    umask(0137);
-    rlimit rl = {100, 200};
-    CHILD_CHECK(setrlimit(RLIMIT_NOFILE, &rl) == 0);
-    CHILD_CHECK(RunInChild([&] {
-      char cwd[4096];
-      CHILD_CHECK(getcwd(cwd, sizeof cwd) && dir.path() == cwd);
-      CHILD_CHECK(umask(0) == 0137);
-      rlimit got;
-      CHILD_CHECK(getrlimit(RLIMIT_NOFILE, &got) == 0 && got.rlim_cur == 100 && got.rlim_max == 200);
-    }) == Exited(0));
-  }));
+  EXPECT_EQ(
+      Exited(0), RunInChild([&] {
+        CHILD_CHECK(chdir(dir.path().c_str()) == 0);
+        umask(0137);
+        rlimit rl = {100, 200};
+        CHILD_CHECK(setrlimit(RLIMIT_NOFILE, &rl) == 0);
+        CHILD_CHECK(RunInChild([&] {
+                      char cwd[4096];
+                      CHILD_CHECK(getcwd(cwd, sizeof cwd) && dir.path() == cwd);
+                      CHILD_CHECK(umask(0) == 0137);
+                      rlimit got;
+                      CHILD_CHECK(getrlimit(RLIMIT_NOFILE, &got) == 0 && got.rlim_cur == 100 && got.rlim_max == 200);
+                    }) == Exited(0));
+      }));
 }
 
 TEST(Fork, EagainAtNprocLimitForUnprivileged) {
   EXPECT_EQ(Exited(0), RunInChild([] {
-    // A uid nobody else uses, so that its process count is known.
-    CHILD_CHECK(setresuid(54321, 54321, 54321) == 0);
-    rlimit rl = {1, 1};
-    CHILD_CHECK(setrlimit(RLIMIT_NPROC, &rl) == 0);
-    pid_t pid = fork();
-    if (pid == 0) _exit(0);
-    CHILD_CHECK(pid == -1 && errno == EAGAIN);
-  }));
+              // A uid nobody else uses, so that its process count is known.
+              CHILD_CHECK(setresuid(54321, 54321, 54321) == 0);
+              rlimit rl = {1, 1};
+              CHILD_CHECK(setrlimit(RLIMIT_NPROC, &rl) == 0);
+              pid_t pid = fork();
+              if (pid == 0) _exit(0);
+              CHILD_CHECK(pid == -1 && errno == EAGAIN);
+            }));
 }
 
 TEST(Fork, HundredForkAndExec) {
@@ -248,19 +249,19 @@ TEST(Clone, FsSharesCwdAndUmask) {
 
 TEST(Clone, ParentFlagMakesASibling) {
   EXPECT_EQ(Exited(0), RunInChild([] {
-    pid_t me = getpid();
-    CHILD_CHECK(prctl(PR_SET_CHILD_SUBREAPER, 1) == 0);
-    Child middle([&] {
-      Stack stack;
-      auto fn = [](void* arg) { return getppid() == *static_cast<pid_t*>(arg) ? 0 : 1; };
-      pid_t pid = clone(fn, stack.top(), CLONE_PARENT | SIGCHLD, &me);
-      CHILD_CHECK(pid > 0);
-      CHILD_CHECK(waitpid(pid, nullptr, 0) == -1 && errno == ECHILD);
-    });
-    CHILD_CHECK(middle.Wait() == Exited(0));
-    int status;
-    CHILD_CHECK(wait(&status) > 0 && status == 0);
-  }));
+              pid_t me = getpid();
+              CHILD_CHECK(prctl(PR_SET_CHILD_SUBREAPER, 1) == 0);
+              Child middle([&] {
+                Stack stack;
+                auto fn = [](void* arg) { return getppid() == *static_cast<pid_t*>(arg) ? 0 : 1; };
+                pid_t pid = clone(fn, stack.top(), CLONE_PARENT | SIGCHLD, &me);
+                CHILD_CHECK(pid > 0);
+                CHILD_CHECK(waitpid(pid, nullptr, 0) == -1 && errno == ECHILD);
+              });
+              CHILD_CHECK(middle.Wait() == Exited(0));
+              int status;
+              CHILD_CHECK(wait(&status) > 0 && status == 0);
+            }));
 }
 
 TEST(Clone, InvalidFlagCombinations) {
@@ -345,24 +346,24 @@ TEST(Clone3, ClearSighandResetsHandlers) {
 
 TEST(Reparent, OrphanGoesToSubreaper) {
   EXPECT_EQ(Exited(0), RunInChild([] {
-    CHILD_CHECK(prctl(PR_SET_CHILD_SUBREAPER, 1) == 0);
-    pid_t me = getpid();
-    Pipe pids;
-    Event orphaned;
-    Child middle([&] {
-      pid_t grandchild = fork();
-      if (grandchild == 0) {
-        alarm(30);
-        _exit(orphaned.Wait() && getppid() == me ? 6 : 1);
-      }
-      CHILD_CHECK(write(pids.w.get(), &grandchild, sizeof grandchild) == sizeof grandchild);
-    });
-    CHILD_CHECK(middle.Wait() == Exited(0));
-    orphaned.Set();
-    pid_t grandchild;
-    CHILD_CHECK(read(pids.r.get(), &grandchild, sizeof grandchild) == sizeof grandchild);
-    CHILD_CHECK(WaitStatus(grandchild) == Exited(6));
-  }));
+              CHILD_CHECK(prctl(PR_SET_CHILD_SUBREAPER, 1) == 0);
+              pid_t me = getpid();
+              Pipe pids;
+              Event orphaned;
+              Child middle([&] {
+                pid_t grandchild = fork();
+                if (grandchild == 0) {
+                  alarm(30);
+                  _exit(orphaned.Wait() && getppid() == me ? 6 : 1);
+                }
+                CHILD_CHECK(write(pids.w.get(), &grandchild, sizeof grandchild) == sizeof grandchild);
+              });
+              CHILD_CHECK(middle.Wait() == Exited(0));
+              orphaned.Set();
+              pid_t grandchild;
+              CHILD_CHECK(read(pids.r.get(), &grandchild, sizeof grandchild) == sizeof grandchild);
+              CHILD_CHECK(WaitStatus(grandchild) == Exited(6));
+            }));
 }
 
 TEST(Reparent, OrphanWithoutSubreaperLeavesTheParent) {

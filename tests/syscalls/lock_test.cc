@@ -82,13 +82,13 @@ TEST_F(LockTest, RecordLocksConflictBetweenProcesses) {
   ASSERT_OK(Set(fd_, F_SETLK, F_WRLCK, 10, 10));
   pid_t me = getpid();
   EXPECT_EQ(Exited(0), RunInChild([&] {
-    CHILD_CHECK(Set(fd_, F_SETLK, F_RDLCK, 15, 1) == -1 && errno == EAGAIN);
-    CHILD_CHECK(Set(fd_, F_SETLK, F_WRLCK, 0, 10) == 0);
-    CHILD_CHECK(Set(fd_, F_SETLK, F_WRLCK, 20, 0) == 0);
-    struct flock fl = Range(F_RDLCK, 0, 0);
-    CHILD_CHECK(fcntl(fd_.get(), F_GETLK, &fl) == 0);
-    CHILD_CHECK(fl.l_type == F_WRLCK && fl.l_start == 10 && fl.l_len == 10 && fl.l_pid == me);
-  }));
+              CHILD_CHECK(Set(fd_, F_SETLK, F_RDLCK, 15, 1) == -1 && errno == EAGAIN);
+              CHILD_CHECK(Set(fd_, F_SETLK, F_WRLCK, 0, 10) == 0);
+              CHILD_CHECK(Set(fd_, F_SETLK, F_WRLCK, 20, 0) == 0);
+              struct flock fl = Range(F_RDLCK, 0, 0);
+              CHILD_CHECK(fcntl(fd_.get(), F_GETLK, &fl) == 0);
+              CHILD_CHECK(fl.l_type == F_WRLCK && fl.l_start == 10 && fl.l_len == 10 && fl.l_pid == me);
+            }));
 }
 
 TEST_F(LockTest, OwnLocksNeverConflict) {
@@ -103,19 +103,19 @@ TEST_F(LockTest, OwnLocksNeverConflict) {
 TEST_F(LockTest, ReadLocksAreShared) {
   ASSERT_OK(Set(fd_, F_SETLK, F_RDLCK, 0, 100));
   EXPECT_EQ(Exited(0), RunInChild([&] {
-    CHILD_CHECK(Set(fd_, F_SETLK, F_RDLCK, 0, 100) == 0);
-    CHILD_CHECK(Set(fd_, F_SETLK, F_WRLCK, 0, 100) == -1 && errno == EAGAIN);
-  }));
+              CHILD_CHECK(Set(fd_, F_SETLK, F_RDLCK, 0, 100) == 0);
+              CHILD_CHECK(Set(fd_, F_SETLK, F_WRLCK, 0, 100) == -1 && errno == EAGAIN);
+            }));
 }
 
 TEST_F(LockTest, UnlockSplitsARange) {
   ASSERT_OK(Set(fd_, F_SETLK, F_WRLCK, 0, 30));
   ASSERT_OK(Set(fd_, F_SETLK, F_UNLCK, 10, 10));
   EXPECT_EQ(Exited(0), RunInChild([&] {
-    CHILD_CHECK(Set(fd_, F_SETLK, F_WRLCK, 10, 10) == 0);
-    CHILD_CHECK(Set(fd_, F_SETLK, F_WRLCK, 9, 1) == -1);
-    CHILD_CHECK(Set(fd_, F_SETLK, F_WRLCK, 20, 1) == -1);
-  }));
+              CHILD_CHECK(Set(fd_, F_SETLK, F_WRLCK, 10, 10) == 0);
+              CHILD_CHECK(Set(fd_, F_SETLK, F_WRLCK, 9, 1) == -1);
+              CHILD_CHECK(Set(fd_, F_SETLK, F_WRLCK, 20, 1) == -1);
+            }));
 }
 
 TEST_F(LockTest, ClosingAnyDescriptorDropsRecordLocks) {
@@ -127,9 +127,9 @@ TEST_F(LockTest, ClosingAnyDescriptorDropsRecordLocks) {
 TEST_F(LockTest, RecordLocksAreNotInherited) {
   ASSERT_OK(Set(fd_, F_SETLK, F_WRLCK, 0, 0));
   EXPECT_EQ(Exited(0), RunInChild([&] {
-    CHILD_CHECK(Set(fd_, F_SETLK, F_UNLCK, 0, 0) == 0);
-    CHILD_CHECK(Set(fd_, F_SETLK, F_WRLCK, 0, 0) == -1 && errno == EAGAIN);
-  }));
+              CHILD_CHECK(Set(fd_, F_SETLK, F_UNLCK, 0, 0) == 0);
+              CHILD_CHECK(Set(fd_, F_SETLK, F_WRLCK, 0, 0) == -1 && errno == EAGAIN);
+            }));
 }
 
 TEST_F(LockTest, SetlkwWaitsForTheHoldersExit) {
@@ -207,10 +207,10 @@ TEST_F(LockTest, InvalidRanges) {
 TEST_F(LockTest, NegativeLengthReachesBackwards) {
   ASSERT_OK(Set(fd_, F_SETLK, F_WRLCK, 10, -5));
   EXPECT_EQ(Exited(0), RunInChild([&] {
-    CHILD_CHECK(Set(fd_, F_SETLK, F_WRLCK, 5, 1) == -1);
-    CHILD_CHECK(Set(fd_, F_SETLK, F_WRLCK, 10, 1) == 0);
-    CHILD_CHECK(Set(fd_, F_SETLK, F_WRLCK, 4, 1) == 0);
-  }));
+              CHILD_CHECK(Set(fd_, F_SETLK, F_WRLCK, 5, 1) == -1);
+              CHILD_CHECK(Set(fd_, F_SETLK, F_WRLCK, 10, 1) == 0);
+              CHILD_CHECK(Set(fd_, F_SETLK, F_WRLCK, 4, 1) == 0);
+            }));
 }
 
 }  // namespace

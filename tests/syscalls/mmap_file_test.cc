@@ -181,10 +181,10 @@ TEST_F(FileMapping, SharedIsSeenByTheChildAndByItsWrites) {
   Fill(1);
   char* p = Map(1, kRw, MAP_SHARED);
   EXPECT_EQ(Exited(0), RunInChild([&] {
-    CHILD_CHECK(p[0] == 'a');
-    p[0] = 'C';
-    CHILD_CHECK(pwrite(fd_.get(), "D", 1, 1) == 1);
-  }));
+              CHILD_CHECK(p[0] == 'a');
+              p[0] = 'C';
+              CHILD_CHECK(pwrite(fd_.get(), "D", 1, 1) == 1);
+            }));
   EXPECT_EQ('C', p[0]);
   EXPECT_EQ('D', p[1]);
   munmap(p, kPage);

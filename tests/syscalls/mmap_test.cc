@@ -51,7 +51,8 @@ std::vector<Vma> Maps() {
     pos = eol + 1;
     Vma v;
     char perms[8], name[512] = "";
-    if (sscanf(line.c_str(), "%" SCNxPTR "-%" SCNxPTR " %7s %*x %*s %*u %511[^\n]", &v.start, &v.end, perms, name) >= 3) {
+    if (sscanf(line.c_str(), "%" SCNxPTR "-%" SCNxPTR " %7s %*x %*s %*u %511[^\n]", &v.start, &v.end, perms, name) >=
+        3) {
       v.perms = perms;
       v.name = name;
       out.push_back(v);
@@ -140,10 +141,10 @@ TEST(Mmap, PrivateIsCopiedAcrossFork) {
   char* p = Anon(kPages);
   for (size_t i = 0; i < kPages; ++i) p[i * kPage] = 'p';
   EXPECT_EQ(Exited(0), RunInChild([&] {
-    for (size_t i = 0; i < kPages; ++i) CHILD_CHECK(p[i * kPage] == 'p');
-    for (size_t i = 0; i < kPages; i += 3) p[i * kPage] = 'c';
-    for (size_t i = 0; i < kPages; ++i) CHILD_CHECK(p[i * kPage] == (i % 3 ? 'p' : 'c'));
-  }));
+              for (size_t i = 0; i < kPages; ++i) CHILD_CHECK(p[i * kPage] == 'p');
+              for (size_t i = 0; i < kPages; i += 3) p[i * kPage] = 'c';
+              for (size_t i = 0; i < kPages; ++i) CHILD_CHECK(p[i * kPage] == (i % 3 ? 'p' : 'c'));
+            }));
   for (size_t i = 0; i < kPages; ++i) ASSERT_EQ('p', p[i * kPage]);
   munmap(p, kPages * kPage);
 }
@@ -152,25 +153,25 @@ TEST(Mmap, PrivateStaysApartOverThreeGenerations) {
   char* p = Anon(1);
   p[0] = 1;
   EXPECT_EQ(Exited(0), RunInChild([&] {
-    p[0] = 2;
-    CHILD_CHECK(RunInChild([&] {
-      CHILD_CHECK(p[0] == 2);
-      p[0] = 3;
-      CHILD_CHECK(RunInChild([&] { CHILD_CHECK(p[0] == 3); }) == Exited(0));
-    }) == Exited(0));
-    CHILD_CHECK(p[0] == 2);
-  }));
+              p[0] = 2;
+              CHILD_CHECK(RunInChild([&] {
+                            CHILD_CHECK(p[0] == 2);
+                            p[0] = 3;
+                            CHILD_CHECK(RunInChild([&] { CHILD_CHECK(p[0] == 3); }) == Exited(0));
+                          }) == Exited(0));
+              CHILD_CHECK(p[0] == 2);
+            }));
   EXPECT_EQ(1, p[0]);
   munmap(p, kPage);
 }
 
 TEST(Mmap, RlimitAsIsEnforced) {
   EXPECT_EQ(Exited(0), RunInChild([] {
-    rlimit rl = {256 << 20, 256 << 20};
-    CHILD_CHECK(setrlimit(RLIMIT_AS, &rl) == 0);
-    CHILD_CHECK(Anon((512 << 20) / kPage) == MAP_FAILED && errno == ENOMEM);
-    CHILD_CHECK(Anon(1) != MAP_FAILED);
-  }));
+              rlimit rl = {256 << 20, 256 << 20};
+              CHILD_CHECK(setrlimit(RLIMIT_AS, &rl) == 0);
+              CHILD_CHECK(Anon((512 << 20) / kPage) == MAP_FAILED && errno == ENOMEM);
+              CHILD_CHECK(Anon(1) != MAP_FAILED);
+            }));
 }
 
 TEST(Munmap, PunchesAHole) {
@@ -304,19 +305,19 @@ TEST(Mremap, Errors) {
 
 TEST(Brk, GrowsAndShrinks) {
   EXPECT_EQ(Exited(0), RunInChild([] {
-    // Raw calls only: the C library's allocator owns the break otherwise.
-    auto brk_at = [](uintptr_t a) { return static_cast<uintptr_t>(syscall(SYS_brk, a)); };
-    uintptr_t start = brk_at(0);
-    uintptr_t page = (start + kPage - 1) & ~(kPage - 1);
-    CHILD_CHECK(brk_at(page + 4 * kPage) == page + 4 * kPage);
-    auto* p = reinterpret_cast<char*>(page);
-    for (size_t i = 0; i < 4 * kPage; ++i) CHILD_CHECK(p[i] == 0);
-    memset(p, 'b', 4 * kPage);
-    CHILD_CHECK(brk_at(page + kPage) == page + kPage);
-    CHILD_CHECK(brk_at(page + 2 * kPage) == page + 2 * kPage);
-    CHILD_CHECK(p[0] == 'b' && p[kPage] == 0);
-    CHILD_CHECK(brk_at(1) == page + 2 * kPage);
-  }));
+              // Raw calls only: the C library's allocator owns the break otherwise.
+              auto brk_at = [](uintptr_t a) { return static_cast<uintptr_t>(syscall(SYS_brk, a)); };
+              uintptr_t start = brk_at(0);
+              uintptr_t page = (start + kPage - 1) & ~(kPage - 1);
+              CHILD_CHECK(brk_at(page + 4 * kPage) == page + 4 * kPage);
+              auto* p = reinterpret_cast<char*>(page);
+              for (size_t i = 0; i < 4 * kPage; ++i) CHILD_CHECK(p[i] == 0);
+              memset(p, 'b', 4 * kPage);
+              CHILD_CHECK(brk_at(page + kPage) == page + kPage);
+              CHILD_CHECK(brk_at(page + 2 * kPage) == page + 2 * kPage);
+              CHILD_CHECK(p[0] == 'b' && p[kPage] == 0);
+              CHILD_CHECK(brk_at(1) == page + 2 * kPage);
+            }));
 }
 
 TEST(Madvise, DontneedZeroesPrivateMemory) {
@@ -353,10 +354,10 @@ TEST(Madvise, DontforkAndWipeonfork) {
   ASSERT_OK(madvise(p, kPage, MADV_DONTFORK));
   ASSERT_OK(madvise(p + kPage, kPage, MADV_WIPEONFORK));
   EXPECT_EQ(Exited(0), RunInChild([&] {
-    Probe probe;
-    CHILD_CHECK(!probe.Readable(p));
-    CHILD_CHECK(p[kPage] == 0);
-  }));
+              Probe probe;
+              CHILD_CHECK(!probe.Readable(p));
+              CHILD_CHECK(p[kPage] == 0);
+            }));
   EXPECT_EQ('x', p[kPage]);
   munmap(p, 2 * kPage);
 }
@@ -383,11 +384,11 @@ TEST(Mincore, TouchedPagesAreResident) {
 
 TEST(Stack, GrowsOnDemand) {
   EXPECT_EQ(Exited(0), RunInChild([] {
-    constexpr size_t kSize = 3 << 20;
-    volatile char big[kSize];
-    for (size_t i = kSize; i > 0; i -= kPage) big[i - 1] = static_cast<char>(i >> 12);
-    for (size_t i = kSize; i > 0; i -= kPage) CHILD_CHECK(big[i - 1] == static_cast<char>(i >> 12));
-  }));
+              constexpr size_t kSize = 3 << 20;
+              volatile char big[kSize];
+              for (size_t i = kSize; i > 0; i -= kPage) big[i - 1] = static_cast<char>(i >> 12);
+              for (size_t i = kSize; i > 0; i -= kPage) CHILD_CHECK(big[i - 1] == static_cast<char>(i >> 12));
+            }));
 }
 
 TEST(Stack, GrowsdownMappingExtends) {
@@ -404,12 +405,12 @@ TEST(Stack, GrowsdownMappingExtends) {
 
 TEST(Stack, OverflowIsSIGSEGV) {
   EXPECT_EQ(Killed(SIGSEGV), RunInChild([] {
-    rlimit rl = {1 << 20, 1 << 20};
-    CHILD_CHECK(setrlimit(RLIMIT_STACK, &rl) == 0);
-    volatile char here = 0;
-    auto* at = const_cast<char*>(&here);
-    for (int i = 0; i < (16 << 20); i += 1024) *static_cast<volatile char*>(at - i) = 1;
-  }));
+              rlimit rl = {1 << 20, 1 << 20};
+              CHILD_CHECK(setrlimit(RLIMIT_STACK, &rl) == 0);
+              volatile char here = 0;
+              auto* at = const_cast<char*>(&here);
+              for (int i = 0; i < (16 << 20); i += 1024) *static_cast<volatile char*>(at - i) = 1;
+            }));
 }
 
 TEST(Maps, ShowsStackHeapAndImage) {

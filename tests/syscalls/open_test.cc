@@ -204,28 +204,28 @@ TEST_F(OpenTest, Dup2AndDup3) {
 
 TEST_F(OpenTest, NofileLimit) {
   EXPECT_EQ(Exited(0), RunInChild([] {
-    rlimit rl = {20, 20};
-    CHILD_CHECK(setrlimit(RLIMIT_NOFILE, &rl) == 0);
-    int fd, last = -1;
-    while ((fd = open("/dev/null", O_RDONLY)) >= 0) last = fd;
-    CHILD_CHECK(errno == EMFILE && last == 19);
-    CHILD_CHECK(dup2(0, 20) == -1 && errno == EBADF);
-    CHILD_CHECK(fcntl(0, F_DUPFD, 20) == -1 && errno == EINVAL);
-    int p[2];
-    CHILD_CHECK(pipe(p) == -1 && errno == EMFILE);
-  }));
+              rlimit rl = {20, 20};
+              CHILD_CHECK(setrlimit(RLIMIT_NOFILE, &rl) == 0);
+              int fd, last = -1;
+              while ((fd = open("/dev/null", O_RDONLY)) >= 0) last = fd;
+              CHILD_CHECK(errno == EMFILE && last == 19);
+              CHILD_CHECK(dup2(0, 20) == -1 && errno == EBADF);
+              CHILD_CHECK(fcntl(0, F_DUPFD, 20) == -1 && errno == EINVAL);
+              int p[2];
+              CHILD_CHECK(pipe(p) == -1 && errno == EMFILE);
+            }));
 }
 
 TEST_F(OpenTest, CloseRange) {
   EXPECT_EQ(Exited(0), RunInChild([] {
-    for (int fd = 100; fd < 110; ++fd) CHILD_CHECK(dup2(0, fd) == fd);
-    CHILD_CHECK(syscall(SYS_close_range, 102, 105, 0) == 0);
-    CHILD_CHECK(fcntl(101, F_GETFD) == 0 && fcntl(106, F_GETFD) == 0);
-    CHILD_CHECK(fcntl(102, F_GETFD) == -1 && fcntl(105, F_GETFD) == -1);
-    CHILD_CHECK(syscall(SYS_close_range, 106, ~0u, 4 /* CLOSE_RANGE_CLOEXEC */) == 0);
-    CHILD_CHECK(fcntl(108, F_GETFD) == FD_CLOEXEC);
-    CHILD_CHECK(syscall(SYS_close_range, 5, 4, 0) == -1 && errno == EINVAL);
-  }));
+              for (int fd = 100; fd < 110; ++fd) CHILD_CHECK(dup2(0, fd) == fd);
+              CHILD_CHECK(syscall(SYS_close_range, 102, 105, 0) == 0);
+              CHILD_CHECK(fcntl(101, F_GETFD) == 0 && fcntl(106, F_GETFD) == 0);
+              CHILD_CHECK(fcntl(102, F_GETFD) == -1 && fcntl(105, F_GETFD) == -1);
+              CHILD_CHECK(syscall(SYS_close_range, 106, ~0u, 4 /* CLOSE_RANGE_CLOEXEC */) == 0);
+              CHILD_CHECK(fcntl(108, F_GETFD) == FD_CLOEXEC);
+              CHILD_CHECK(syscall(SYS_close_range, 5, 4, 0) == -1 && errno == EINVAL);
+            }));
 }
 
 TEST_F(OpenTest, CloseTwiceIsEBADF) {

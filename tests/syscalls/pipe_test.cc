@@ -73,10 +73,10 @@ TEST(Pipe, WriteWithoutReader) {
   ScopedHandler ignore(SIGPIPE, SIG_IGN);
   EXPECT_FAILS(EPIPE, write(p.w.get(), "x", 1));
   EXPECT_EQ(Killed(SIGPIPE), RunInChild([&] {
-    signal(SIGPIPE, SIG_DFL);
-    ssize_t n = write(p.w.get(), "x", 1);
-    (void)n;
-  }));
+              signal(SIGPIPE, SIG_DFL);
+              ssize_t n = write(p.w.get(), "x", 1);
+              (void)n;
+            }));
 }
 
 TEST(Pipe, BlockedWriterGetsEPIPE) {

@@ -27,8 +27,10 @@ std::string Link(const std::string& path) {
 // The value after "key:" and blanks, up to the end of its line.
 std::string Field(const std::string& text, const std::string& key) {
   size_t at = text.find("\n" + key + ":");
-  if (text.compare(0, key.size() + 1, key + ":") == 0) at = static_cast<size_t>(-1);
-  else if (at == std::string::npos) return "";
+  if (text.compare(0, key.size() + 1, key + ":") == 0)
+    at = static_cast<size_t>(-1);
+  else if (at == std::string::npos)
+    return "";
   size_t start = text.find_first_not_of(" \t", at + key.size() + 2);
   return text.substr(start, text.find('\n', start) - start);
 }
@@ -112,9 +114,7 @@ TEST(ProcSelf, Fdinfo) {
 }
 
 TEST(ProcSelf, CwdRootAndExe) {
-  EXPECT_EQ(Exited(0), RunInChild([] {
-    CHILD_CHECK(chdir("/tmp") == 0 && Link("/proc/self/cwd") == "/tmp");
-  }));
+  EXPECT_EQ(Exited(0), RunInChild([] { CHILD_CHECK(chdir("/tmp") == 0 && Link("/proc/self/cwd") == "/tmp"); }));
   EXPECT_EQ("/", Link("/proc/self/root"));
   struct stat a, b;
   std::string exe = Link("/proc/self/exe");
@@ -154,15 +154,15 @@ TEST(ProcSelf, TaskListsThreads) {
 
 TEST(ProcSelf, LimitsShowRlimits) {
   EXPECT_EQ(Exited(0), RunInChild([] {
-    rlimit rl = {123, 456};
-    CHILD_CHECK(setrlimit(RLIMIT_NOFILE, &rl) == 0);
-    std::string s = ReadFile("/proc/self/limits");
-    size_t at = s.find("Max open files");
-    CHILD_CHECK(at != std::string::npos);
-    int soft, hard;
-    CHILD_CHECK(sscanf(s.c_str() + at, "Max open files %d %d files", &soft, &hard) == 2);
-    CHILD_CHECK(soft == 123 && hard == 456);
-  }));
+              rlimit rl = {123, 456};
+              CHILD_CHECK(setrlimit(RLIMIT_NOFILE, &rl) == 0);
+              std::string s = ReadFile("/proc/self/limits");
+              size_t at = s.find("Max open files");
+              CHILD_CHECK(at != std::string::npos);
+              int soft, hard;
+              CHILD_CHECK(sscanf(s.c_str() + at, "Max open files %d %d files", &soft, &hard) == 2);
+              CHILD_CHECK(soft == 123 && hard == 456);
+            }));
 }
 
 TEST(ProcSelf, MemReadsAndWrites) {
@@ -187,22 +187,26 @@ TEST(ProcSelf, MountsNameTheRoot) {
 }
 
 TEST(ProcPid, OthersMayNotLookInside) {
-  Child target([] { for (;;) pause(); });
+  Child target([] {
+    for (;;) pause();
+  });
   std::string base = "/proc/" + std::to_string(target.pid());
   EXPECT_EQ(Exited(0), RunInChild([&] {
-    CHILD_CHECK(setresuid(65534, 65534, 65534) == 0);
-    CHILD_CHECK(!ReadFile(base + "/stat").empty() && !ReadFile(base + "/cmdline").empty());
-    CHILD_CHECK(Link(base + "/exe").empty() && errno == EACCES);
-    CHILD_CHECK(open((base + "/environ").c_str(), O_RDONLY) == -1 && errno == EACCES);
-    CHILD_CHECK(opendir((base + "/fd").c_str()) == nullptr && errno == EACCES);
-  }));
+              CHILD_CHECK(setresuid(65534, 65534, 65534) == 0);
+              CHILD_CHECK(!ReadFile(base + "/stat").empty() && !ReadFile(base + "/cmdline").empty());
+              CHILD_CHECK(Link(base + "/exe").empty() && errno == EACCES);
+              CHILD_CHECK(open((base + "/environ").c_str(), O_RDONLY) == -1 && errno == EACCES);
+              CHILD_CHECK(opendir((base + "/fd").c_str()) == nullptr && errno == EACCES);
+            }));
 }
 
 TEST(ProcPid, VanishesAfterReaping) {
   std::string base;
   Fd held;
   {
-    Child child([] { for (;;) pause(); });
+    Child child([] {
+      for (;;) pause();
+    });
     base = "/proc/" + std::to_string(child.pid());
     held = Fd(open((base + "/stat").c_str(), O_RDONLY));
     ASSERT_TRUE(held.ok());

@@ -20,13 +20,13 @@ namespace {
 
 TEST(Pgrp, SetpgidRules) {
   EXPECT_EQ(Exited(0), RunInChild([] {
-    CHILD_CHECK(setpgid(0, 0) == 0 && getpgrp() == getpid());
-    CHILD_CHECK(setpgid(0, -1) == -1 && errno == EINVAL);
-    CHILD_CHECK(setpgid(getppid(), 0) == -1 && errno == ESRCH);
-    CHILD_CHECK(setpgid(0, 0x3ffffff0) == -1 && errno == EPERM);
-    CHILD_CHECK(getpgid(0x3ffffff0) == -1 && errno == ESRCH);
-    CHILD_CHECK(setsid() == -1 && errno == EPERM);
-  }));
+              CHILD_CHECK(setpgid(0, 0) == 0 && getpgrp() == getpid());
+              CHILD_CHECK(setpgid(0, -1) == -1 && errno == EINVAL);
+              CHILD_CHECK(setpgid(getppid(), 0) == -1 && errno == ESRCH);
+              CHILD_CHECK(setpgid(0, 0x3ffffff0) == -1 && errno == EPERM);
+              CHILD_CHECK(getpgid(0x3ffffff0) == -1 && errno == ESRCH);
+              CHILD_CHECK(setsid() == -1 && errno == EPERM);
+            }));
 }
 
 TEST(Pgrp, SetpgidAfterTheChildsExecIsEACCES) {
@@ -44,13 +44,15 @@ TEST(Pgrp, SetpgidAfterTheChildsExecIsEACCES) {
 
 TEST(Session, SetsidMakesLeader) {
   EXPECT_EQ(Exited(0), RunInChild([] {
-    pid_t before = getsid(0);
-    CHILD_CHECK(setsid() == getpid());
-    CHILD_CHECK(getsid(0) == getpid() && getpgrp() == getpid() && before != getpid());
-    CHILD_CHECK(setpgid(0, 0) == -1 && errno == EPERM);
-    Child other([] { for (;;) pause(); });
-    CHILD_CHECK(getsid(other.pid()) == getpid());
-  }));
+              pid_t before = getsid(0);
+              CHILD_CHECK(setsid() == getpid());
+              CHILD_CHECK(getsid(0) == getpid() && getpgrp() == getpid() && before != getpid());
+              CHILD_CHECK(setpgid(0, 0) == -1 && errno == EPERM);
+              Child other([] {
+                for (;;) pause();
+              });
+              CHILD_CHECK(getsid(other.pid()) == getpid());
+            }));
 }
 
 TEST(Session, OrphanedStoppedGroupGetsHupAndCont) {
@@ -75,22 +77,24 @@ TEST(Session, OrphanedStoppedGroupGetsHupAndCont) {
 
 TEST(Rlimit, GetSetAndRaise) {
   EXPECT_EQ(Exited(0), RunInChild([] {
-    rlimit rl = {30, 40}, got;
-    CHILD_CHECK(setrlimit(RLIMIT_NOFILE, &rl) == 0);
-    CHILD_CHECK(getrlimit(RLIMIT_NOFILE, &got) == 0 && got.rlim_cur == 30 && got.rlim_max == 40);
-    rl = {50, 40};
-    CHILD_CHECK(setrlimit(RLIMIT_NOFILE, &rl) == -1 && errno == EINVAL);
-    CHILD_CHECK(setresuid(1000, 1000, 1000) == 0);
-    rl = {40, 40};
-    CHILD_CHECK(setrlimit(RLIMIT_NOFILE, &rl) == 0);
-    rl = {40, 41};
-    CHILD_CHECK(setrlimit(RLIMIT_NOFILE, &rl) == -1 && errno == EPERM);
-    CHILD_CHECK(syscall(SYS_setrlimit, 99, &rl) == -1 && errno == EINVAL);
-  }));
+              rlimit rl = {30, 40}, got;
+              CHILD_CHECK(setrlimit(RLIMIT_NOFILE, &rl) == 0);
+              CHILD_CHECK(getrlimit(RLIMIT_NOFILE, &got) == 0 && got.rlim_cur == 30 && got.rlim_max == 40);
+              rl = {50, 40};
+              CHILD_CHECK(setrlimit(RLIMIT_NOFILE, &rl) == -1 && errno == EINVAL);
+              CHILD_CHECK(setresuid(1000, 1000, 1000) == 0);
+              rl = {40, 40};
+              CHILD_CHECK(setrlimit(RLIMIT_NOFILE, &rl) == 0);
+              rl = {40, 41};
+              CHILD_CHECK(setrlimit(RLIMIT_NOFILE, &rl) == -1 && errno == EPERM);
+              CHILD_CHECK(syscall(SYS_setrlimit, 99, &rl) == -1 && errno == EINVAL);
+            }));
 }
 
 TEST(Rlimit, PrlimitOnAnotherProcess) {
-  Child child([] { for (;;) pause(); });
+  Child child([] {
+    for (;;) pause();
+  });
   rlimit rl = {11, 22}, old;
   ASSERT_OK(prlimit(child.pid(), RLIMIT_NOFILE, &rl, &old));
   ASSERT_OK(prlimit(child.pid(), RLIMIT_NOFILE, nullptr, &old));
@@ -101,27 +105,27 @@ TEST(Rlimit, PrlimitOnAnotherProcess) {
 
 TEST(Rlimit, CpuRaisesSIGXCPU) {
   EXPECT_EQ(Killed(SIGXCPU), RunInChild([] {
-    rlimit rl = {1, 10};
-    CHILD_CHECK(setrlimit(RLIMIT_CPU, &rl) == 0);
-    for (;;) asm volatile("pause");
-  }));
+              rlimit rl = {1, 10};
+              CHILD_CHECK(setrlimit(RLIMIT_CPU, &rl) == 0);
+              for (;;) asm volatile("pause");
+            }));
 }
 
 TEST(Sched, AffinityIsReadBack) {
   EXPECT_EQ(Exited(0), RunInChild([] {
-    cpu_set_t all, one, got;
-    CHILD_CHECK(sched_getaffinity(0, sizeof all, &all) == 0);
-    int cpu = 0;
-    while (!CPU_ISSET(cpu, &all)) ++cpu;
-    CPU_ZERO(&one);
-    CPU_SET(cpu, &one);
-    CHILD_CHECK(sched_setaffinity(0, sizeof one, &one) == 0);
-    CHILD_CHECK(sched_getaffinity(0, sizeof got, &got) == 0 && CPU_EQUAL(&one, &got));
-    CHILD_CHECK(sched_getcpu() == cpu);
-    CPU_ZERO(&one);
-    CHILD_CHECK(sched_setaffinity(0, sizeof one, &one) == -1 && errno == EINVAL);
-    CHILD_CHECK(sched_getaffinity(0, 1, &got) == -1 && errno == EINVAL);
-  }));
+              cpu_set_t all, one, got;
+              CHILD_CHECK(sched_getaffinity(0, sizeof all, &all) == 0);
+              int cpu = 0;
+              while (!CPU_ISSET(cpu, &all)) ++cpu;
+              CPU_ZERO(&one);
+              CPU_SET(cpu, &one);
+              CHILD_CHECK(sched_setaffinity(0, sizeof one, &one) == 0);
+              CHILD_CHECK(sched_getaffinity(0, sizeof got, &got) == 0 && CPU_EQUAL(&one, &got));
+              CHILD_CHECK(sched_getcpu() == cpu);
+              CPU_ZERO(&one);
+              CHILD_CHECK(sched_setaffinity(0, sizeof one, &one) == -1 && errno == EINVAL);
+              CHILD_CHECK(sched_getaffinity(0, 1, &got) == -1 && errno == EINVAL);
+            }));
 }
 
 TEST(Sched, PolicyAndPriorityRanges) {
@@ -139,16 +143,16 @@ TEST(Sched, PolicyAndPriorityRanges) {
 
 TEST(Sched, Nice) {
   EXPECT_EQ(Exited(0), RunInChild([] {
-    errno = 0;
-    int base = getpriority(PRIO_PROCESS, 0);
-    CHILD_CHECK(setpriority(PRIO_PROCESS, 0, base + 3) == 0);
-    CHILD_CHECK(getpriority(PRIO_PROCESS, 0) == base + 3);
-    CHILD_CHECK(syscall(SYS_getpriority, PRIO_PROCESS, 0) == 20 - (base + 3));
-    CHILD_CHECK(setpriority(PRIO_PROCESS, 0, 100) == 0 && getpriority(PRIO_PROCESS, 0) == 19);
-    CHILD_CHECK(setresuid(1000, 1000, 1000) == 0);
-    CHILD_CHECK(setpriority(PRIO_PROCESS, 0, 0) == -1 && errno == EACCES);
-    CHILD_CHECK(getpriority(99, 0) == -1 && errno == EINVAL);
-  }));
+              errno = 0;
+              int base = getpriority(PRIO_PROCESS, 0);
+              CHILD_CHECK(setpriority(PRIO_PROCESS, 0, base + 3) == 0);
+              CHILD_CHECK(getpriority(PRIO_PROCESS, 0) == base + 3);
+              CHILD_CHECK(syscall(SYS_getpriority, PRIO_PROCESS, 0) == 20 - (base + 3));
+              CHILD_CHECK(setpriority(PRIO_PROCESS, 0, 100) == 0 && getpriority(PRIO_PROCESS, 0) == 19);
+              CHILD_CHECK(setresuid(1000, 1000, 1000) == 0);
+              CHILD_CHECK(setpriority(PRIO_PROCESS, 0, 0) == -1 && errno == EACCES);
+              CHILD_CHECK(getpriority(99, 0) == -1 && errno == EINVAL);
+            }));
 }
 
 TEST(Usage, CpuTimeGrows) {
@@ -197,31 +201,31 @@ TEST(System, Getrandom) {
 
 TEST(System, Personality) {
   EXPECT_EQ(Exited(0), RunInChild([] {
-    int before = personality(0xffffffff);
-    CHILD_CHECK(before != -1);
-    CHILD_CHECK(personality(before | ADDR_NO_RANDOMIZE) == before);
-    CHILD_CHECK(personality(0xffffffff) == (before | ADDR_NO_RANDOMIZE));
-  }));
+              int before = personality(0xffffffff);
+              CHILD_CHECK(before != -1);
+              CHILD_CHECK(personality(before | ADDR_NO_RANDOMIZE) == before);
+              CHILD_CHECK(personality(0xffffffff) == (before | ADDR_NO_RANDOMIZE));
+            }));
 }
 
 TEST(ArchPrctl, FsAndGsBase) {
   EXPECT_EQ(Exited(0), RunInChild([] {
-    static uint64_t slot = 0xabcdef;
-    CHILD_CHECK(syscall(SYS_arch_prctl, ARCH_SET_GS, &slot) == 0);
-    uint64_t base = 0, value;
-    CHILD_CHECK(syscall(SYS_arch_prctl, ARCH_GET_GS, &base) == 0);
-    CHILD_CHECK(base == reinterpret_cast<uintptr_t>(&slot));
-    asm volatile("mov %%gs:0, %0" : "=r"(value));
-    CHILD_CHECK(value == 0xabcdef);
-    // The base is kept over a fork and a system call.
-    CHILD_CHECK(RunInChild([] {
-      uint64_t v;
-      asm volatile("mov %%gs:0, %0" : "=r"(v));
-      CHILD_CHECK(v == 0xabcdef);
-    }) == Exited(0));
-    CHILD_CHECK(syscall(SYS_arch_prctl, ARCH_SET_GS, 0x800000000000ul) == -1 && errno == EPERM);
-    CHILD_CHECK(syscall(SYS_arch_prctl, 0x9999, 0) == -1 && errno == EINVAL);
-  }));
+              static uint64_t slot = 0xabcdef;
+              CHILD_CHECK(syscall(SYS_arch_prctl, ARCH_SET_GS, &slot) == 0);
+              uint64_t base = 0, value;
+              CHILD_CHECK(syscall(SYS_arch_prctl, ARCH_GET_GS, &base) == 0);
+              CHILD_CHECK(base == reinterpret_cast<uintptr_t>(&slot));
+              asm volatile("mov %%gs:0, %0" : "=r"(value));
+              CHILD_CHECK(value == 0xabcdef);
+              // The base is kept over a fork and a system call.
+              CHILD_CHECK(RunInChild([] {
+                            uint64_t v;
+                            asm volatile("mov %%gs:0, %0" : "=r"(v));
+                            CHILD_CHECK(v == 0xabcdef);
+                          }) == Exited(0));
+              CHILD_CHECK(syscall(SYS_arch_prctl, ARCH_SET_GS, 0x800000000000ul) == -1 && errno == EPERM);
+              CHILD_CHECK(syscall(SYS_arch_prctl, 0x9999, 0) == -1 && errno == EINVAL);
+            }));
 }
 
 TEST(Clock, EveryClockAnswers) {
@@ -275,12 +279,12 @@ TEST(Clock, NanosleepWaitsAtLeastThatLong) {
 
 TEST(Clock, SettingNeedsPrivilege) {
   EXPECT_EQ(Exited(0), RunInChild([] {
-    CHILD_CHECK(setresuid(1000, 1000, 1000) == 0);
-    timespec t;
-    clock_gettime(CLOCK_REALTIME, &t);
-    CHILD_CHECK(clock_settime(CLOCK_REALTIME, &t) == -1 && errno == EPERM);
-    CHILD_CHECK(clock_settime(CLOCK_MONOTONIC, &t) == -1 && errno == EINVAL);
-  }));
+              CHILD_CHECK(setresuid(1000, 1000, 1000) == 0);
+              timespec t;
+              clock_gettime(CLOCK_REALTIME, &t);
+              CHILD_CHECK(clock_settime(CLOCK_REALTIME, &t) == -1 && errno == EPERM);
+              CHILD_CHECK(clock_settime(CLOCK_MONOTONIC, &t) == -1 && errno == EINVAL);
+            }));
 }
 
 }  // namespace

@@ -147,8 +147,7 @@ TEST(Ptrace, RegisterSets) {
   ASSERT_OK(Ptrace(PTRACE_GETREGSET, t.pid(), NT_PRSTATUS, reinterpret_cast<uintptr_t>(&iov)));
   EXPECT_EQ(sizeof viaset, iov.iov_len);
   EXPECT_EQ(0, memcmp(&r, &viaset, sizeof r));
-  EXPECT_EQ(r.rip, static_cast<unsigned long long>(
-                       Ptrace(PTRACE_PEEKUSER, t.pid(), offsetof(struct user, regs.rip))));
+  EXPECT_EQ(r.rip, static_cast<unsigned long long>(Ptrace(PTRACE_PEEKUSER, t.pid(), offsetof(struct user, regs.rip))));
   user_fpregs_struct fp = {};
   ASSERT_OK(Ptrace(PTRACE_GETFPREGS, t.pid(), 0, reinterpret_cast<uintptr_t>(&fp)));
   EXPECT_EQ(0x1f80u, fp.mxcsr);
@@ -234,7 +233,8 @@ TEST(Ptrace, DebugRegistersAreChecked) {
   ASSERT_OK(Ptrace(PTRACE_POKEUSER, t.pid(), DebugRegister(0), addr + 1));
   EXPECT_FAILS(EINVAL, Ptrace(PTRACE_POKEUSER, t.pid(), DebugRegister(7), kWatchWrites)) << "misaligned";
   EXPECT_FAILS(EINVAL, Ptrace(PTRACE_POKEUSER, t.pid(), DebugRegister(7), 1 | 2ul << 16)) << "input and output";
-  EXPECT_FAILS(EINVAL, Ptrace(PTRACE_POKEUSER, t.pid(), DebugRegister(7), 1 | 3ul << 18)) << "an instruction of 4 bytes";
+  EXPECT_FAILS(EINVAL, Ptrace(PTRACE_POKEUSER, t.pid(), DebugRegister(7), 1 | 3ul << 18))
+      << "an instruction of 4 bytes";
   EXPECT_EQ(0, Ptrace(PTRACE_PEEKUSER, t.pid(), DebugRegister(7)));
   EXPECT_EQ(Exited(0), t.Resume(PTRACE_CONT));
 }
@@ -371,11 +371,13 @@ TEST(Ptrace, Errors) {
 }
 
 TEST(Ptrace, UnprivilegedCannotAttachToAnotherUser) {
-  Child target([] { for (;;) pause(); });
+  Child target([] {
+    for (;;) pause();
+  });
   EXPECT_EQ(Exited(0), RunInChild([&] {
-    CHILD_CHECK(setresuid(65534, 65534, 65534) == 0);
-    CHILD_CHECK(Ptrace(PTRACE_ATTACH, target.pid()) == -1 && errno == EPERM);
-  }));
+              CHILD_CHECK(setresuid(65534, 65534, 65534) == 0);
+              CHILD_CHECK(Ptrace(PTRACE_ATTACH, target.pid()) == -1 && errno == EPERM);
+            }));
 }
 
 TEST(ProcessVm, ReadsAndWritesAnotherProcess) {

@@ -230,19 +230,18 @@ TEST_F(PtyTest, ControllingTerminal) {
 
 TEST_F(PtyTest, OpenByASessionLeaderTakesTheTerminal) {
   EXPECT_EQ(Exited(0), RunInChild([&] {
-    setsid();
-    Fd fd(open(p_.name.c_str(), O_RDWR));
-    CHILD_CHECK(tcgetpgrp(fd.get()) == getpid());
-  }));
+              setsid();
+              Fd fd(open(p_.name.c_str(), O_RDWR));
+              CHILD_CHECK(tcgetpgrp(fd.get()) == getpid());
+            }));
 }
 
 TEST_F(PtyTest, ScttyNeedsASessionLeader) {
   EXPECT_EQ(Exited(0), RunInChild([&] {
-    setsid();
-    CHILD_CHECK(RunInChild([&] {
-      CHILD_CHECK(ioctl(p_.s.get(), TIOCSCTTY, 0) == -1 && errno == EPERM);
-    }) == Exited(0));
-  }));
+              setsid();
+              CHILD_CHECK(RunInChild([&] { CHILD_CHECK(ioctl(p_.s.get(), TIOCSCTTY, 0) == -1 && errno == EPERM); }) ==
+                          Exited(0));
+            }));
 }
 
 TEST_F(PtyTest, SignalCharacters) {

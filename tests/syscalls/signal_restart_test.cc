@@ -176,10 +176,13 @@ TEST_F(Restart, FutexWaitWithTimeoutFailsWithoutSaRestart) {
 TEST_F(Restart, FutexWaitRestarts) {
   static int word;
   word = 0;
-  ScopedHandler handler(SIGALRM, [](int) {
-    g_ticks = g_ticks + 1;
-    if (g_ticks == 3) __atomic_store_n(&word, 1, __ATOMIC_SEQ_CST);
-  }, SA_RESTART);
+  ScopedHandler handler(
+      SIGALRM,
+      [](int) {
+        g_ticks = g_ticks + 1;
+        if (g_ticks == 3) __atomic_store_n(&word, 1, __ATOMIC_SEQ_CST);
+      },
+      SA_RESTART);
   ScopedTicks ticks;
   // The restarted call finds the word changed.
   EXPECT_FAILS(EAGAIN, syscall(SYS_futex, &word, FUTEX_WAIT, 0, nullptr, nullptr, 0));
@@ -199,10 +202,13 @@ TEST_F(Restart, FlockRestartsAndFailsByFlag) {
   static int held;
   held = a.get();
   g_ticks = 0;
-  ScopedHandler handler(SIGALRM, [](int) {
-    g_ticks = g_ticks + 1;
-    if (g_ticks == 3) flock(held, LOCK_UN);
-  }, SA_RESTART);
+  ScopedHandler handler(
+      SIGALRM,
+      [](int) {
+        g_ticks = g_ticks + 1;
+        if (g_ticks == 3) flock(held, LOCK_UN);
+      },
+      SA_RESTART);
   ScopedTicks ticks;
   EXPECT_OK(flock(b.get(), LOCK_EX));
 }

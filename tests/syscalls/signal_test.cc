@@ -52,11 +52,11 @@ TEST(Sigaction, RawCallChecksItsArguments) {
 
 TEST(Sigaction, ResethandRunsOnce) {
   EXPECT_EQ(Killed(SIGUSR1), RunInChild([] {
-    ScopedHandler handler(SIGUSR1, Count, SA_RESETHAND);
-    raise(SIGUSR1);
-    CHILD_CHECK(g_count == 1);
-    raise(SIGUSR1);
-  }));
+              ScopedHandler handler(SIGUSR1, Count, SA_RESETHAND);
+              raise(SIGUSR1);
+              CHILD_CHECK(g_count == 1);
+              raise(SIGUSR1);
+            }));
 }
 
 TEST(Sigaction, SignalIsBlockedInItsHandler) {
@@ -81,12 +81,15 @@ TEST(Sigaction, NodeferNests) {
   static volatile int depth, deepest;
   depth = 0;
   deepest = 0;
-  ScopedHandler handler(SIGUSR1, [](int sig) {
-    depth = depth + 1;
-    if (depth > deepest) deepest = depth;
-    if (depth < 4) raise(sig);
-    depth = depth - 1;
-  }, SA_NODEFER);
+  ScopedHandler handler(
+      SIGUSR1,
+      [](int sig) {
+        depth = depth + 1;
+        if (depth > deepest) deepest = depth;
+        if (depth < 4) raise(sig);
+        depth = depth - 1;
+      },
+      SA_NODEFER);
   raise(SIGUSR1);
   EXPECT_EQ(4, deepest);
 }
@@ -192,7 +195,9 @@ TEST(Siginfo, FromSigqueue) {
 }
 
 TEST(Siginfo, ForgedKernelCodesToOthersAreRefused) {
-  Child child([] { for (;;) pause(); });
+  Child child([] {
+    for (;;) pause();
+  });
   siginfo_t info = {};
   info.si_code = SI_USER;
   EXPECT_FAILS(EPERM, syscall(SYS_rt_sigqueueinfo, child.pid(), SIGUSR1, &info));
@@ -219,15 +224,15 @@ TEST(Realtime, QueuesInOrderLowestFirst) {
 
 TEST(Realtime, QueueIsBoundedByRlimitSigpending) {
   EXPECT_EQ(Exited(0), RunInChild([] {
-    CHILD_CHECK(setresuid(54322, 54322, 54322) == 0);
-    rlimit rl = {4, 4};
-    CHILD_CHECK(setrlimit(RLIMIT_SIGPENDING, &rl) == 0);
-    ScopedBlock block({SIGRTMIN});
-    int sent = 0;
-    while (sent < 100 && sigqueue(getpid(), SIGRTMIN, sigval{}) == 0) ++sent;
-    CHILD_CHECK(errno == EAGAIN && sent == 4);
-    _exit(0);  // with the queued signals still blocked
-  }));
+              CHILD_CHECK(setresuid(54322, 54322, 54322) == 0);
+              rlimit rl = {4, 4};
+              CHILD_CHECK(setrlimit(RLIMIT_SIGPENDING, &rl) == 0);
+              ScopedBlock block({SIGRTMIN});
+              int sent = 0;
+              while (sent < 100 && sigqueue(getpid(), SIGRTMIN, sigval{}) == 0) ++sent;
+              CHILD_CHECK(errno == EAGAIN && sent == 4);
+              _exit(0);  // with the queued signals still blocked
+            }));
 }
 
 TEST(Sigtimedwait, TimesOutWithEAGAIN) {
@@ -289,20 +294,24 @@ TEST(Kill, Errors) {
   EXPECT_FAILS(ESRCH, kill(0x3ffffff0, 0));
   EXPECT_FAILS(EINVAL, syscall(SYS_tgkill, -1, gettid(), 0));
   EXPECT_FAILS(EINVAL, syscall(SYS_tgkill, getpid(), 0, 0));
-  Child other([] { for (;;) pause(); });
+  Child other([] {
+    for (;;) pause();
+  });
   EXPECT_FAILS(ESRCH, syscall(SYS_tgkill, other.pid(), gettid(), 0));
   EXPECT_OK(kill(getpid(), 0));
 }
 
 TEST(Kill, UnprivilegedToAnotherUserIsEPERM) {
-  Child target([] { for (;;) pause(); });
+  Child target([] {
+    for (;;) pause();
+  });
   EXPECT_EQ(Exited(0), RunInChild([&] {
-    CHILD_CHECK(setresuid(65534, 65534, 65534) == 0);
-    CHILD_CHECK(kill(target.pid(), 0) == -1 && errno == EPERM);
-    CHILD_CHECK(syscall(SYS_tgkill, target.pid(), target.pid(), SIGUSR1) == -1 && errno == EPERM);
-    // SIGCONT is allowed within a session.
-    CHILD_CHECK(kill(target.pid(), SIGCONT) == 0);
-  }));
+              CHILD_CHECK(setresuid(65534, 65534, 65534) == 0);
+              CHILD_CHECK(kill(target.pid(), 0) == -1 && errno == EPERM);
+              CHILD_CHECK(syscall(SYS_tgkill, target.pid(), target.pid(), SIGUSR1) == -1 && errno == EPERM);
+              // SIGCONT is allowed within a session.
+              CHILD_CHECK(kill(target.pid(), SIGCONT) == 0);
+            }));
 }
 
 TEST(Kill, ReachesTheWholeProcessGroup) {
@@ -312,7 +321,10 @@ TEST(Kill, ReachesTheWholeProcessGroup) {
     e.Set();
     for (;;) pause();
   };
-  Child a([&] { setpgid(0, 0); body(ready1); });
+  Child a([&] {
+    setpgid(0, 0);
+    body(ready1);
+  });
   setpgid(a.pid(), a.pid());
   Child b([&] { body(ready2); });
   ASSERT_OK(setpgid(b.pid(), a.pid()));
@@ -364,16 +376,19 @@ TEST(Altstack, HandlerRunsOnIt) {
   ss.ss_size = stack.size();
   ASSERT_OK(sigaltstack(&ss, &old));
   static volatile int flags, change_errno;
-  ScopedHandler handler(SIGUSR1, [](int) {
-    int local = 0;
-    sp = reinterpret_cast<uintptr_t>(&local);
-    stack_t now;
-    sigaltstack(nullptr, &now);
-    flags = now.ss_flags;
-    stack_t off = {};
-    off.ss_flags = SS_DISABLE;
-    change_errno = sigaltstack(&off, nullptr) == -1 ? errno : 0;
-  }, SA_ONSTACK);
+  ScopedHandler handler(
+      SIGUSR1,
+      [](int) {
+        int local = 0;
+        sp = reinterpret_cast<uintptr_t>(&local);
+        stack_t now;
+        sigaltstack(nullptr, &now);
+        flags = now.ss_flags;
+        stack_t off = {};
+        off.ss_flags = SS_DISABLE;
+        change_errno = sigaltstack(&off, nullptr) == -1 ? errno : 0;
+      },
+      SA_ONSTACK);
   raise(SIGUSR1);
   EXPECT_GE(sp, reinterpret_cast<uintptr_t>(stack.data()));
   EXPECT_LT(sp, reinterpret_cast<uintptr_t>(stack.data() + stack.size()));

@@ -142,9 +142,9 @@ TEST_F(StatTest, ChownClearsSetIdBits) {
 TEST_F(StatTest, WriteByOthersClearsSetuid) {
   ASSERT_OK(chmod(F().c_str(), 04777));
   EXPECT_EQ(Exited(0), AsNobody([&] {
-    Fd fd(open(F().c_str(), O_WRONLY));
-    CHILD_CHECK(write(fd.get(), "x", 1) == 1);
-  }));
+              Fd fd(open(F().c_str(), O_WRONLY));
+              CHILD_CHECK(write(fd.get(), "x", 1) == 1);
+            }));
   EXPECT_EQ(0777u, Stat().st_mode & 07777);
 }
 
@@ -164,27 +164,27 @@ TEST_F(StatTest, SupplementaryGroupsCount) {
   ASSERT_OK(chown(F().c_str(), 0, 777));
   ASSERT_OK(chmod(F().c_str(), 0040));
   EXPECT_EQ(Exited(0), RunInChild([&] {
-    gid_t g = 777;
-    CHILD_CHECK(syscall(SYS_setgroups, 1, &g) == 0);
-    CHILD_CHECK(setresgid(kNobody, kNobody, kNobody) == 0 && setresuid(kNobody, kNobody, kNobody) == 0);
-    CHILD_CHECK(open(F().c_str(), O_RDONLY) >= 0);
-  }));
+              gid_t g = 777;
+              CHILD_CHECK(syscall(SYS_setgroups, 1, &g) == 0);
+              CHILD_CHECK(setresgid(kNobody, kNobody, kNobody) == 0 && setresuid(kNobody, kNobody, kNobody) == 0);
+              CHILD_CHECK(open(F().c_str(), O_RDONLY) >= 0);
+            }));
 }
 
 TEST_F(StatTest, DirectorySearchAndWritePermission) {
   ASSERT_OK(mkdir((dir_ / "d").c_str(), 0755));
   ASSERT_TRUE(WriteFile(dir_ / "d/f", "x"));
   EXPECT_EQ(Exited(0), AsNobody([&] {
-    CHILD_CHECK(open((dir_ / "d/new").c_str(), O_CREAT | O_RDWR, 0600) == -1 && errno == EACCES);
-    CHILD_CHECK(unlink((dir_ / "d/f").c_str()) == -1 && errno == EACCES);
-    CHILD_CHECK(access((dir_ / "d/f").c_str(), R_OK) == 0);
-  }));
+              CHILD_CHECK(open((dir_ / "d/new").c_str(), O_CREAT | O_RDWR, 0600) == -1 && errno == EACCES);
+              CHILD_CHECK(unlink((dir_ / "d/f").c_str()) == -1 && errno == EACCES);
+              CHILD_CHECK(access((dir_ / "d/f").c_str(), R_OK) == 0);
+            }));
   ASSERT_OK(chmod((dir_ / "d").c_str(), 0744));
   EXPECT_EQ(Exited(0), AsNobody([&] {
-    struct stat st;
-    CHILD_CHECK(stat((dir_ / "d/f").c_str(), &st) == -1 && errno == EACCES);
-    CHILD_CHECK(open((dir_ / "d").c_str(), O_RDONLY | O_DIRECTORY) >= 0);
-  }));
+              struct stat st;
+              CHILD_CHECK(stat((dir_ / "d/f").c_str(), &st) == -1 && errno == EACCES);
+              CHILD_CHECK(open((dir_ / "d").c_str(), O_RDONLY | O_DIRECTORY) >= 0);
+            }));
 }
 
 TEST_F(StatTest, StickyDirectory) {
@@ -192,11 +192,11 @@ TEST_F(StatTest, StickyDirectory) {
   ASSERT_OK(chmod((dir_ / "s").c_str(), 01777));
   ASSERT_TRUE(WriteFile(dir_ / "s/root", "x", 0666));
   EXPECT_EQ(Exited(0), AsNobody([&] {
-    CHILD_CHECK(unlink((dir_ / "s/root").c_str()) == -1 && errno == EPERM);
-    CHILD_CHECK(rename((dir_ / "s/root").c_str(), (dir_ / "s/x").c_str()) == -1 && errno == EPERM);
-    CHILD_CHECK(WriteFile(dir_ / "s/mine", "x"));
-    CHILD_CHECK(unlink((dir_ / "s/mine").c_str()) == 0);
-  }));
+              CHILD_CHECK(unlink((dir_ / "s/root").c_str()) == -1 && errno == EPERM);
+              CHILD_CHECK(rename((dir_ / "s/root").c_str(), (dir_ / "s/x").c_str()) == -1 && errno == EPERM);
+              CHILD_CHECK(WriteFile(dir_ / "s/mine", "x"));
+              CHILD_CHECK(unlink((dir_ / "s/mine").c_str()) == 0);
+            }));
 }
 
 TEST_F(StatTest, SetgidDirectoryPassesOnItsGroup) {
@@ -216,11 +216,11 @@ TEST_F(StatTest, SetgidDirectoryPassesOnItsGroup) {
 TEST_F(StatTest, AccessUsesRealIds) {
   ASSERT_OK(chmod(F().c_str(), 0600));
   EXPECT_EQ(Exited(0), RunInChild([&] {
-    CHILD_CHECK(setresuid(kNobody, 0, 0) == 0);
-    CHILD_CHECK(access(F().c_str(), R_OK) == -1 && errno == EACCES);
-    CHILD_CHECK(syscall(SYS_faccessat2, AT_FDCWD, F().c_str(), R_OK, AT_EACCESS) == 0);
-    CHILD_CHECK(access(F().c_str(), F_OK) == 0);
-  }));
+              CHILD_CHECK(setresuid(kNobody, 0, 0) == 0);
+              CHILD_CHECK(access(F().c_str(), R_OK) == -1 && errno == EACCES);
+              CHILD_CHECK(syscall(SYS_faccessat2, AT_FDCWD, F().c_str(), R_OK, AT_EACCESS) == 0);
+              CHILD_CHECK(access(F().c_str(), F_OK) == 0);
+            }));
   EXPECT_FAILS(EACCES, access(F().c_str(), X_OK));
   EXPECT_FAILS(EINVAL, access(F().c_str(), 8));
   EXPECT_FAILS(ENOENT, access((dir_ / "none").c_str(), F_OK));
@@ -264,22 +264,22 @@ TEST_F(StatTest, Statvfs) {
 
 TEST_F(StatTest, FsizeLimitRaisesSIGXFSZ) {
   EXPECT_EQ(Exited(0), RunInChild([&] {
-    rlimit rl = {100, 100};
-    CHILD_CHECK(setrlimit(RLIMIT_FSIZE, &rl) == 0);
-    signal(SIGXFSZ, SIG_IGN);
-    Fd fd(open(F().c_str(), O_RDWR));
-    char buf[200] = {};
-    CHILD_CHECK(write(fd.get(), buf, 200) == 100);
-    CHILD_CHECK(write(fd.get(), buf, 1) == -1 && errno == EFBIG);
-    CHILD_CHECK(ftruncate(fd.get(), 101) == -1 && errno == EFBIG);
-  }));
+              rlimit rl = {100, 100};
+              CHILD_CHECK(setrlimit(RLIMIT_FSIZE, &rl) == 0);
+              signal(SIGXFSZ, SIG_IGN);
+              Fd fd(open(F().c_str(), O_RDWR));
+              char buf[200] = {};
+              CHILD_CHECK(write(fd.get(), buf, 200) == 100);
+              CHILD_CHECK(write(fd.get(), buf, 1) == -1 && errno == EFBIG);
+              CHILD_CHECK(ftruncate(fd.get(), 101) == -1 && errno == EFBIG);
+            }));
   EXPECT_EQ(Killed(SIGXFSZ), RunInChild([&] {
-    rlimit rl = {0, 0};
-    CHILD_CHECK(setrlimit(RLIMIT_FSIZE, &rl) == 0);
-    Fd fd(open(F().c_str(), O_RDWR));
-    ssize_t n = write(fd.get(), "x", 1);
-    (void)n;
-  }));
+              rlimit rl = {0, 0};
+              CHILD_CHECK(setrlimit(RLIMIT_FSIZE, &rl) == 0);
+              Fd fd(open(F().c_str(), O_RDWR));
+              ssize_t n = write(fd.get(), "x", 1);
+              (void)n;
+            }));
 }
 
 }  // namespace

@@ -138,17 +138,17 @@ TEST(Thread, TimedMutexLockTimesOut) {
 }
 
 TEST(Thread, RobustMutexOfADeadProcess) {
-  auto* mu = static_cast<pthread_mutex_t*>(
-      mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
+  auto* mu =
+      static_cast<pthread_mutex_t*>(mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
   pthread_mutexattr_t attr;
   pthread_mutexattr_init(&attr);
   pthread_mutexattr_setpshared(&attr, PTHREAD_PROCESS_SHARED);
   pthread_mutexattr_setrobust(&attr, PTHREAD_MUTEX_ROBUST);
   ASSERT_EQ(0, pthread_mutex_init(mu, &attr));
   EXPECT_EQ(Killed(SIGKILL), RunInChild([&] {
-    pthread_mutex_lock(mu);
-    raise(SIGKILL);
-  }));
+              pthread_mutex_lock(mu);
+              raise(SIGKILL);
+            }));
   EXPECT_EQ(EOWNERDEAD, pthread_mutex_lock(mu));
   EXPECT_EQ(0, pthread_mutex_consistent(mu));
   EXPECT_EQ(0, pthread_mutex_unlock(mu));
@@ -173,11 +173,14 @@ TEST(Thread, LocalStorageIsPerThread) {
 TEST(Thread, CancellationOfABlockedRead) {
   Pipe p;
   pthread_t t;
-  ASSERT_EQ(0, pthread_create(&t, nullptr, [](void* arg) -> void* {
-    char c;
-    ssize_t n = read(static_cast<Pipe*>(arg)->r.get(), &c, 1);
-    return reinterpret_cast<void*>(n);
-  }, &p));
+  ASSERT_EQ(0, pthread_create(
+                   &t, nullptr,
+                   [](void* arg) -> void* {
+                     char c;
+                     ssize_t n = read(static_cast<Pipe*>(arg)->r.get(), &c, 1);
+                     return reinterpret_cast<void*>(n);
+                   },
+                   &p));
   ASSERT_EQ(0, pthread_cancel(t));
   void* result = nullptr;
   ASSERT_EQ(0, pthread_join(t, &result));
@@ -186,10 +189,13 @@ TEST(Thread, CancellationOfABlockedRead) {
 
 TEST(ThreadExit, GroupExitEndsAllThreads) {
   EXPECT_EQ(Exited(12), RunInChild([] {
-    for (int i = 0; i < 10; ++i) std::thread([] { for (;;) pause(); }).detach();
-    std::thread([] { _exit(12); }).detach();
-    for (;;) pause();
-  }));
+              for (int i = 0; i < 10; ++i)
+                std::thread([] {
+                  for (;;) pause();
+                }).detach();
+              std::thread([] { _exit(12); }).detach();
+              for (;;) pause();
+            }));
 }
 
 TEST(ThreadExit, LeaderExitLeavesTheGroupRunning) {
@@ -212,37 +218,40 @@ TEST(ThreadExit, LeaderExitLeavesTheGroupRunning) {
 
 TEST(ThreadExit, LeaderLeavingLastGivesItsStatus) {
   EXPECT_EQ(Exited(5), RunInChild([] {
-    std::thread([] { syscall(SYS_exit, 9); }).join();
-    syscall(SYS_exit, 5);
-  }));
+              std::thread([] { syscall(SYS_exit, 9); }).join();
+              syscall(SYS_exit, 5);
+            }));
 }
 
 TEST(ThreadExit, ThreadLeavingLastGivesItsStatus) {
   EXPECT_EQ(Exited(9), RunInChild([] {
-    static uint32_t leader_alive = 1;
-    syscall(SYS_set_tid_address, &leader_alive);
-    std::thread([] {
-      while (__atomic_load_n(&leader_alive, __ATOMIC_SEQ_CST)) {
-        syscall(SYS_futex, &leader_alive, FUTEX_WAIT, 1, nullptr, nullptr, 0);
-      }
-      syscall(SYS_exit, 9);
-    }).detach();
-    syscall(SYS_exit, 5);
-  }));
+              static uint32_t leader_alive = 1;
+              syscall(SYS_set_tid_address, &leader_alive);
+              std::thread([] {
+                while (__atomic_load_n(&leader_alive, __ATOMIC_SEQ_CST)) {
+                  syscall(SYS_futex, &leader_alive, FUTEX_WAIT, 1, nullptr, nullptr, 0);
+                }
+                syscall(SYS_exit, 9);
+              }).detach();
+              syscall(SYS_exit, 5);
+            }));
 }
 
 TEST(ThreadExit, FatalSignalToOneThreadKillsAll) {
   EXPECT_EQ(Killed(SIGTERM), RunInChild([] {
-    std::thread([] { syscall(SYS_tgkill, getpid(), gettid(), SIGTERM); }).detach();
-    for (;;) pause();
-  }));
+              std::thread([] { syscall(SYS_tgkill, getpid(), gettid(), SIGTERM); }).detach();
+              for (;;) pause();
+            }));
 }
 
 TEST(ThreadExec, FromANonLeaderTakesOverThePid) {
   Pipe p(O_CLOEXEC);
   Child child([&] {
     dup2(p.w.get(), 1);
-    for (int i = 0; i < 5; ++i) std::thread([] { for (;;) pause(); }).detach();
+    for (int i = 0; i < 5; ++i)
+      std::thread([] {
+        for (;;) pause();
+      }).detach();
     std::thread([] {
       execl("/bin/sh", "sh", "-c", "echo $$; set -- /proc/$$/task/*; echo $#", nullptr);
       _exit(127);
@@ -260,7 +269,9 @@ TEST(ThreadExec, FromANonLeaderTakesOverThePid) {
 
 TEST(ThreadExec, FailureLeavesTheOtherThreads) {
   std::atomic<bool> stop{false};
-  std::thread other([&] { while (!stop) sched_yield(); });
+  std::thread other([&] {
+    while (!stop) sched_yield();
+  });
   std::thread([] {
     char* argv[] = {nullptr};
     EXPECT_FAILS(ENOENT, execve("/nonexistent", argv, argv));
@@ -272,7 +283,9 @@ TEST(ThreadExec, FailureLeavesTheOtherThreads) {
 
 TEST(ThreadFork, OnlyTheCallerIsCopied) {
   std::atomic<bool> stop{false};
-  std::thread other([&] { while (!stop) sched_yield(); });
+  std::thread other([&] {
+    while (!stop) sched_yield();
+  });
   EXPECT_EQ(Exited(0), RunInChild([] { CHILD_CHECK(CountTasks() == 1); }));
   std::thread([] { EXPECT_EQ(Exited(0), RunInChild([] { CHILD_CHECK(getpid() == gettid()); })); }).join();
   stop = true;
@@ -299,10 +312,10 @@ TEST(ThreadFork, WnothreadSeesOnlyOwnChildren) {
 
 TEST(SetTidAddress, ReturnsTheTid) {
   EXPECT_EQ(Exited(0), RunInChild([] {
-    int word = 0;
-    CHILD_CHECK(syscall(SYS_set_tid_address, &word) == getpid());
-    syscall(SYS_exit_group, 0);
-  }));
+              int word = 0;
+              CHILD_CHECK(syscall(SYS_set_tid_address, &word) == getpid());
+              syscall(SYS_exit_group, 0);
+            }));
 }
 
 TEST(Membarrier, QueryAndGlobal) {

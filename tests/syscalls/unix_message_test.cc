@@ -193,10 +193,10 @@ TEST(ScmCredentials, ForgeryNeedsPrivilege) {
   Received r = Receive(p.b.get());
   EXPECT_EQ(1234u, r.cred.uid);
   EXPECT_EQ(Exited(0), RunInChild([&] {
-    CHILD_CHECK(setresuid(65534, 65534, 65534) == 0);
-    ucred other = {getpid(), 1234, 0};
-    CHILD_CHECK(SendControl(p.a.get(), SCM_CREDENTIALS, &other, 1) == -1 && errno == EPERM);
-  }));
+              CHILD_CHECK(setresuid(65534, 65534, 65534) == 0);
+              ucred other = {getpid(), 1234, 0};
+              CHILD_CHECK(SendControl(p.a.get(), SCM_CREDENTIALS, &other, 1) == -1 && errno == EPERM);
+            }));
 }
 
 TEST(ScmCredentials, PeercredNamesTheCreator) {

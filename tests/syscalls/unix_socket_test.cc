@@ -188,10 +188,10 @@ TEST_F(UnixSocket, ConnectNeedsWritePermission) {
   Fd s = Listen(path_);
   ASSERT_OK(chmod(path_.c_str(), 0600));
   EXPECT_EQ(Exited(0), RunInChild([&] {
-    CHILD_CHECK(setresuid(65534, 65534, 65534) == 0);
-    Fd c = Socket(SOCK_STREAM);
-    CHILD_CHECK(Connect(c, path_) == -1 && errno == EACCES);
-  }));
+              CHILD_CHECK(setresuid(65534, 65534, 65534) == 0);
+              Fd c = Socket(SOCK_STREAM);
+              CHILD_CHECK(Connect(c, path_) == -1 && errno == EACCES);
+            }));
 }
 
 TEST_F(UnixSocket, AbstractNames) {

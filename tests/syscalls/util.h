@@ -104,8 +104,8 @@ int WaitStatus(pid_t pid, int options = 0);
 
 // Inside a child, where gtest's assertions would be lost: reports the place and exits with 101.
 void ChildCheckFailed(const char* file, int line, const char* what, int err);
-#define CHILD_CHECK(cond)                                                  \
-  do {                                                                     \
+#define CHILD_CHECK(cond)                                            \
+  do {                                                               \
     if (!(cond)) ChildCheckFailed(__FILE__, __LINE__, #cond, errno); \
   } while (0)
 

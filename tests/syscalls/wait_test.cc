@@ -37,10 +37,10 @@ TEST(Wait, NohangReturnsZeroWhileRunning) {
 
 TEST(Wait, NoChildrenIsECHILD) {
   EXPECT_EQ(Exited(0), RunInChild([] {
-    CHILD_CHECK(wait(nullptr) == -1 && errno == ECHILD);
-    CHILD_CHECK(waitpid(-1, nullptr, WNOHANG) == -1 && errno == ECHILD);
-    CHILD_CHECK(waitpid(getppid(), nullptr, 0) == -1 && errno == ECHILD);
-  }));
+              CHILD_CHECK(wait(nullptr) == -1 && errno == ECHILD);
+              CHILD_CHECK(waitpid(-1, nullptr, WNOHANG) == -1 && errno == ECHILD);
+              CHILD_CHECK(waitpid(getppid(), nullptr, 0) == -1 && errno == ECHILD);
+            }));
 }
 
 TEST(Wait, InvalidOptions) {
@@ -58,15 +58,15 @@ TEST(Wait, BadStatusPointer) {
 
 TEST(Wait, AnyChildIsReapedOnce) {
   EXPECT_EQ(Exited(0), RunInChild([] {
-    std::set<pid_t> pids;
-    for (int i = 0; i < 5; ++i) {
-      pid_t pid = fork();
-      if (pid == 0) _exit(i);
-      CHILD_CHECK(pids.insert(pid).second);
-    }
-    for (int i = 0; i < 5; ++i) CHILD_CHECK(pids.erase(wait(nullptr)) == 1);
-    CHILD_CHECK(wait(nullptr) == -1 && errno == ECHILD);
-  }));
+              std::set<pid_t> pids;
+              for (int i = 0; i < 5; ++i) {
+                pid_t pid = fork();
+                if (pid == 0) _exit(i);
+                CHILD_CHECK(pids.insert(pid).second);
+              }
+              for (int i = 0; i < 5; ++i) CHILD_CHECK(pids.erase(wait(nullptr)) == 1);
+              CHILD_CHECK(wait(nullptr) == -1 && errno == ECHILD);
+            }));
 }
 
 TEST(Wait, SelectsByProcessGroup) {
@@ -200,40 +200,41 @@ TEST(Sigchld, CarriesTheExitStatus) {
 
 TEST(Sigchld, StopNotifiesUnlessNocldstop) {
   EXPECT_EQ(Exited(0), RunInChild([] {
-    sigset_t set = SetOf({SIGCHLD});
-    sigprocmask(SIG_BLOCK, &set, nullptr);
-    timespec limit = {20, 0}, zero = {};
-    siginfo_t info;
-    {
-      ScopedHandler handler(SIGCHLD, OnChild);
-      Child child([] { PauseForever(); });
-      child.Kill(SIGSTOP);
-      CHILD_CHECK(sigtimedwait(&set, &info, &limit) == SIGCHLD);
-      CHILD_CHECK(info.si_code == CLD_STOPPED && info.si_status == SIGSTOP);
-    }
-    while (sigtimedwait(&set, &info, &zero) == SIGCHLD) {
-    }
-    ScopedHandler handler(SIGCHLD, OnChild, SA_NOCLDSTOP);
-    Child child([] { PauseForever(); });
-    child.Kill(SIGSTOP);
-    CHILD_CHECK(child.Wait(WUNTRACED) == Stopped(SIGSTOP));
-    CHILD_CHECK(sigtimedwait(&set, &info, &zero) == -1 && errno == EAGAIN);
-  }));
+              sigset_t set = SetOf({SIGCHLD});
+              sigprocmask(SIG_BLOCK, &set, nullptr);
+              timespec limit = {20, 0}, zero = {};
+              siginfo_t info;
+              {
+                ScopedHandler handler(SIGCHLD, OnChild);
+                Child child([] { PauseForever(); });
+                child.Kill(SIGSTOP);
+                CHILD_CHECK(sigtimedwait(&set, &info, &limit) == SIGCHLD);
+                CHILD_CHECK(info.si_code == CLD_STOPPED && info.si_status == SIGSTOP);
+              }
+              while (sigtimedwait(&set, &info, &zero) == SIGCHLD) {
+              }
+              ScopedHandler handler(SIGCHLD, OnChild, SA_NOCLDSTOP);
+              Child child([] { PauseForever(); });
+              child.Kill(SIGSTOP);
+              CHILD_CHECK(child.Wait(WUNTRACED) == Stopped(SIGSTOP));
+              CHILD_CHECK(sigtimedwait(&set, &info, &zero) == -1 && errno == EAGAIN);
+            }));
 }
 
 TEST(Sigchld, IgnoredMeansNoZombies) {
   for (bool nocldwait : {false, true}) {
     EXPECT_EQ(Exited(0), RunInChild([&] {
-      struct sigaction sa = {};
-      sa.sa_handler = nocldwait ? SIG_DFL : SIG_IGN;
-      sa.sa_flags = nocldwait ? SA_NOCLDWAIT : 0;
-      CHILD_CHECK(sigaction(SIGCHLD, &sa, nullptr) == 0);
-      pid_t pid = fork();
-      if (pid == 0) _exit(0);
-      // Blocks until the child is gone, then finds nothing to reap.
-      CHILD_CHECK(waitpid(pid, nullptr, 0) == -1 && errno == ECHILD);
-      CHILD_CHECK(kill(pid, 0) == -1 && errno == ESRCH);
-    })) << nocldwait;
+                struct sigaction sa = {};
+                sa.sa_handler = nocldwait ? SIG_DFL : SIG_IGN;
+                sa.sa_flags = nocldwait ? SA_NOCLDWAIT : 0;
+                CHILD_CHECK(sigaction(SIGCHLD, &sa, nullptr) == 0);
+                pid_t pid = fork();
+                if (pid == 0) _exit(0);
+                // Blocks until the child is gone, then finds nothing to reap.
+                CHILD_CHECK(waitpid(pid, nullptr, 0) == -1 && errno == ECHILD);
+                CHILD_CHECK(kill(pid, 0) == -1 && errno == ESRCH);
+              }))
+        << nocldwait;
   }
 }
 

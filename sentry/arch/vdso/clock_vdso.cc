@@ -117,8 +117,11 @@ class ClockVdso::Pages final : public mm::MappedObject {
     if (offset >= range_.length()) return Errno(EFAULT);
     length = std::min(length, range_.length() - offset);
     memory_.IncRef({range_.start + offset, range_.start + offset + length});
-    return mm::Backing{
-        .fd = memory_.fd(), .offset = range_.start + offset, .length = length, .in_memory_file = true, .writable = false};
+    return mm::Backing{.fd = memory_.fd(),
+                       .offset = range_.start + offset,
+                       .length = length,
+                       .in_memory_file = true,
+                       .writable = false};
   }
   std::string Name() const override { return "[vdso]"; }
   dev_t Device() const override { return 0; }

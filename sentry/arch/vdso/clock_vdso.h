@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The vDSO of a sandbox: a small ELF image (vdso_guest.c) over the TSC and a page of parameters, both in the MemoryFile and
-// mapped into every guest. When the TSC is not to be trusted, the guest's functions make the system call.
+// The vDSO of a sandbox: a small ELF image (vdso_guest.c) over the TSC and a page of parameters, both in the MemoryFile
+// and mapped into every guest. When the TSC is not to be trusted, the guest's functions make the system call.
 #ifndef SENTRY_ARCH_VDSO_CLOCK_VDSO_H_
 #define SENTRY_ARCH_VDSO_CLOCK_VDSO_H_
 

@@ -4,8 +4,8 @@
 
 namespace sentry::arch {
 
-// True if the host kernel itself keeps time by the TSC (or by the KVM clock, which is made of it). False when sysfs cannot
-// be read.
+// True if the host kernel itself keeps time by the TSC (or by the KVM clock, which is made of it). False when sysfs
+// cannot be read.
 bool HostClockIsTsc();
 
 }  // namespace sentry::arch

@@ -5,8 +5,8 @@
 
 #include <stdint.h>
 
-/* Time is base_ns + ((tsc - tsc_base) * multiplier >> 32), while tsc - tsc_base <= max_delta. Readers that see an odd or changed
-   `sequence`, or usable == 0, make the system call. */
+/* Time is base_ns + ((tsc - tsc_base) * multiplier >> 32), while tsc - tsc_base <= max_delta. Readers that see an odd
+   or changed `sequence`, or usable == 0, make the system call. */
 struct VdsoParams {
   uint32_t sequence;
   uint32_t usable;

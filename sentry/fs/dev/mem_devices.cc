@@ -55,7 +55,9 @@ class NullDevice final : public MemDevice {
 class ZeroDevice final : public MemDevice {
  public:
   ZeroDevice(vfs::Path path, int flags, bool full) : MemDevice(std::move(path), flags), full_(full) {}
-  Result<size_t> Read(IoTarget& target) override { return target.PutZeroes(std::min(target.remaining(), kMaxTransfer)); }
+  Result<size_t> Read(IoTarget& target) override {
+    return target.PutZeroes(std::min(target.remaining(), kMaxTransfer));
+  }
   Result<size_t> Write(IoSource& source) override {
     if (full_) return Errno(ENOSPC);
     return source.remaining();
@@ -118,7 +120,8 @@ class RandomDevice final : public MemDevice {
   }
 };
 
-// The kernel log of a sandbox is empty; what is written to it is dropped, as it would be from the sight of other containers.
+// The kernel log of a sandbox is empty; what is written to it is dropped, as it would be from the sight of other
+// containers.
 class KmsgDevice final : public MemDevice {
  public:
   using MemDevice::MemDevice;

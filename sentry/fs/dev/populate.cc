@@ -14,20 +14,13 @@ struct Entry {
 };
 
 constexpr Entry kEntries[] = {
-    {"null", S_IFCHR | 0666, 1, 3, nullptr},
-    {"zero", S_IFCHR | 0666, 1, 5, nullptr},
-    {"full", S_IFCHR | 0666, 1, 7, nullptr},
-    {"random", S_IFCHR | 0666, 1, 8, nullptr},
-    {"urandom", S_IFCHR | 0666, 1, 9, nullptr},
-    {"tty", S_IFCHR | 0666, 5, 0, nullptr},
-    {"fd", S_IFLNK, 0, 0, "/proc/self/fd"},
-    {"stdin", S_IFLNK, 0, 0, "/proc/self/fd/0"},
-    {"stdout", S_IFLNK, 0, 0, "/proc/self/fd/1"},
-    {"stderr", S_IFLNK, 0, 0, "/proc/self/fd/2"},
-    {"core", S_IFLNK, 0, 0, "/proc/kcore"},
-    {"ptmx", S_IFLNK, 0, 0, "pts/ptmx"},
-    {"pts", S_IFDIR | 0755, 0, 0, nullptr},
-    {"shm", S_IFDIR | 01777, 0, 0, nullptr},
+    {"null", S_IFCHR | 0666, 1, 3, nullptr},      {"zero", S_IFCHR | 0666, 1, 5, nullptr},
+    {"full", S_IFCHR | 0666, 1, 7, nullptr},      {"random", S_IFCHR | 0666, 1, 8, nullptr},
+    {"urandom", S_IFCHR | 0666, 1, 9, nullptr},   {"tty", S_IFCHR | 0666, 5, 0, nullptr},
+    {"fd", S_IFLNK, 0, 0, "/proc/self/fd"},       {"stdin", S_IFLNK, 0, 0, "/proc/self/fd/0"},
+    {"stdout", S_IFLNK, 0, 0, "/proc/self/fd/1"}, {"stderr", S_IFLNK, 0, 0, "/proc/self/fd/2"},
+    {"core", S_IFLNK, 0, 0, "/proc/kcore"},       {"ptmx", S_IFLNK, 0, 0, "pts/ptmx"},
+    {"pts", S_IFDIR | 0755, 0, 0, nullptr},       {"shm", S_IFDIR | 01777, 0, 0, nullptr},
     {"mqueue", S_IFDIR | 0755, 0, 0, nullptr},
 };
 

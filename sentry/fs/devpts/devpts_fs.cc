@@ -110,7 +110,8 @@ class RootFile final : public vfs::FileDescription {
       set_position(cookie + 1);
       return true;
     };
-    if (!emit(0, ".", kRootIno, DT_DIR) || !emit(1, "..", kRootIno, DT_DIR) || !emit(2, "ptmx", kPtmxIno, DT_CHR)) return OkResult();
+    if (!emit(0, ".", kRootIno, DT_DIR) || !emit(1, "..", kRootIno, DT_DIR) || !emit(2, "ptmx", kPtmxIno, DT_CHR))
+      return OkResult();
     for (unsigned index : slaves) {
       if (!emit(3 + int64_t{index}, std::to_string(index), kSlaveIno + index, DT_CHR)) break;
     }
@@ -118,7 +119,9 @@ class RootFile final : public vfs::FileDescription {
   }
 };
 
-Result<vfs::FileRef> RootInode::Open(const vfs::Path& path, int flags) { return vfs::FileRef(MakeRef<RootFile>(path, flags)); }
+Result<vfs::FileRef> RootInode::Open(const vfs::Path& path, int flags) {
+  return vfs::FileRef(MakeRef<RootFile>(path, flags));
+}
 
 }  // namespace
 
@@ -213,7 +216,8 @@ Result<RefPtr<Tty>> Devpts::NewTty(const Credentials& creds) {
     }
     const DevptsOptions now = options();
     auto tty = MakeRef<Tty>(index);
-    auto slave = MakeRef<SlaveInode>(*this, tty, now.uid.value_or(creds.fsuid), now.gid.value_or(creds.fsgid), now.mode);
+    auto slave =
+        MakeRef<SlaveInode>(*this, tty, now.uid.value_or(creds.fsuid), now.gid.value_or(creds.fsgid), now.mode);
     MutexLock lock(mu_);
     if (slaves_.emplace(index, std::move(slave)).second) return tty;
   }
@@ -281,7 +285,9 @@ Result<void> SlaveInode::SetStat(const vfs::SetStatRequest& request) {
   return OkResult();
 }
 
-Result<vfs::FileRef> SlaveInode::Open(const vfs::Path& path, int flags) { return OpenSlaveFile(path, flags, tty_, true); }
+Result<vfs::FileRef> SlaveInode::Open(const vfs::Path& path, int flags) {
+  return OpenSlaveFile(path, flags, tty_, true);
+}
 
 Result<RefPtr<vfs::Filesystem>> NewDevpts(const vfs::MountSource& source) {
   DevptsOptions options = TRY(DevptsOptions::Parse(source.options));

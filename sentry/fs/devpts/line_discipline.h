@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// LineDiscipline: the N_TTY rules between a master and a slave (termios(3)): editing and echo of what is typed, translation of what is
-// printed, flow control, and which signals are to be sent. Pure state, no locks: the Tty's.
+// LineDiscipline: the N_TTY rules between a master and a slave (termios(3)): editing and echo of what is typed,
+// translation of what is printed, flow control, and which signals are to be sent. Pure state, no locks: the Tty's.
 //
 //   master write -> Type() -> [incoming] -> editing -> [input] -> Read() by the slave
 //   slave write  -> Print() -> translation ------------> [output] -> TakeOutput() by the master; echo goes here, too
@@ -37,7 +37,8 @@ class LineDiscipline {
 
   // What a read(2) of `wanted` bytes finds.
   enum class ReadState : uint8_t { kReady, kWait, kTimedWait };
-  // `nonblocking` takes fewer than VMIN bytes. kTimedWait: wait for at most VTIME tenths of a second (since the last byte, if there is one).
+  // `nonblocking` takes fewer than VMIN bytes. kTimedWait: wait for at most VTIME tenths of a second (since the last
+  // byte, if there is one).
   ReadState CanRead(size_t wanted, bool nonblocking) const;
   // Takes up to `size` bytes: of one line in canonical mode, where an end-of-file mark alone gives 0.
   size_t Read(uint8_t* to, size_t size);

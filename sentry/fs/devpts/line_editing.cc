@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What typing does: input translation, special characters, editing of the current line, echo. Order and results as termios(3) and
-// Linux's N_TTY have them.
+// What typing does: input translation, special characters, editing of the current line, echo. Order and results as
+// termios(3) and Linux's N_TTY have them.
 #include <signal.h>
 
 #include <algorithm>

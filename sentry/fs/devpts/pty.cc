@@ -15,7 +15,8 @@ namespace {
 enum Minor : unsigned { kTty = 0, kConsole = 1, kPtmx = 2 };
 
 bool IsDevptsRoot(const vfs::Path& path) {
-  return path && path.inode()->IsDirectory() && path.inode()->filesystem().TypeName() == "devpts" && !path.dentry->parent();
+  return path && path.inode()->IsDirectory() && path.inode()->filesystem().TypeName() == "devpts" &&
+         !path.dentry->parent();
 }
 
 // A ptmx node outside a devpts uses the one that is mounted at "pts" beside it (Linux's devpts_mntget).

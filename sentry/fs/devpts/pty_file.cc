@@ -56,7 +56,8 @@ class SlaveFile final : public PtyFile {
 
 class MasterFile final : public PtyFile {
  public:
-  MasterFile(vfs::Path path, vfs::Path root, int flags, RefPtr<Tty> tty) : PtyFile(std::move(path), flags, std::move(tty)), root_(std::move(root)) {}
+  MasterFile(vfs::Path path, vfs::Path root, int flags, RefPtr<Tty> tty)
+      : PtyFile(std::move(path), flags, std::move(tty)), root_(std::move(root)) {}
   ~MasterFile() override {
     tty_->HangUp();
     static_cast<Devpts&>(root_.inode()->filesystem()).RemoveTty(tty_->index());

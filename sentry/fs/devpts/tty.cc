@@ -180,7 +180,8 @@ Result<size_t> Tty::MasterWrite(IoSource& source) {
     if (packet_ && line_.stopped() != was_stopped) packet_status_ |= was_stopped ? TIOCPKT_START : TIOCPKT_STOP;
     Collect(aftermath);
     // Between bytes, VTIME counts from the last one.
-    if (line_.TakeArrived() && timer_armed_) timer_.Arm(base::MonotonicNs() + line_.termios().c_cc[VTIME] * kVtimeUnitNs, 0);
+    if (line_.TakeArrived() && timer_armed_)
+      timer_.Arm(base::MonotonicNs() + line_.termios().c_cc[VTIME] * kVtimeUnitNs, 0);
   }
   if (n < got) source.Untake(got - n);
   if (n == 0) return Errno(EAGAIN);
@@ -244,7 +245,8 @@ bool Tty::IsHungUp() {
   return hung_up_;
 }
 
-// Only the leader hears of it; what it leaves behind when it ends on that is the kernel's business (credentials(7), tty_signal_session_leader).
+// Only the leader hears of it; what it leaves behind when it ends on that is the kernel's business (credentials(7),
+// tty_signal_session_leader).
 void Tty::HangUp() {
   RefPtr<Session> session;
   RefPtr<ProcessGroup> foreground;

@@ -15,7 +15,7 @@ using kernel::Task;
 namespace {
 
 constexpr unsigned kSpeeds[] = {0, 50, 75, 110, 134, 150, 200, 300, 600, 1200, 1800, 2400, 4800, 9600, 19200, 38400};
-constexpr unsigned kFastSpeeds[] = {57600,  115200,  230400,  460800,  500000,  576000,  921600, 1000000,
+constexpr unsigned kFastSpeeds[] = {57600,   115200,  230400,  460800,  500000,  576000,  921600, 1000000,
                                     1152000, 1500000, 2000000, 2500000, 3000000, 3500000, 4000000};
 
 // The speed that the bits of c_cflag name; the field is right already with BOTHER.
@@ -30,7 +30,8 @@ unsigned SpeedOf(unsigned bits, unsigned other) {
 }
 
 bool IsIgnored(Task& task, int signal) {
-  return (task.signal_mask() & kernel::SignalBit(signal)) || task.group().ExchangeAction(signal, nullptr).handler == kernel::kSignalIgnore;
+  return (task.signal_mask() & kernel::SignalBit(signal)) ||
+         task.group().ExchangeAction(signal, nullptr).handler == kernel::kSignalIgnore;
 }
 
 }  // namespace
@@ -40,7 +41,8 @@ bool Tty::IsControllingOf(Task& task) {
   return session && session->terminal() == this;
 }
 
-// The rule for reading (SIGTTIN), and for writing and changing the terminal (SIGTTOU), outside its foreground process group.
+// The rule for reading (SIGTTIN), and for writing and changing the terminal (SIGTTOU), outside its foreground process
+// group.
 Result<void> Tty::CheckBackground(int signal) {
   Task* task = Task::CurrentOrNull();
   if (!task) return OkResult();

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Life of an item: Add registers it with the file's wait queue and with the file itself (EpollLink). An event marks it
-// ready. TakeReady asks the file what is really there. The file's last reference calls OnFileGone before it is destroyed, so an
-// item's file pointer is valid as long as the item; whether the file may still be asked is decided by TryIncRef.
+// ready. TakeReady asks the file what is really there. The file's last reference calls OnFileGone before it is
+// destroyed, so an item's file pointer is valid as long as the item; whether the file may still be asked is decided by
+// TryIncRef.
 #include "sentry/fs/epoll/epoll.h"
 
 #include <algorithm>
@@ -15,8 +16,8 @@ namespace {
 constexpr int kMaxNesting = 4;  // fs/eventpoll.c: EP_MAX_NESTS
 // Reported whether asked for or not.
 constexpr uint32_t kAlways = EPOLLERR | EPOLLHUP;
-constexpr uint32_t kInputBits = EPOLLIN | EPOLLPRI | EPOLLOUT | EPOLLERR | EPOLLHUP | EPOLLRDNORM | EPOLLRDBAND | EPOLLWRNORM | EPOLLWRBAND |
-                                EPOLLMSG | EPOLLRDHUP;
+constexpr uint32_t kInputBits = EPOLLIN | EPOLLPRI | EPOLLOUT | EPOLLERR | EPOLLHUP | EPOLLRDNORM | EPOLLRDBAND |
+                                EPOLLWRNORM | EPOLLWRBAND | EPOLLMSG | EPOLLRDHUP;
 
 }  // namespace
 
@@ -103,7 +104,8 @@ Result<void> EpollFile::Add(vfs::FileDescription& file, int fd, const epoll_even
   if (&file == this) return Errno(EINVAL);
   EpollFile* nested = From(file);
   if (nested && (event.events & EPOLLEXCLUSIVE)) return Errno(EINVAL);
-  if ((event.events & EPOLLEXCLUSIVE) && (event.events & ~(EPOLLIN | EPOLLOUT | EPOLLERR | EPOLLHUP | EPOLLWAKEUP | EPOLLET | EPOLLEXCLUSIVE))) {
+  if ((event.events & EPOLLEXCLUSIVE) &&
+      (event.events & ~(EPOLLIN | EPOLLOUT | EPOLLERR | EPOLLHUP | EPOLLWAKEUP | EPOLLET | EPOLLEXCLUSIVE))) {
     return Errno(EINVAL);
   }
   // Held while the item goes in, so that two adds can't close a cycle together.
@@ -227,7 +229,8 @@ std::string EpollFile::FdInfo() const {
   MutexLock lock(mu_);
   for (const auto& [key, item] : items_) {
     char line[96];
-    snprintf(line, sizeof line, "tfd: %8d events: %8x data: %16lx\n", item->fd, item->event.events, static_cast<unsigned long>(item->event.data.u64));
+    snprintf(line, sizeof line, "tfd: %8d events: %8x data: %16lx\n", item->fd, item->event.events,
+             static_cast<unsigned long>(item->event.data.u64));
     out += line;
   }
   return out;

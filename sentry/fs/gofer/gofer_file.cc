@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Open files of the gofer filesystem: regular files over donated host fds, directories over bulk reads, and what mmap maps.
+// Open files of the gofer filesystem: regular files over donated host fds, directories over bulk reads, and what mmap
+// maps.
 #include <dirent.h>
 #include <fcntl.h>
 #include <unistd.h>
@@ -23,7 +24,10 @@ class GoferMapped final : public mm::MappedObject {
   Result<mm::Backing> GetBacking(uint64_t offset, uint64_t length, bool) override {
     uint64_t end = PageUp(TRY(inode_->Size()));
     if (offset >= end) return Errno(EFAULT);
-    return mm::Backing{.fd = TRY(inode_->Handle(write_)), .offset = offset, .length = std::min(length, end - offset), .writable = write_};
+    return mm::Backing{.fd = TRY(inode_->Handle(write_)),
+                       .offset = offset,
+                       .length = std::min(length, end - offset),
+                       .writable = write_};
   }
   std::string Name() const override { return vfs::PathNameFromTop(file_->path()); }
   dev_t Device() const override { return inode_->filesystem().device(); }
@@ -40,7 +44,8 @@ class GoferMapped final : public mm::MappedObject {
 
 class GoferFile final : public vfs::FileDescription {
  public:
-  GoferFile(vfs::Path path, int flags, RefPtr<GoferInode> inode) : FileDescription(std::move(path), flags), inode_(std::move(inode)) {
+  GoferFile(vfs::Path path, int flags, RefPtr<GoferInode> inode)
+      : FileDescription(std::move(path), flags), inode_(std::move(inode)) {
     inode_->AddHandleUser();
   }
   ~GoferFile() override { inode_->DropHandleUser(); }
@@ -77,7 +82,8 @@ class GoferFile final : public vfs::FileDescription {
     return OkResult();
   }
   Result<void> Allocate(int mode, uint64_t offset, uint64_t length) override {
-    if (fallocate(TRY(inode_->Handle(true)), mode, static_cast<off_t>(offset), static_cast<off_t>(length)) != 0) return Errno::Last();
+    if (fallocate(TRY(inode_->Handle(true)), mode, static_cast<off_t>(offset), static_cast<off_t>(length)) != 0)
+      return Errno::Last();
     inode_->Invalidate();
     return OkResult();
   }
@@ -89,7 +95,8 @@ class GoferFile final : public vfs::FileDescription {
 // Reads the whole directory when it is first read and at each rewind: a consistent view whatever happens meanwhile.
 class GoferDirectory final : public vfs::FileDescription {
  public:
-  GoferDirectory(vfs::Path path, int flags, RefPtr<GoferInode> inode) : FileDescription(std::move(path), flags), inode_(std::move(inode)) {}
+  GoferDirectory(vfs::Path path, int flags, RefPtr<GoferInode> inode)
+      : FileDescription(std::move(path), flags), inode_(std::move(inode)) {}
 
   Result<void> IterateDirectory(const DirSink& sink) override {
     MutexLock lock(position_mu());

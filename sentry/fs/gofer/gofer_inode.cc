@@ -53,8 +53,10 @@ Result<void> GoferInode::SetStat(const vfs::SetStatRequest& request) {
   if (request.uid) change.fields |= ::gofer::kSetUid, change.uid = *request.uid;
   if (request.gid) change.fields |= ::gofer::kSetGid, change.gid = *request.gid;
   if (request.size) change.fields |= ::gofer::kSetSize, change.size = *request.size;
-  if (request.atime) change.fields |= ::gofer::kSetAtime, change.atime = {request.atime->seconds, request.atime->nanoseconds, 0};
-  if (request.mtime) change.fields |= ::gofer::kSetMtime, change.mtime = {request.mtime->seconds, request.mtime->nanoseconds, 0};
+  if (request.atime)
+    change.fields |= ::gofer::kSetAtime, change.atime = {request.atime->seconds, request.atime->nanoseconds, 0};
+  if (request.mtime)
+    change.fields |= ::gofer::kSetMtime, change.mtime = {request.mtime->seconds, request.mtime->nanoseconds, 0};
   uint64_t old_size;
   {
     MutexLock lock(mu_);
@@ -80,7 +82,9 @@ Result<RefPtr<vfs::Inode>> GoferInode::Adopt(Result<::gofer::NodeAttr> made) {
   return RefPtr<vfs::Inode>(fs().InodeFor(*made));
 }
 
-Result<RefPtr<vfs::Inode>> GoferInode::Lookup(std::string_view name) { return Adopt(fs().client().Lookup(node_, name)); }
+Result<RefPtr<vfs::Inode>> GoferInode::Lookup(std::string_view name) {
+  return Adopt(fs().client().Lookup(node_, name));
+}
 
 Result<RefPtr<vfs::Inode>> GoferInode::Create(std::string_view name, const vfs::CreateAttributes& a) {
   ::gofer::CreatedFile made = TRY(fs().client().Create(node_, name, O_RDWR, a.mode, a.uid, a.gid));
@@ -97,12 +101,14 @@ Result<RefPtr<vfs::Inode>> GoferInode::Mkdir(std::string_view name, const vfs::C
   return Adopt(fs().client().Mkdir(node_, name, a.mode, a.uid, a.gid));
 }
 
-Result<RefPtr<vfs::Inode>> GoferInode::Mknod(std::string_view name, mode_t type, dev_t rdev, const vfs::CreateAttributes& a) {
+Result<RefPtr<vfs::Inode>> GoferInode::Mknod(std::string_view name, mode_t type, dev_t rdev,
+                                             const vfs::CreateAttributes& a) {
   Invalidate();
   return Adopt(fs().client().Mknod(node_, name, type | a.mode, major(rdev), minor(rdev), a.uid, a.gid));
 }
 
-Result<RefPtr<vfs::Inode>> GoferInode::Symlink(std::string_view name, std::string_view target, const vfs::CreateAttributes& a) {
+Result<RefPtr<vfs::Inode>> GoferInode::Symlink(std::string_view name, std::string_view target,
+                                               const vfs::CreateAttributes& a) {
   Invalidate();
   return Adopt(fs().client().Symlink(node_, name, target, a.uid, a.gid));
 }
@@ -130,8 +136,8 @@ Result<void> GoferInode::Rmdir(std::string_view name, vfs::Inode& victim) {
   return OkResult();
 }
 
-Result<void> GoferInode::Rename(std::string_view old_name, vfs::Inode& moved, vfs::Inode& new_directory, std::string_view new_name,
-                                vfs::Inode* replaced, unsigned flags) {
+Result<void> GoferInode::Rename(std::string_view old_name, vfs::Inode& moved, vfs::Inode& new_directory,
+                                std::string_view new_name, vfs::Inode* replaced, unsigned flags) {
   auto& to = static_cast<GoferInode&>(new_directory);
   TRY(fs().client().Rename(node_, old_name, to.node_, new_name, flags));
   Invalidate();

@@ -69,13 +69,15 @@ class GoferInode final : public vfs::Inode {
   Result<RefPtr<vfs::Inode>> Lookup(std::string_view name) override;
   Result<RefPtr<vfs::Inode>> Create(std::string_view name, const vfs::CreateAttributes& a) override;
   Result<RefPtr<vfs::Inode>> Mkdir(std::string_view name, const vfs::CreateAttributes& a) override;
-  Result<RefPtr<vfs::Inode>> Mknod(std::string_view name, mode_t type, dev_t rdev, const vfs::CreateAttributes& a) override;
-  Result<RefPtr<vfs::Inode>> Symlink(std::string_view name, std::string_view target, const vfs::CreateAttributes& a) override;
+  Result<RefPtr<vfs::Inode>> Mknod(std::string_view name, mode_t type, dev_t rdev,
+                                   const vfs::CreateAttributes& a) override;
+  Result<RefPtr<vfs::Inode>> Symlink(std::string_view name, std::string_view target,
+                                     const vfs::CreateAttributes& a) override;
   Result<void> Link(std::string_view name, vfs::Inode& target) override;
   Result<void> Unlink(std::string_view name, vfs::Inode& victim) override;
   Result<void> Rmdir(std::string_view name, vfs::Inode& victim) override;
-  Result<void> Rename(std::string_view old_name, vfs::Inode& moved, vfs::Inode& new_directory, std::string_view new_name, vfs::Inode* replaced,
-                      unsigned flags) override;
+  Result<void> Rename(std::string_view old_name, vfs::Inode& moved, vfs::Inode& new_directory,
+                      std::string_view new_name, vfs::Inode* replaced, unsigned flags) override;
   Result<std::string> ReadLink() override;
   Result<RefPtr<vfs::FileDescription>> Open(const vfs::Path& path, int flags) override;
   Result<std::string> GetXattr(std::string_view name) override;

@@ -59,7 +59,8 @@ class HostInode final : public vfs::Inode {
 
 class HostFile final : public vfs::FileDescription {
  public:
-  HostFile(vfs::Path path, int flags, RefPtr<HostInode> inode) : FileDescription(std::move(path), flags), host_inode_(std::move(inode)), fd_(dup_cloexec(host_inode_->fd())) {
+  HostFile(vfs::Path path, int flags, RefPtr<HostInode> inode)
+      : FileDescription(std::move(path), flags), host_inode_(std::move(inode)), fd_(dup_cloexec(host_inode_->fd())) {
     polled_ = fd_ && HostPoller::Get().Add(fd_.get(), queue_);
   }
   ~HostFile() override {
@@ -68,7 +69,8 @@ class HostFile final : public vfs::FileDescription {
 
   Result<size_t> Read(IoTarget& target) override {
     if (polled_ && !(PollHostFd(fd_.get()) & (EPOLLIN | EPOLLHUP | EPOLLERR | EPOLLRDHUP))) return Errno(EAGAIN);
-    return target.PutFromHost(fd_.get(), -1, polled_ ? std::min<size_t>(target.remaining(), 65536) : target.remaining());
+    return target.PutFromHost(fd_.get(), -1,
+                              polled_ ? std::min<size_t>(target.remaining(), 65536) : target.remaining());
   }
   Result<size_t> Write(IoSource& source) override {
     if (!polled_) return source.TakeToHost(fd_.get(), -1, source.remaining());
@@ -123,7 +125,8 @@ Result<vfs::FileRef> HostInode::Open(const vfs::Path& path, int flags) {
   if (mode < 0) return Errno::Last();
   int want = flags & O_ACCMODE, have = mode & O_ACCMODE;
   if (have != O_RDWR && want != have) return Errno(EACCES);
-  return vfs::FileRef(new HostFile(path, flags & ~(O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC | O_CLOEXEC), RefPtr<HostInode>(this)));
+  return vfs::FileRef(
+      new HostFile(path, flags & ~(O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC | O_CLOEXEC), RefPtr<HostInode>(this)));
 }
 
 class HostFilesystem final : public vfs::Filesystem {

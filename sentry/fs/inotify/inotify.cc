@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A Watch is held by the inode's list and by the descriptor's map. The descriptor detaches its watches before it goes; a
-// watch whose inode goes reports IN_IGNORED (the vfs sends IN_DELETE_SELF and drops the list).
+// A Watch is held by the inode's list and by the descriptor's map. The descriptor detaches its watches before it goes;
+// a watch whose inode goes reports IN_IGNORED (the vfs sends IN_DELETE_SELF and drops the list).
 #include "sentry/fs/inotify/inotify.h"
 
 #include <fcntl.h>
@@ -66,11 +66,13 @@ class InotifyFile::Watch final : public vfs::InotifyWatch {
 
 size_t InotifyFile::Event::Size() const {
   // Names are padded with NULs to a multiple of the header's size.
-  size_t padded = name.empty() ? 0 : (name.size() + 1 + sizeof(inotify_event) - 1) / sizeof(inotify_event) * sizeof(inotify_event);
+  size_t padded =
+      name.empty() ? 0 : (name.size() + 1 + sizeof(inotify_event) - 1) / sizeof(inotify_event) * sizeof(inotify_event);
   return sizeof(inotify_event) + padded;
 }
 
-InotifyFile::InotifyFile(vfs::Path path, int flags) : FileDescription(std::move(path), O_RDONLY | (flags & O_NONBLOCK)) {}
+InotifyFile::InotifyFile(vfs::Path path, int flags)
+    : FileDescription(std::move(path), O_RDONLY | (flags & O_NONBLOCK)) {}
 
 RefPtr<InotifyFile> InotifyFile::Create(const Credentials& creds, int flags) {
   return RefPtr<InotifyFile>(new InotifyFile(vfs::NewAnonymousPath(kName, 0600, creds), flags));

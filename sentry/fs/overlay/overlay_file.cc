@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Open regular files of the overlay and their mappings. Both follow a copy-up: what was opened for reading before goes on with the file
-// that is written. The real files' descriptions carry O_PATH, which keeps them out of the inode's accounts (opens, write access, inotify):
-// the overlay's own description is in them.
+// Open regular files of the overlay and their mappings. Both follow a copy-up: what was opened for reading before goes
+// on with the file that is written. The real files' descriptions carry O_PATH, which keeps them out of the inode's
+// accounts (opens, write access, inotify): the overlay's own description is in them.
 #include <fcntl.h>
 #include <linux/falloc.h>
 
@@ -14,10 +14,15 @@ namespace {
 class OverlayFile final : public vfs::FileDescription {
  public:
   OverlayFile(vfs::Path path, int flags, RefPtr<OverlayInode> inode, vfs::FileRef real, bool is_upper)
-      : FileDescription(std::move(path), flags), inode_(std::move(inode)), first_(std::move(real)), upper_(is_upper ? first_.get() : nullptr) {}
+      : FileDescription(std::move(path), flags),
+        inode_(std::move(inode)),
+        first_(std::move(real)),
+        upper_(is_upper ? first_.get() : nullptr) {}
 
   Result<size_t> PRead(IoTarget& target, int64_t offset) override { return TRY(Current())->PRead(target, offset); }
-  Result<size_t> PWrite(IoSource& source, int64_t offset, int64_t* end) override { return TRY(Current())->PWrite(source, offset, end); }
+  Result<size_t> PWrite(IoSource& source, int64_t offset, int64_t* end) override {
+    return TRY(Current())->PWrite(source, offset, end);
+  }
   Result<int64_t> Seek(int64_t offset, int whence) override {
     if (whence != SEEK_DATA && whence != SEEK_HOLE) return FileDescription::Seek(offset, whence);
     int64_t at = TRY(TRY(Current())->Seek(offset, whence));

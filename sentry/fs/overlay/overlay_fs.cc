@@ -32,7 +32,8 @@ RefPtr<OverlayInode> OverlayFilesystem::ForLower(const RefPtr<vfs::Inode>& lower
   }
 }
 
-Result<RefPtr<vfs::Inode>> OverlayFilesystem::NewUpper(mode_t type, dev_t rdev, std::string_view target, const vfs::CreateAttributes& a) {
+Result<RefPtr<vfs::Inode>> OverlayFilesystem::NewUpper(mode_t type, dev_t rdev, std::string_view target,
+                                                       const vfs::CreateAttributes& a) {
   if (type == S_IFREG) return work_->CreateUnnamed(a);
   MutexLock lock(work_mu_);
   std::string name = "#" + std::to_string(next_work_++);

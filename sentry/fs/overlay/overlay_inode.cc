@@ -47,8 +47,14 @@ Result<void> CopyData(vfs::Inode& from, vfs::Inode& to, const vfs::Path& path, u
 
 }  // namespace
 
-OverlayInode::OverlayInode(RefPtr<OverlayFilesystem> filesystem, RefPtr<vfs::Inode> lower, RefPtr<vfs::Inode> upper, mode_t type)
-    : Inode(filesystem, type), lower_(std::move(lower)), ino_(InodeNumberOf(lower_, upper)), upper_(std::move(upper)), copied_up_(static_cast<bool>(upper_)), links_(LinksOf(lower_)) {
+OverlayInode::OverlayInode(RefPtr<OverlayFilesystem> filesystem, RefPtr<vfs::Inode> lower, RefPtr<vfs::Inode> upper,
+                           mode_t type)
+    : Inode(filesystem, type),
+      lower_(std::move(lower)),
+      ino_(InodeNumberOf(lower_, upper)),
+      upper_(std::move(upper)),
+      copied_up_(static_cast<bool>(upper_)),
+      links_(LinksOf(lower_)) {
   if (!lower_ && type == S_IFDIR) links_ = 2;
 }
 
@@ -69,7 +75,8 @@ Result<RefPtr<vfs::Inode>> OverlayInode::CopyUp(uint64_t data_limit) {
   }
   vfs::InodeStat stat = TRY(lower_->GetStat());
   std::string target = IsSymlink() ? TRY(lower_->ReadLink()) : "";
-  RefPtr<vfs::Inode> upper = TRY(fs().NewUpper(type(), stat.rdev, target, {.mode = stat.mode & 07777, .uid = stat.uid, .gid = stat.gid}));
+  RefPtr<vfs::Inode> upper =
+      TRY(fs().NewUpper(type(), stat.rdev, target, {.mode = stat.mode & 07777, .uid = stat.uid, .gid = stat.gid}));
   if (IsRegular() && data_limit > 0 && stat.size > 0) {
     // A place for the two temporary descriptions; they never meet a guest.
     vfs::Path path{nullptr, vfs::Dentry::NewRoot(RefPtr<vfs::Inode>(this), "copy-up")};
@@ -150,8 +157,10 @@ void OverlayInode::SetEntry(std::string_view name, RefPtr<OverlayInode> inode) {
   MutexLock lock(mu_);
   auto it = children_.find(name);
   if (inode || hide) {
-    if (it == children_.end()) children_.emplace(std::string(name), std::move(inode));
-    else std::swap(it->second, inode);
+    if (it == children_.end())
+      children_.emplace(std::string(name), std::move(inode));
+    else
+      std::swap(it->second, inode);
   } else if (it != children_.end()) {
     inode = std::move(it->second);
     children_.erase(it);
@@ -213,8 +222,8 @@ Result<void> OverlayInode::Rmdir(std::string_view name, vfs::Inode& victim) {
   return OkResult();
 }
 
-Result<void> OverlayInode::Rename(std::string_view old_name, vfs::Inode& moved, vfs::Inode& new_directory, std::string_view new_name,
-                                  vfs::Inode* replaced, unsigned flags) {
+Result<void> OverlayInode::Rename(std::string_view old_name, vfs::Inode& moved, vfs::Inode& new_directory,
+                                  std::string_view new_name, vfs::Inode* replaced, unsigned flags) {
   auto& to = static_cast<OverlayInode&>(new_directory);
   RefPtr<OverlayInode> inode(static_cast<OverlayInode*>(&moved)), other(static_cast<OverlayInode*>(replaced));
   bool exchange = flags & RENAME_EXCHANGE;
@@ -269,7 +278,8 @@ namespace {
 // A snapshot of the merged names, taken at the first read and at each rewind.
 class OverlayDirectory final : public vfs::FileDescription {
  public:
-  OverlayDirectory(vfs::Path path, int flags, RefPtr<OverlayInode> inode) : FileDescription(std::move(path), flags), inode_(std::move(inode)) {}
+  OverlayDirectory(vfs::Path path, int flags, RefPtr<OverlayInode> inode)
+      : FileDescription(std::move(path), flags), inode_(std::move(inode)) {}
 
   Result<void> IterateDirectory(const DirSink& sink) override {
     bool load;

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Private to fs/overlay.
 //
-// An OverlayInode stands for a file of the merged tree. It starts with a lower inode, an upper one, or both (a directory that
-// changed). The upper inodes are unlinked files of one tmpfs: the overlay keeps names itself, in the directories' `children_`
-// (name → inode, or a whiteout), so nothing but memory is needed and renames of lower directories just work. A lower file keeps
-// one OverlayInode whatever name finds it; once it differs from its lower file it is pinned, so the change can't be lost.
+// An OverlayInode stands for a file of the merged tree. It starts with a lower inode, an upper one, or both (a
+// directory that changed). The upper inodes are unlinked files of one tmpfs: the overlay keeps names itself, in the
+// directories' `children_` (name → inode, or a whiteout), so nothing but memory is needed and renames of lower
+// directories just work. A lower file keeps one OverlayInode whatever name finds it; once it differs from its lower
+// file it is pinned, so the change can't be lost.
 #ifndef SENTRY_FS_OVERLAY_OVERLAY_INODE_H_
 #define SENTRY_FS_OVERLAY_OVERLAY_INODE_H_
 
@@ -59,7 +60,9 @@ class OverlayMapping final : public mm::MappedObject {
   ~OverlayMapping() override;
   void Follow(RefPtr<mm::MappedObject> upper);
 
-  Result<mm::Backing> GetBacking(uint64_t offset, uint64_t length, bool write) override { return Real()->GetBacking(offset, length, write); }
+  Result<mm::Backing> GetBacking(uint64_t offset, uint64_t length, bool write) override {
+    return Real()->GetBacking(offset, length, write);
+  }
   std::string Name() const override;
   dev_t Device() const override;
   uint64_t InodeNumber() const override;
@@ -96,7 +99,8 @@ class OverlayInode final : public vfs::Inode {
   static int RealFlags(int flags);
   Result<RefPtr<mm::MappedObject>> NewMapping(const vfs::Path& path);
   void ForgetMapping(OverlayMapping& mapping);
-  // After the pages [start, end) of the upper file were replaced or removed: its own reverse map knows none of our mappings.
+  // After the pages [start, end) of the upper file were replaced or removed: its own reverse map knows none of our
+  // mappings.
   void InvalidateMappings(uint64_t start, uint64_t end, bool private_copies);
   mm::ReverseMap& reverse_map() { return reverse_map_; }
   std::vector<std::tuple<std::string, uint64_t, uint8_t>> ListEntries();
@@ -104,19 +108,25 @@ class OverlayInode final : public vfs::Inode {
   Result<vfs::InodeStat> GetStat() override;
   Result<void> SetStat(const vfs::SetStatRequest& request) override;
   Result<RefPtr<vfs::Inode>> Lookup(std::string_view name) override;
-  Result<RefPtr<vfs::Inode>> Create(std::string_view name, const vfs::CreateAttributes& a) override { return Make(name, S_IFREG, 0, "", a); }
-  Result<RefPtr<vfs::Inode>> Mkdir(std::string_view name, const vfs::CreateAttributes& a) override { return Make(name, S_IFDIR, 0, "", a); }
-  Result<RefPtr<vfs::Inode>> Mknod(std::string_view name, mode_t type, dev_t rdev, const vfs::CreateAttributes& a) override {
+  Result<RefPtr<vfs::Inode>> Create(std::string_view name, const vfs::CreateAttributes& a) override {
+    return Make(name, S_IFREG, 0, "", a);
+  }
+  Result<RefPtr<vfs::Inode>> Mkdir(std::string_view name, const vfs::CreateAttributes& a) override {
+    return Make(name, S_IFDIR, 0, "", a);
+  }
+  Result<RefPtr<vfs::Inode>> Mknod(std::string_view name, mode_t type, dev_t rdev,
+                                   const vfs::CreateAttributes& a) override {
     return Make(name, type, rdev, "", a);
   }
-  Result<RefPtr<vfs::Inode>> Symlink(std::string_view name, std::string_view target, const vfs::CreateAttributes& a) override {
+  Result<RefPtr<vfs::Inode>> Symlink(std::string_view name, std::string_view target,
+                                     const vfs::CreateAttributes& a) override {
     return Make(name, S_IFLNK, 0, target, a);
   }
   Result<void> Link(std::string_view name, vfs::Inode& target) override;
   Result<void> Unlink(std::string_view name, vfs::Inode& victim) override;
   Result<void> Rmdir(std::string_view name, vfs::Inode& victim) override;
-  Result<void> Rename(std::string_view old_name, vfs::Inode& moved, vfs::Inode& new_directory, std::string_view new_name, vfs::Inode* replaced,
-                      unsigned flags) override;
+  Result<void> Rename(std::string_view old_name, vfs::Inode& moved, vfs::Inode& new_directory,
+                      std::string_view new_name, vfs::Inode* replaced, unsigned flags) override;
   Result<RefPtr<vfs::Inode>> CreateUnnamed(const vfs::CreateAttributes& a) override;
   Result<std::string> ReadLink() override { return Real()->ReadLink(); }
   Result<RefPtr<vfs::FileDescription>> Open(const vfs::Path& path, int flags) override;
@@ -130,7 +140,8 @@ class OverlayInode final : public vfs::Inode {
   static Result<RefPtr<mm::MappedObject>> RealMapping(vfs::Inode& real, const vfs::Path& path);
   // At the end of a copy-up.
   void MoveMappings(vfs::Inode& upper);
-  Result<RefPtr<vfs::Inode>> Make(std::string_view name, mode_t type, dev_t rdev, std::string_view target, const vfs::CreateAttributes& a);
+  Result<RefPtr<vfs::Inode>> Make(std::string_view name, mode_t type, dev_t rdev, std::string_view target,
+                                  const vfs::CreateAttributes& a);
   bool LowerHas(std::string_view name);
   // Puts an inode (or, with null, the absence of one) under a name.
   void SetEntry(std::string_view name, RefPtr<OverlayInode> inode);

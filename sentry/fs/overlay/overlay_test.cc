@@ -47,9 +47,9 @@ class OverlayTest : public vfs::VfsTest {
     std::vector<std::string> names;
     vfs::FileRef directory = Open(path, O_RDONLY | O_DIRECTORY);
     EXPECT_EQ(E(directory->IterateDirectory([&](const vfs::DirEntry& entry) {
-      if (entry.name != "." && entry.name != "..") names.emplace_back(entry.name);
-      return true;
-    })),
+                if (entry.name != "." && entry.name != "..") names.emplace_back(entry.name);
+                return true;
+              })),
               0);
     std::sort(names.begin(), names.end());
     return names;

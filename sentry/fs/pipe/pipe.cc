@@ -120,7 +120,8 @@ Result<size_t> Pipe::Tee(Pipe& from, Pipe& to, size_t length) {
     }
     for (const Packet& packet : from.packets_) {
       if (packet.start >= from.consumed_ + done) break;
-      to.packets_.push_back({start + (packet.start - from.consumed_), start + std::min<uint64_t>(packet.end - from.consumed_, done)});
+      to.packets_.push_back(
+          {start + (packet.start - from.consumed_), start + std::min<uint64_t>(packet.end - from.consumed_, done)});
     }
   }
   to.queue_.Notify(kEventIn);

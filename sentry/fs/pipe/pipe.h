@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// pipe(7) and fifo(7): a byte ring with readers and writers. One Pipe belongs to one inode (anonymous or a FIFO's special object).
+// pipe(7) and fifo(7): a byte ring with readers and writers. One Pipe belongs to one inode (anonymous or a FIFO's
+// special object).
 #ifndef SENTRY_FS_PIPE_PIPE_H_
 #define SENTRY_FS_PIPE_PIPE_H_
 
@@ -20,11 +21,11 @@ class Pipe final : public vfs::SpecialObject {
 
   // EAGAIN when empty with writers; 0 at end of file.
   Result<size_t> Read(IoTarget& target);
-  // EPIPE without readers; EAGAIN when full (or when an atomic write doesn't fit). `packets` (O_DIRECT, pipe(2)): a read ends with each
-  // piece of up to kAtomic bytes, and drops what of it wasn't asked for.
+  // EPIPE without readers; EAGAIN when full (or when an atomic write doesn't fit). `packets` (O_DIRECT, pipe(2)): a
+  // read ends with each piece of up to kAtomic bytes, and drops what of it wasn't asked for.
   Result<size_t> Write(IoSource& source, bool packets);
-  // tee(2): copies up to `length` bytes without consuming them. EAGAIN when `from` is empty with writers, ENOBUFS when `to` is full,
-  // EPIPE when it has no readers; 0 at end of file.
+  // tee(2): copies up to `length` bytes without consuming them. EAGAIN when `from` is empty with writers, ENOBUFS when
+  // `to` is full, EPIPE when it has no readers; 0 at end of file.
   static Result<size_t> Tee(Pipe& from, Pipe& to, size_t length);
   size_t Available() const;
   size_t capacity() const;
@@ -48,7 +49,9 @@ class Pipe final : public vfs::SpecialObject {
   Result<size_t> FillLocked(IoSource& source, size_t length) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void ConsumeLocked(size_t length) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Free bytes; none when packets take all of the pages that Linux would put them in.
-  size_t RoomLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return packets_.size() >= capacity_ / kAtomic ? 0 : capacity_ - used_; }
+  size_t RoomLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    return packets_.size() >= capacity_ / kAtomic ? 0 : capacity_ - used_;
+  }
   mutable Mutex mu_{LockRank::kPipe};
   WaitQueue queue_;
   std::unique_ptr<uint8_t[]> ring_ ABSL_GUARDED_BY(mu_);  // made on first write

@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <sys/ioctl.h>
 
-
 #include "sentry/fs/pipe/pipe.h"
 #include "sentry/vfs/special_files.h"
 
@@ -12,7 +11,8 @@ namespace {
 
 class PipeFile final : public vfs::FileDescription {
  public:
-  PipeFile(vfs::Path path, int flags, RefPtr<Pipe> pipe) : FileDescription(std::move(path), flags), pipe_(std::move(pipe)) {
+  PipeFile(vfs::Path path, int flags, RefPtr<Pipe> pipe)
+      : FileDescription(std::move(path), flags), pipe_(std::move(pipe)) {
     pipe_->AddEnd(IsReadable(), IsWritable());
   }
   ~PipeFile() override { pipe_->RemoveEnd(IsReadable(), IsWritable()); }

@@ -54,7 +54,9 @@ class FdLink final : public ProcInode {
     if (name == "pipe:" || name == "socket:") name += "[" + std::to_string(TRY(open.file->GetStat()).ino) + "]";
     return name;
   }
-  Result<std::optional<vfs::Path>> FollowMagicLink() override { return std::optional<vfs::Path>(TRY(Checked()).file->path()); }
+  Result<std::optional<vfs::Path>> FollowMagicLink() override {
+    return std::optional<vfs::Path>(TRY(Checked()).file->path());
+  }
 
  private:
   Result<OpenFile> Checked() {
@@ -68,7 +70,8 @@ class FdLink final : public ProcInode {
 // Its own kind of text: of a descriptor, not of a task.
 class FdInfoFile final : public vfs::FileDescription {
  public:
-  FdInfoFile(vfs::Path path, int flags, TaskRef task, int fd) : FileDescription(std::move(path), flags), task_(std::move(task)), fd_(fd) {}
+  FdInfoFile(vfs::Path path, int flags, TaskRef task, int fd)
+      : FileDescription(std::move(path), flags), task_(std::move(task)), fd_(fd) {}
   Result<size_t> PRead(IoTarget& target, int64_t offset) override {
     std::string text = TRY(Generate());
     if (offset < 0 || static_cast<uint64_t>(offset) >= text.size() || !target.remaining()) return size_t{0};
@@ -93,8 +96,9 @@ class FdInfoFile final : public vfs::FileDescription {
     std::string text;
     const int flags = open.file->flags() | (open.close_on_exec ? O_CLOEXEC : 0);
     auto stat = open.file->GetStat();
-    Append(text, "pos:\t%lld\nflags:\t0%o\nmnt_id:\t%d\nino:\t%llu\n", static_cast<long long>(open.file->position()), flags,
-           open.file->path().mount ? open.file->path().mount->id() : 0, static_cast<unsigned long long>(stat.ok() ? stat->ino : 0));
+    Append(text, "pos:\t%lld\nflags:\t0%o\nmnt_id:\t%d\nino:\t%llu\n", static_cast<long long>(open.file->position()),
+           flags, open.file->path().mount ? open.file->path().mount->id() : 0,
+           static_cast<unsigned long long>(stat.ok() ? stat->ino : 0));
     return text + open.file->FdInfo();
   }
   const TaskRef task_;
@@ -104,7 +108,8 @@ class FdInfoFile final : public vfs::FileDescription {
 class FdInfoInode final : public ProcInode {
  public:
   FdInfoInode(ProcFs& fs, TaskRef task, int fd)
-      : ProcInode(fs, S_IFREG | 0444, TaskInode(task.Id(), InodeKind::kFdInfo, static_cast<uint32_t>(fd)), task), fd_(fd) {}
+      : ProcInode(fs, S_IFREG | 0444, TaskInode(task.Id(), InodeKind::kFdInfo, static_cast<uint32_t>(fd)), task),
+        fd_(fd) {}
   Result<vfs::FileRef> Open(const vfs::Path& path, int flags) override {
     RefPtr<Task> task = TRY(LiveTask());
     TRY(CheckAccess(*task, Errno(EACCES)));
@@ -118,7 +123,9 @@ class FdInfoInode final : public ProcInode {
 class FdDirectory final : public TaskDirectory {
  public:
   FdDirectory(ProcFs& fs, TaskRef task, bool info)
-      : TaskDirectory(fs, S_IFDIR | 0500, TaskInode(task.Id(), info ? InodeKind::kFdInfo : InodeKind::kFd, 0xffff'ffff), task), info_(info) {}
+      : TaskDirectory(fs, S_IFDIR | 0500, TaskInode(task.Id(), info ? InodeKind::kFdInfo : InodeKind::kFd, 0xffff'ffff),
+                      task),
+        info_(info) {}
 
   Result<RefPtr<vfs::Inode>> Lookup(std::string_view name) override {
     int fd;
@@ -137,8 +144,10 @@ class FdDirectory final : public TaskDirectory {
     RefPtr<FdTable> fds = task->fds_ref();
     if (!fds) return list;
     for (int fd : fds->List()) {
-      list.push_back({std::to_string(fd), TaskInode(task_ref().Id(), info_ ? InodeKind::kFdInfo : InodeKind::kFd, static_cast<uint32_t>(fd)),
-                      static_cast<uint8_t>(info_ ? DT_REG : DT_LNK), kFirstCookie + fd});
+      list.push_back(
+          {std::to_string(fd),
+           TaskInode(task_ref().Id(), info_ ? InodeKind::kFdInfo : InodeKind::kFd, static_cast<uint32_t>(fd)),
+           static_cast<uint8_t>(info_ ? DT_REG : DT_LNK), kFirstCookie + fd});
     }
     return list;
   }
@@ -149,6 +158,8 @@ class FdDirectory final : public TaskDirectory {
 
 }  // namespace
 
-RefPtr<ProcInode> NewFdDirectory(ProcFs& fs, TaskRef task, bool info) { return MakeRef<FdDirectory>(fs, std::move(task), info); }
+RefPtr<ProcInode> NewFdDirectory(ProcFs& fs, TaskRef task, bool info) {
+  return MakeRef<FdDirectory>(fs, std::move(task), info);
+}
 
 }  // namespace sentry::fs

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// /proc/PID/mem: the process's memory by address, for debuggers. /proc/PID/pagemap: present for CAP_SYS_ADMIN only, and without
-// frame numbers.
+// /proc/PID/mem: the process's memory by address, for debuggers. /proc/PID/pagemap: present for CAP_SYS_ADMIN only, and
+// without frame numbers.
 #include <algorithm>
 
 #include "sentry/fs/proc/task_dir.h"
@@ -15,7 +15,8 @@ constexpr int64_t kPagemapSize = (int64_t{1} << 47) / kPageSize * 8;
 class MemFile final : public vfs::FileDescription {
  public:
   // The permission of the opener counts, for the address space of that time (proc(5)).
-  MemFile(vfs::Path path, int flags, RefPtr<mm::MemoryManager> mm) : FileDescription(std::move(path), flags), mm_(std::move(mm)) {}
+  MemFile(vfs::Path path, int flags, RefPtr<mm::MemoryManager> mm)
+      : FileDescription(std::move(path), flags), mm_(std::move(mm)) {}
 
   Result<size_t> PRead(IoTarget& target, int64_t offset) override {
     if (!Alive()) return size_t{0};
@@ -72,7 +73,8 @@ class PagemapFile final : public vfs::FileDescription {
 class MemInode final : public ProcInode {
  public:
   MemInode(ProcFs& fs, TaskRef task, mode_t mode)
-      : ProcInode(fs, S_IFREG | mode, TaskInode(task.Id(), InodeKind::kEntry, (task.task ? 1024 : 0) + 720 + (mode == 0400)), task),
+      : ProcInode(fs, S_IFREG | mode,
+                  TaskInode(task.Id(), InodeKind::kEntry, (task.task ? 1024 : 0) + 720 + (mode == 0400)), task),
         is_pagemap_(mode == 0400) {}
   Result<vfs::FileRef> Open(const vfs::Path& path, int flags) override {
     RefPtr<kernel::Task> task = TRY(LiveTask());
@@ -89,6 +91,8 @@ class MemInode final : public ProcInode {
 
 }  // namespace
 
-RefPtr<ProcInode> NewMemInode(ProcFs& fs, TaskRef task, mode_t mode) { return MakeRef<MemInode>(fs, std::move(task), mode); }
+RefPtr<ProcInode> NewMemInode(ProcFs& fs, TaskRef task, mode_t mode) {
+  return MakeRef<MemInode>(fs, std::move(task), mode);
+}
 
 }  // namespace sentry::fs

@@ -27,15 +27,17 @@ struct NsKind {
 };
 constexpr int kCloneNewTime = 0x80;
 constexpr NsKind kKinds[] = {
-    {"cgroup", "cgroup", CLONE_NEWCGROUP}, {"ipc", "ipc", CLONE_NEWIPC},    {"mnt", "mnt", CLONE_NEWNS},
-    {"net", "net", CLONE_NEWNET},          {"pid", "pid", CLONE_NEWPID},    {"pid_for_children", "pid", CLONE_NEWPID},
+    {"cgroup", "cgroup", CLONE_NEWCGROUP}, {"ipc", "ipc", CLONE_NEWIPC},
+    {"mnt", "mnt", CLONE_NEWNS},           {"net", "net", CLONE_NEWNET},
+    {"pid", "pid", CLONE_NEWPID},          {"pid_for_children", "pid", CLONE_NEWPID},
     {"time", "time", kCloneNewTime},       {"time_for_children", "time", kCloneNewTime},
     {"user", "user", CLONE_NEWUSER},       {"uts", "uts", CLONE_NEWUTS},
 };
 
 uint64_t UserNsInode(const UserNamespace& ns) {
   if (ns.IsRoot()) return kUserInode;
-  // Without a number of its own: one that no other living user namespace has, outside the range that the kernel layer counts up in.
+  // Without a number of its own: one that no other living user namespace has, outside the range that the kernel layer
+  // counts up in.
   return uint64_t{1} << 40 | reinterpret_cast<uintptr_t>(&ns) >> 4;
 }
 
@@ -62,7 +64,8 @@ class NsFs final : public vfs::Filesystem {
 
 std::string TextOf(const NamespaceRef& ref) {
   for (const NsKind& kind : kKinds) {
-    if (kind.clone_flag == ref.clone_flag) return std::string(kind.type_name) + ":[" + std::to_string(InodeOf(ref)) + "]";
+    if (kind.clone_flag == ref.clone_flag)
+      return std::string(kind.type_name) + ":[" + std::to_string(InodeOf(ref)) + "]";
   }
   return "";
 }
@@ -135,7 +138,9 @@ class NsFile final : public vfs::FileDescription {
   }
 };
 
-Result<vfs::FileRef> NsInode::Open(const vfs::Path& path, int flags) { return vfs::FileRef(MakeRef<NsFile>(path, flags)); }
+Result<vfs::FileRef> NsInode::Open(const vfs::Path& path, int flags) {
+  return vfs::FileRef(MakeRef<NsFile>(path, flags));
+}
 
 class NsLink final : public ProcInode {
  public:
@@ -183,7 +188,8 @@ class NsLink final : public ProcInode {
 
 class NsDirectory final : public TaskDirectory {
  public:
-  NsDirectory(ProcFs& fs, TaskRef task) : TaskDirectory(fs, S_IFDIR | 0511, TaskInode(task.Id(), InodeKind::kNamespace, 0xffff), task) {}
+  NsDirectory(ProcFs& fs, TaskRef task)
+      : TaskDirectory(fs, S_IFDIR | 0511, TaskInode(task.Id(), InodeKind::kNamespace, 0xffff), task) {}
   Result<RefPtr<vfs::Inode>> Lookup(std::string_view name) override {
     for (uint32_t i = 0; i < std::size(kKinds); ++i) {
       if (name == kKinds[i].name) return RefPtr<vfs::Inode>(MakeRef<NsLink>(fs(), task_ref(), i));

@@ -19,16 +19,19 @@ struct ProcHostInfo {
 void SetProcHostInfo(ProcHostInfo info);
 const ProcHostInfo& GetProcHostInfo();
 
-// The factory for RegisterFilesystemType("proc", NewProc): for the pid namespace of the mounting task. Options: hidepid, gid, subset=pid. EINVAL.
+// The factory for RegisterFilesystemType("proc", NewProc): for the pid namespace of the mounting task. Options:
+// hidepid, gid, subset=pid. EINVAL.
 Result<RefPtr<vfs::Filesystem>> NewProc(const vfs::MountSource& source);
 // For boot/, which mounts without a task.
 Result<RefPtr<vfs::Filesystem>> NewProcFor(RefPtr<kernel::PidNamespace> pid_ns, std::string_view options = "");
 
-// Contents of /proc/net/NAME ("unix", "tcp", "udp"…), by the layer that knows them; at start. Without one only the header is shown.
+// Contents of /proc/net/NAME ("unix", "tcp", "udp"…), by the layer that knows them; at start. Without one only the
+// header is shown.
 using ProcNetGenerator = std::string (*)(const kernel::NetNamespace& net);
 void RegisterProcNet(const char* name, ProcNetGenerator generator);
 
-// Rows of /proc/sysvipc/{msg,sem,shm} (without the header) and other layers' text files of the root, e.g. "cgroups"; at start.
+// Rows of /proc/sysvipc/{msg,sem,shm} (without the header) and other layers' text files of the root, e.g. "cgroups"; at
+// start.
 using ProcRootGenerator = std::string (*)();
 void RegisterProcRootFile(const char* name, ProcRootGenerator generator);
 

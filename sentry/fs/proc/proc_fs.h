@@ -13,15 +13,16 @@ namespace sentry::fs {
 class StaticDirectory;
 
 struct ProcOptions {
-  int hide_pid = 0;  // 0 off, 1 noaccess, 2 invisible, 4 ptraceable
-  gid_t gid = 0;     // sees all in spite of it
+  int hide_pid = 0;        // 0 off, 1 noaccess, 2 invisible, 4 ptraceable
+  gid_t gid = 0;           // sees all in spite of it
   bool pids_only = false;  // subset=pid
   static Result<ProcOptions> Parse(std::string_view text);
 };
 
 class ProcFs final : public vfs::Filesystem {
  public:
-  ProcFs(RefPtr<kernel::PidNamespace> pid_ns, const ProcOptions& options) : pid_ns_(std::move(pid_ns)), options_(options) {}
+  ProcFs(RefPtr<kernel::PidNamespace> pid_ns, const ProcOptions& options)
+      : pid_ns_(std::move(pid_ns)), options_(options) {}
   ~ProcFs() override;
 
   std::string_view TypeName() const override { return "proc"; }

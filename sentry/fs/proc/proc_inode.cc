@@ -25,7 +25,11 @@ RefPtr<Task> TaskRef::Get() const {
 }
 
 ProcInode::ProcInode(ProcFs& fs, mode_t mode, uint64_t ino, TaskRef task)
-    : Inode(RefPtr<vfs::Filesystem>(&fs), mode & S_IFMT), mode_(mode), ino_(ino), task_(std::move(task)), created_(vfs::Timestamp::Now()) {}
+    : Inode(RefPtr<vfs::Filesystem>(&fs), mode & S_IFMT),
+      mode_(mode),
+      ino_(ino),
+      task_(std::move(task)),
+      created_(vfs::Timestamp::Now()) {}
 
 Result<RefPtr<Task>> ProcInode::LiveTask() const {
   RefPtr<Task> task = task_ ? task_.Get() : nullptr;
@@ -132,9 +136,13 @@ class DirectoryFile final : public vfs::FileDescription {
 
 }  // namespace
 
-Result<vfs::FileRef> ProcDirectory::Open(const vfs::Path& path, int flags) { return vfs::FileRef(MakeRef<DirectoryFile>(path, flags)); }
+Result<vfs::FileRef> ProcDirectory::Open(const vfs::Path& path, int flags) {
+  return vfs::FileRef(MakeRef<DirectoryFile>(path, flags));
+}
 
-void StaticDirectory::Add(std::string name, RefPtr<ProcInode> inode) { entries_.emplace_back(std::move(name), std::move(inode)); }
+void StaticDirectory::Add(std::string name, RefPtr<ProcInode> inode) {
+  entries_.emplace_back(std::move(name), std::move(inode));
+}
 
 ProcInode* StaticDirectory::Find(std::string_view name) const {
   auto it = std::find_if(entries_.begin(), entries_.end(), [&](const auto& entry) { return entry.first == name; });
@@ -150,7 +158,8 @@ Result<RefPtr<vfs::Inode>> StaticDirectory::Lookup(std::string_view name) {
 Result<std::vector<ProcDirectory::Entry>> StaticDirectory::List() {
   std::vector<Entry> list;
   int64_t cookie = kFirstCookie;
-  for (const auto& [name, inode] : entries_) list.push_back({name, inode->ino(), static_cast<uint8_t>(inode->type() >> 12), cookie++});
+  for (const auto& [name, inode] : entries_)
+    list.push_back({name, inode->ino(), static_cast<uint8_t>(inode->type() >> 12), cookie++});
   return list;
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The building blocks of procfs: inodes with stable numbers, text files made from a table, directories that list themselves.
+// The building blocks of procfs: inodes with stable numbers, text files made from a table, directories that list
+// themselves.
 #ifndef SENTRY_FS_PROC_PROC_INODE_H_
 #define SENTRY_FS_PROC_PROC_INODE_H_
 
@@ -14,8 +15,8 @@
 
 namespace sentry::fs {
 
-// A process (`task` null: whatever its leader is at the time) or one of its threads; empty for files of the system. Holds no more than
-// the objects: each use asks Get() whether they are still there.
+// A process (`task` null: whatever its leader is at the time) or one of its threads; empty for files of the system.
+// Holds no more than the objects: each use asks Get() whether they are still there.
 struct TaskRef {
   RefPtr<kernel::ThreadGroup> group;
   RefPtr<kernel::Task> task;

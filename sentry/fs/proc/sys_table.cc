@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// /proc/sys. Values that the sentry has are shown as they are; others hold what Linux has by default, and those that an administrator may
-// change keep what was written, for all mounts.
+// /proc/sys. Values that the sentry has are shown as they are; others hold what Linux has by default, and those that an
+// administrator may change keep what was written, for all mounts.
 #include <map>
 
 #include "sentry/fs/dev/host_entropy.h"
@@ -59,8 +59,8 @@ std::string NewUuid() {
   b[6] = (b[6] & 0x0f) | 0x40;
   b[8] = (b[8] & 0x3f) | 0x80;
   std::string text;
-  Append(text, "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x\n", b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7],
-         b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]);
+  Append(text, "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x\n", b[0], b[1], b[2], b[3], b[4],
+         b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]);
   return text;
 }
 Result<std::string> Uuid(const Context&) { return NewUuid(); }
@@ -162,11 +162,20 @@ constexpr TextEntry kKernel[] = {
 };
 
 constexpr TextEntry kVm[] = {
-    SETTING("dirty_background_ratio", "10"), SETTING("dirty_ratio", "20"),       SETTING("drop_caches", "0"),
-    SETTING("max_map_count", "65530"),       SETTING("min_free_kbytes", "67584"), SETTING("mmap_min_addr", "65536"),
-    SETTING("nr_hugepages", "0"),            SETTING("oom_kill_allocating_task", "0"),
-    SETTING("overcommit_kbytes", "0"),       SETTING("overcommit_memory", "0"),  SETTING("overcommit_ratio", "50"),
-    SETTING("panic_on_oom", "0"),            SETTING("swappiness", "60"),        SETTING("vfs_cache_pressure", "100"),
+    SETTING("dirty_background_ratio", "10"),
+    SETTING("dirty_ratio", "20"),
+    SETTING("drop_caches", "0"),
+    SETTING("max_map_count", "65530"),
+    SETTING("min_free_kbytes", "67584"),
+    SETTING("mmap_min_addr", "65536"),
+    SETTING("nr_hugepages", "0"),
+    SETTING("oom_kill_allocating_task", "0"),
+    SETTING("overcommit_kbytes", "0"),
+    SETTING("overcommit_memory", "0"),
+    SETTING("overcommit_ratio", "50"),
+    SETTING("panic_on_oom", "0"),
+    SETTING("swappiness", "60"),
+    SETTING("vfs_cache_pressure", "100"),
     SETTING("zone_reclaim_mode", "0"),
 };
 
@@ -246,8 +255,9 @@ constexpr TextEntry kNet[] = {
 };
 
 constexpr TextEntry kUser[] = {
-    SETTING("max_cgroup_namespaces", "31000"), SETTING("max_ipc_namespaces", "31000"),  SETTING("max_mnt_namespaces", "31000"),
-    SETTING("max_net_namespaces", "31000"),    SETTING("max_pid_namespaces", "31000"),  SETTING("max_user_namespaces", "31000"),
+    SETTING("max_cgroup_namespaces", "31000"), SETTING("max_ipc_namespaces", "31000"),
+    SETTING("max_mnt_namespaces", "31000"),    SETTING("max_net_namespaces", "31000"),
+    SETTING("max_pid_namespaces", "31000"),    SETTING("max_user_namespaces", "31000"),
     SETTING("max_uts_namespaces", "31000"),
 };
 
@@ -259,7 +269,8 @@ void AddTree(ProcFs& fs, StaticDirectory& top, std::span<const TextEntry> entrie
     for (size_t slash; (slash = rest.find('/')) != std::string_view::npos; rest = rest.substr(slash + 1)) {
       const std::string name(rest.substr(0, slash));
       ProcInode* child = directory->Find(name);
-      directory = child ? RefPtr<StaticDirectory>(static_cast<StaticDirectory*>(child)) : AddDirectory(fs, *directory, name);
+      directory =
+          child ? RefPtr<StaticDirectory>(static_cast<StaticDirectory*>(child)) : AddDirectory(fs, *directory, name);
     }
     directory->Add(std::string(rest), MakeRef<TextInode>(fs, fs.NextInode(), entry));
   }

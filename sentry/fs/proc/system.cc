@@ -46,7 +46,8 @@ Result<std::string> CpuInfo(const Context&) {
   const ProcHostInfo& host = GetProcHostInfo();
   if (host.cpuinfo.empty()) {
     std::string text;
-    for (unsigned i = 0; i < host.cpus; ++i) Append(text, "processor\t: %u\nvendor_id\t: unknown\nflags\t\t: fpu\n\n", i);
+    for (unsigned i = 0; i < host.cpus; ++i)
+      Append(text, "processor\t: %u\nvendor_id\t: unknown\nflags\t\t: fpu\n\n", i);
     return text;
   }
   size_t end = 0;
@@ -59,7 +60,8 @@ Result<std::string> CpuInfo(const Context&) {
 
 Result<std::string> MemInfo(const Context&) {
   const uint64_t used_bytes = Kernel::Get().memory_file().UsedBytes();
-  const uint64_t total = std::max(GetProcHostInfo().total_memory / 1024, used_bytes / 1024 + 1024), used = used_bytes / 1024;
+  const uint64_t total = std::max(GetProcHostInfo().total_memory / 1024, used_bytes / 1024 + 1024),
+                 used = used_bytes / 1024;
   const uint64_t free = total - used;
   std::string text;
   auto line = [&](const char* name, uint64_t kilobytes) {
@@ -72,20 +74,20 @@ Result<std::string> MemInfo(const Context&) {
   line("Active", used);
   line("Inactive", 0);
   line("Active(anon)", used);
-  for (const char* name : {"Inactive(anon)", "Active(file)", "Inactive(file)", "Unevictable", "Mlocked", "SwapTotal", "SwapFree", "Dirty",
-                           "Writeback"}) {
+  for (const char* name : {"Inactive(anon)", "Active(file)", "Inactive(file)", "Unevictable", "Mlocked", "SwapTotal",
+                           "SwapFree", "Dirty", "Writeback"}) {
     line(name, 0);
   }
   line("AnonPages", used);
-  for (const char* name : {"Mapped", "Shmem", "KReclaimable", "Slab", "SReclaimable", "SUnreclaim", "KernelStack", "PageTables",
-                           "NFS_Unstable", "Bounce", "WritebackTmp"}) {
+  for (const char* name : {"Mapped", "Shmem", "KReclaimable", "Slab", "SReclaimable", "SUnreclaim", "KernelStack",
+                           "PageTables", "NFS_Unstable", "Bounce", "WritebackTmp"}) {
     line(name, 0);
   }
   line("CommitLimit", total / 2);
   line("Committed_AS", used);
   line("VmallocTotal", 34359738367);
-  for (const char* name : {"VmallocUsed", "VmallocChunk", "Percpu", "HardwareCorrupted", "AnonHugePages", "ShmemHugePages", "ShmemPmdMapped",
-                           "FileHugePages", "FilePmdMapped"}) {
+  for (const char* name : {"VmallocUsed", "VmallocChunk", "Percpu", "HardwareCorrupted", "AnonHugePages",
+                           "ShmemHugePages", "ShmemPmdMapped", "FileHugePages", "FilePmdMapped"}) {
     line(name, 0);
   }
   text += "HugePages_Total:       0\nHugePages_Free:        0\nHugePages_Rsvd:        0\nHugePages_Surp:        0\n";
@@ -100,13 +102,17 @@ Result<std::string> Stat(const Context& context) {
   std::string text;
   // The time isn't kept by processor: each shows an even share.
   auto line = [&](const std::string& name, int64_t share) {
-    Append(text, "%s %lld 0 %lld %lld 0 0 0 0 0 0\n", name.c_str(), static_cast<long long>(totals.user_ns / kTickNs / share),
-           static_cast<long long>(totals.system_ns / kTickNs / share), static_cast<long long>(totals.idle_ns / kTickNs / share));
+    Append(text, "%s %lld 0 %lld %lld 0 0 0 0 0 0\n", name.c_str(),
+           static_cast<long long>(totals.user_ns / kTickNs / share),
+           static_cast<long long>(totals.system_ns / kTickNs / share),
+           static_cast<long long>(totals.idle_ns / kTickNs / share));
   };
   line("cpu ", 1);
   for (unsigned i = 0; i < cpus; ++i) line("cpu" + std::to_string(i), cpus);
   const int64_t boot = (base::RealtimeNs() - totals.up_ns) / base::kNsPerSecond;
-  Append(text, "intr 0\nctxt %llu\nbtime %lld\nprocesses %llu\nprocs_running %d\nprocs_blocked 0\nsoftirq 0 0 0 0 0 0 0 0 0 0 0\n",
+  Append(text,
+         "intr 0\nctxt %llu\nbtime %lld\nprocesses %llu\nprocs_running %d\nprocs_blocked 0\nsoftirq 0 0 0 0 0 0 0 0 0 "
+         "0 0\n",
          static_cast<unsigned long long>(totals.switches), static_cast<long long>(boot),
          static_cast<unsigned long long>(Kernel::Get().tasks().forks_total()), std::max(totals.running, 1));
   return text;
@@ -116,8 +122,9 @@ Result<std::string> Uptime(const Context& context) {
   const Totals totals = SumUp(context.fs);
   std::string text;
   auto hundredths = [](int64_t ns) { return static_cast<int>(ns / kTickNs % 100); };
-  Append(text, "%lld.%02d %lld.%02d\n", static_cast<long long>(totals.up_ns / base::kNsPerSecond), hundredths(totals.up_ns),
-         static_cast<long long>(totals.idle_ns / base::kNsPerSecond), hundredths(totals.idle_ns));
+  Append(text, "%lld.%02d %lld.%02d\n", static_cast<long long>(totals.up_ns / base::kNsPerSecond),
+         hundredths(totals.up_ns), static_cast<long long>(totals.idle_ns / base::kNsPerSecond),
+         hundredths(totals.idle_ns));
   return text;
 }
 
@@ -136,14 +143,18 @@ Result<std::string> Version(const Context&) {
 
 Result<std::string> Filesystems(const Context&) {
   std::string text;
-  for (const auto& [name, needs_device] : vfs::FilesystemTypes()) text += (needs_device ? "\t" : "nodev\t") + name + "\n";
+  for (const auto& [name, needs_device] : vfs::FilesystemTypes())
+    text += (needs_device ? "\t" : "nodev\t") + name + "\n";
   return text;
 }
 
 Result<std::string> VmStat(const Context&) {
-  const uint64_t used = Kernel::Get().memory_file().UsedBytes() / kPageSize, total = GetProcHostInfo().total_memory / kPageSize;
+  const uint64_t used = Kernel::Get().memory_file().UsedBytes() / kPageSize,
+                 total = GetProcHostInfo().total_memory / kPageSize;
   std::string text;
-  Append(text, "nr_free_pages %llu\nnr_inactive_anon 0\nnr_active_anon %llu\nnr_inactive_file 0\nnr_active_file 0\nnr_dirty 0\nnr_writeback 0\n",
+  Append(text,
+         "nr_free_pages %llu\nnr_inactive_anon 0\nnr_active_anon %llu\nnr_inactive_file 0\nnr_active_file 0\nnr_dirty "
+         "0\nnr_writeback 0\n",
          static_cast<unsigned long long>(total > used ? total - used : 0), static_cast<unsigned long long>(used));
   text += "pgpgin 0\npgpgout 0\npswpin 0\npswpout 0\npgfault 0\npgmajfault 0\noom_kill 0\n";
   return text;
@@ -201,10 +212,13 @@ constexpr TextEntry kRootEntries[] = {
 
 constexpr TextEntry kSysvIpc[] = {
     {"msg", 0444, &Registered, nullptr, nullptr,
-     "       key      msqid perms      cbytes       qnum lspid lrpid   uid   gid  cuid  cgid      stime      rtime      ctime\n"},
-    {"sem", 0444, &Registered, nullptr, nullptr, "       key      semid perms      nsems   uid   gid  cuid  cgid      otime      ctime\n"},
+     "       key      msqid perms      cbytes       qnum lspid lrpid   uid   gid  cuid  cgid      stime      rtime     "
+     " ctime\n"},
+    {"sem", 0444, &Registered, nullptr, nullptr,
+     "       key      semid perms      nsems   uid   gid  cuid  cgid      otime      ctime\n"},
     {"shm", 0444, &Registered, nullptr, nullptr,
-     "       key      shmid perms                  size  cpid  lpid nattch   uid   gid  cuid  cgid      atime      dtime      ctime"
+     "       key      shmid perms                  size  cpid  lpid nattch   uid   gid  cuid  cgid      atime      "
+     "dtime      ctime"
      "                   rss                  swap\n"},
 };
 

@@ -26,17 +26,19 @@ struct SpecialEntry {
   bool processes_only = false;
 };
 constexpr SpecialEntry kSpecials[] = {
-    {"task", Special::kTask, DT_DIR, true},  {"fd", Special::kFd, DT_DIR},   {"fdinfo", Special::kFdInfo, DT_DIR},
-    {"ns", Special::kNs, DT_DIR},            {"net", Special::kNet, DT_DIR}, {"attr", Special::kAttr, DT_DIR},
-    {"exe", Special::kExe, DT_LNK},          {"cwd", Special::kCwd, DT_LNK}, {"root", Special::kRoot, DT_LNK},
-    {"mem", Special::kMem, DT_REG},          {"pagemap", Special::kPagemap, DT_REG},
+    {"task", Special::kTask, DT_DIR, true}, {"fd", Special::kFd, DT_DIR},
+    {"fdinfo", Special::kFdInfo, DT_DIR},   {"ns", Special::kNs, DT_DIR},
+    {"net", Special::kNet, DT_DIR},         {"attr", Special::kAttr, DT_DIR},
+    {"exe", Special::kExe, DT_LNK},         {"cwd", Special::kCwd, DT_LNK},
+    {"root", Special::kRoot, DT_LNK},       {"mem", Special::kMem, DT_REG},
+    {"pagemap", Special::kPagemap, DT_REG},
 };
 constexpr uint32_t kProcessEntryIndex = 256, kSpecialIndex = 512, kAttrIndex = 600;
 
 // Security modules' attributes: without one, reading gives EINVAL (proc_pid_attr_read).
 Result<std::string> NoAttribute(const Context&) { return Errno(EINVAL); }
 constexpr TextEntry kAttributes[] = {
-    {"current", 0666, &NoAttribute}, {"exec", 0666, &NoAttribute},       {"fscreate", 0666, &NoAttribute},
+    {"current", 0666, &NoAttribute},   {"exec", 0666, &NoAttribute}, {"fscreate", 0666, &NoAttribute},
     {"keycreate", 0666, &NoAttribute}, {"prev", 0444, &NoAttribute}, {"sockcreate", 0666, &NoAttribute},
 };
 
@@ -45,13 +47,15 @@ class AttrDirectory final : public TaskDirectory {
   using TaskDirectory::TaskDirectory;
   Result<RefPtr<vfs::Inode>> Lookup(std::string_view name) override {
     for (uint32_t i = 0; i < std::size(kAttributes); ++i) {
-      if (name == kAttributes[i].name) return RefPtr<vfs::Inode>(MakeRef<TextInode>(fs(), Ino(i), kAttributes[i], task_ref()));
+      if (name == kAttributes[i].name)
+        return RefPtr<vfs::Inode>(MakeRef<TextInode>(fs(), Ino(i), kAttributes[i], task_ref()));
     }
     return Errno(ENOENT);
   }
   Result<std::vector<Entry>> List() override {
     std::vector<Entry> list;
-    for (uint32_t i = 0; i < std::size(kAttributes); ++i) list.push_back({kAttributes[i].name, Ino(i), DT_REG, kFirstCookie + i});
+    for (uint32_t i = 0; i < std::size(kAttributes); ++i)
+      list.push_back({kAttributes[i].name, Ino(i), DT_REG, kFirstCookie + i});
     return list;
   }
 
@@ -76,7 +80,8 @@ class ThreadListDirectory final : public TaskDirectory {
     for (const RefPtr<Task>& thread : task_ref().group->Threads()) {
       pid_t tid = thread->TidIn(fs().pid_ns());
       if (tid <= 0) continue;
-      list.push_back({std::to_string(tid), TaskInode(thread->tid(), InodeKind::kThreadDir, 0), DT_DIR, kPidCookieBase + tid});
+      list.push_back(
+          {std::to_string(tid), TaskInode(thread->tid(), InodeKind::kThreadDir, 0), DT_DIR, kPidCookieBase + tid});
     }
     std::sort(list.begin(), list.end(), [](const Entry& a, const Entry& b) { return a.cookie < b.cookie; });
     return list;
@@ -91,7 +96,9 @@ class EntriesDirectory final : public TaskDirectory {
 
  private:
   bool is_process() const { return !task_ref().task; }
-  uint64_t Ino(uint32_t index) const { return TaskInode(task_ref().Id(), InodeKind::kEntry, index + (is_process() ? 0 : 1024)); }
+  uint64_t Ino(uint32_t index) const {
+    return TaskInode(task_ref().Id(), InodeKind::kEntry, index + (is_process() ? 0 : 1024));
+  }
   RefPtr<ProcInode> MakeSpecial(uint32_t index) const;
 };
 
@@ -137,7 +144,8 @@ Result<RefPtr<vfs::Inode>> EntriesDirectory::Lookup(std::string_view name) {
     if (RefPtr<vfs::Inode> found = find(ProcessEntries(), kProcessEntryIndex)) return found;
   }
   for (uint32_t i = 0; i < std::size(kSpecials); ++i) {
-    if (name == kSpecials[i].name && (is_process() || !kSpecials[i].processes_only)) return RefPtr<vfs::Inode>(MakeSpecial(i));
+    if (name == kSpecials[i].name && (is_process() || !kSpecials[i].processes_only))
+      return RefPtr<vfs::Inode>(MakeSpecial(i));
   }
   return Errno(ENOENT);
 }
@@ -184,7 +192,8 @@ Result<std::vector<ProcDirectory::Entry>> RootDirectory::List() {
   for (const auto& [pid, group] : Kernel::Get().tasks().ThreadGroups(fs().pid_ns())) {
     RefPtr<Task> leader = group->leader();
     if (!leader || !fs().MaySee(*leader, 2)) continue;
-    list.push_back({std::to_string(pid), TaskInode(group->tgid(), InodeKind::kTaskDir, 0), DT_DIR, kPidCookieBase + pid});
+    list.push_back(
+        {std::to_string(pid), TaskInode(group->tgid(), InodeKind::kTaskDir, 0), DT_DIR, kPidCookieBase + pid});
   }
   return list;
 }

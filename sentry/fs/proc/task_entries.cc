@@ -40,21 +40,24 @@ Result<std::string> Limits(const Context& context) {
     const char* name;
     const char* unit;
   } kRows[] = {
-      {RLIMIT_CPU, "Max cpu time", "seconds"},        {RLIMIT_FSIZE, "Max file size", "bytes"},
-      {RLIMIT_DATA, "Max data size", "bytes"},        {RLIMIT_STACK, "Max stack size", "bytes"},
-      {RLIMIT_CORE, "Max core file size", "bytes"},   {RLIMIT_RSS, "Max resident set", "bytes"},
-      {RLIMIT_NPROC, "Max processes", "processes"},   {RLIMIT_NOFILE, "Max open files", "files"},
-      {RLIMIT_MEMLOCK, "Max locked memory", "bytes"}, {RLIMIT_AS, "Max address space", "bytes"},
-      {RLIMIT_LOCKS, "Max file locks", "locks"},      {RLIMIT_SIGPENDING, "Max pending signals", "signals"},
+      {RLIMIT_CPU, "Max cpu time", "seconds"},         {RLIMIT_FSIZE, "Max file size", "bytes"},
+      {RLIMIT_DATA, "Max data size", "bytes"},         {RLIMIT_STACK, "Max stack size", "bytes"},
+      {RLIMIT_CORE, "Max core file size", "bytes"},    {RLIMIT_RSS, "Max resident set", "bytes"},
+      {RLIMIT_NPROC, "Max processes", "processes"},    {RLIMIT_NOFILE, "Max open files", "files"},
+      {RLIMIT_MEMLOCK, "Max locked memory", "bytes"},  {RLIMIT_AS, "Max address space", "bytes"},
+      {RLIMIT_LOCKS, "Max file locks", "locks"},       {RLIMIT_SIGPENDING, "Max pending signals", "signals"},
       {RLIMIT_MSGQUEUE, "Max msgqueue size", "bytes"}, {RLIMIT_NICE, "Max nice priority", ""},
-      {RLIMIT_RTPRIO, "Max realtime priority", ""},   {RLIMIT_RTTIME, "Max realtime timeout", "us"},
+      {RLIMIT_RTPRIO, "Max realtime priority", ""},    {RLIMIT_RTTIME, "Max realtime timeout", "us"},
   };
   std::string text;
   Append(text, "%-25s %-20s %-20s %-10s\n", "Limit", "Soft Limit", "Hard Limit", "Units");
-  auto value = [](uint64_t limit) { return limit == RLIM64_INFINITY ? std::string("unlimited") : std::to_string(limit); };
+  auto value = [](uint64_t limit) {
+    return limit == RLIM64_INFINITY ? std::string("unlimited") : std::to_string(limit);
+  };
   for (const auto& row : kRows) {
     const rlimit64 limit = context.group().limits().Get(row.resource);
-    Append(text, "%-25s %-20s %-20s %-10s\n", row.name, value(limit.rlim_cur).c_str(), value(limit.rlim_max).c_str(), row.unit);
+    Append(text, "%-25s %-20s %-20s %-10s\n", row.name, value(limit.rlim_cur).c_str(), value(limit.rlim_max).c_str(),
+           row.unit);
   }
   return text;
 }
@@ -76,7 +79,8 @@ Result<std::string> OomScoreAdj(const Context& context) {
 Result<void> SetOomScoreAdj(const Context& context, int64_t value) {
   if (value < -1000 || value > 1000) return Errno(EINVAL);
   Caller* caller = Caller::CurrentOrNull();
-  if (value < context.group().oom_score_adj.load() && caller && !caller->creds()->HasCapability(CAP_SYS_RESOURCE)) return Errno(EACCES);
+  if (value < context.group().oom_score_adj.load() && caller && !caller->creds()->HasCapability(CAP_SYS_RESOURCE))
+    return Errno(EACCES);
   context.group().oom_score_adj.store(static_cast<int>(value));
   return OkResult();
 }
@@ -116,8 +120,8 @@ Result<std::string> Sched(const Context& context) {
   Task& task = *context.task;
   const kernel::CpuUsage usage = task.usage();
   std::string text;
-  Append(text, "%s (%d, #threads: %d)\n-------------------------------------------------------------------\n", task.name().c_str(),
-         task.TidIn(context.fs.pid_ns()), context.group().thread_count());
+  Append(text, "%s (%d, #threads: %d)\n-------------------------------------------------------------------\n",
+         task.name().c_str(), task.TidIn(context.fs.pid_ns()), context.group().thread_count());
   Append(text, "%-45s:%21.6f\n", "se.sum_exec_runtime", static_cast<double>(usage.user_ns + usage.system_ns) / 1e6);
   auto line = [&](const char* name, long long value) { Append(text, "%-45s:%21lld\n", name, value); };
   line("nr_switches", static_cast<long long>(usage.voluntary_switches + usage.involuntary_switches));
@@ -131,11 +135,14 @@ Result<std::string> Sched(const Context& context) {
 Result<std::string> SchedStat(const Context& context) {
   const kernel::CpuUsage usage = context.task->usage();
   std::string text;
-  Append(text, "%lld 0 %llu\n", static_cast<long long>(usage.user_ns + usage.system_ns), static_cast<unsigned long long>(usage.voluntary_switches));
+  Append(text, "%lld 0 %llu\n", static_cast<long long>(usage.user_ns + usage.system_ns),
+         static_cast<unsigned long long>(usage.voluntary_switches));
   return text;
 }
 
-Result<std::string> TimerSlack(const Context& context) { return std::to_string(context.task->timer_slack_ns.load(std::memory_order_relaxed)) + "\n"; }
+Result<std::string> TimerSlack(const Context& context) {
+  return std::to_string(context.task->timer_slack_ns.load(std::memory_order_relaxed)) + "\n";
+}
 Result<size_t> WriteTimerSlack(const Context& context, std::string_view data) {
   TRY(CheckAttach(context));
   const int64_t value = TRY(ParseNumber(data));

@@ -23,7 +23,9 @@ namespace {
 class TaskLinkInode final : public ProcInode {
  public:
   TaskLinkInode(ProcFs& fs, TaskRef task, TaskLink which)
-      : ProcInode(fs, S_IFLNK | 0777, TaskInode(task.Id(), InodeKind::kEntry, (task.task ? 1024 : 0) + 700 + static_cast<uint32_t>(which)), task),
+      : ProcInode(fs, S_IFLNK | 0777,
+                  TaskInode(task.Id(), InodeKind::kEntry, (task.task ? 1024 : 0) + 700 + static_cast<uint32_t>(which)),
+                  task),
         which_(which) {}
   Result<std::string> ReadLink() override {
     RefPtr<Task> task;
@@ -54,6 +56,8 @@ class TaskLinkInode final : public ProcInode {
 
 }  // namespace
 
-RefPtr<ProcInode> NewTaskLink(ProcFs& fs, TaskRef task, TaskLink which) { return MakeRef<TaskLinkInode>(fs, std::move(task), which); }
+RefPtr<ProcInode> NewTaskLink(ProcFs& fs, TaskRef task, TaskLink which) {
+  return MakeRef<TaskLinkInode>(fs, std::move(task), which);
+}
 
 }  // namespace sentry::fs

@@ -11,8 +11,8 @@ void AppendMapLine(std::string& text, const mm::VmaInfo& vma, std::string_view f
   const size_t start = text.size();
   Append(text, "%08llx-%08llx %c%c%c%c %08llx %02x:%02x %llu ", static_cast<unsigned long long>(vma.start),
          static_cast<unsigned long long>(vma.end), vma.protection.read ? 'r' : '-', vma.protection.write ? 'w' : '-',
-         vma.protection.exec ? 'x' : '-', vma.is_private ? 'p' : 's', static_cast<unsigned long long>(vma.offset), major(vma.device),
-         minor(vma.device), static_cast<unsigned long long>(vma.inode));
+         vma.protection.exec ? 'x' : '-', vma.is_private ? 'p' : 's', static_cast<unsigned long long>(vma.offset),
+         major(vma.device), minor(vma.device), static_cast<unsigned long long>(vma.inode));
   const std::string_view name = forced_name.empty() ? std::string_view(vma.name) : forced_name;
   if (!name.empty()) {
     const size_t width = text.size() - start;
@@ -58,8 +58,8 @@ void AppendSums(std::string& text, const Sums& sums, bool rollup) {
   line("Private_Dirty", sums.anonymous);
   line("Referenced", sums.resident);
   line("Anonymous", sums.anonymous);
-  for (const char* name : {"KSM", "LazyFree", "AnonHugePages", "ShmemPmdMapped", "FilePmdMapped", "Shared_Hugetlb", "Private_Hugetlb",
-                           "Swap", "SwapPss"}) {
+  for (const char* name : {"KSM", "LazyFree", "AnonHugePages", "ShmemPmdMapped", "FilePmdMapped", "Shared_Hugetlb",
+                           "Private_Hugetlb", "Swap", "SwapPss"}) {
     line(name, 0);
   }
   line("Locked", sums.locked);
@@ -83,8 +83,9 @@ Result<std::string> TaskSmaps(const Context& context) {
       [&](const mm::VmaInfo& vma) {
         AppendMapLine(text, vma);
         AppendSums(text, {vma.end - vma.start, vma.resident, vma.anonymous, vma.locked ? vma.resident : 0}, false);
-        Append(text, "THPeligible:    0\nVmFlags:%s%s%s%s mr mw me%s%s \n", vma.protection.read ? " rd" : "", vma.protection.write ? " wr" : "",
-               vma.protection.exec ? " ex" : "", vma.is_private ? "" : " sh", vma.grows_down ? " gd" : "", vma.locked ? " lo" : "");
+        Append(text, "THPeligible:    0\nVmFlags:%s%s%s%s mr mw me%s%s \n", vma.protection.read ? " rd" : "",
+               vma.protection.write ? " wr" : "", vma.protection.exec ? " ex" : "", vma.is_private ? "" : " sh",
+               vma.grows_down ? " gd" : "", vma.locked ? " lo" : "");
       },
       true);
   return text;

@@ -25,8 +25,9 @@ std::string MountFlagNames(uint32_t flags) {
   static constexpr struct {
     uint32_t flag;
     const char* name;
-  } kNames[] = {{vfs::kMountNoSuid, ",nosuid"},         {vfs::kMountNoDev, ",nodev"},   {vfs::kMountNoExec, ",noexec"},
-                {vfs::kMountNoAtime, ",noatime"},       {vfs::kMountNoDirAtime, ",nodiratime"}, {vfs::kMountRelAtime, ",relatime"},
+  } kNames[] = {{vfs::kMountNoSuid, ",nosuid"},          {vfs::kMountNoDev, ",nodev"},
+                {vfs::kMountNoExec, ",noexec"},          {vfs::kMountNoAtime, ",noatime"},
+                {vfs::kMountNoDirAtime, ",nodiratime"},  {vfs::kMountRelAtime, ",relatime"},
                 {vfs::kMountNoSymFollow, ",nosymfollow"}};
   std::string text = flags & vfs::kMountReadOnly ? "ro" : "rw";
   for (const auto& [flag, name] : kNames) {

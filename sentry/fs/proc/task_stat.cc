@@ -99,8 +99,10 @@ std::string CpuList(uint64_t mask) {
 
 std::string CpuMask(uint64_t mask) {
   std::string text;
-  if (mask >> 32) Append(text, "%x,%08x", static_cast<uint32_t>(mask >> 32), static_cast<uint32_t>(mask));
-  else Append(text, "%x", static_cast<uint32_t>(mask));
+  if (mask >> 32)
+    Append(text, "%x,%08x", static_cast<uint32_t>(mask >> 32), static_cast<uint32_t>(mask));
+  else
+    Append(text, "%x", static_cast<uint32_t>(mask));
   return text;
 }
 
@@ -113,7 +115,9 @@ uint64_t AllowedCpus(const Task& task) {
 
 void AppendMemory(std::string& text, mm::MemoryManager& mm) {
   const mm::MemoryManager::Usage usage = mm.GetUsage();
-  auto line = [&](const char* name, uint64_t bytes) { Append(text, "%s:\t%8llu kB\n", name, static_cast<unsigned long long>(bytes / 1024)); };
+  auto line = [&](const char* name, uint64_t bytes) {
+    Append(text, "%s:\t%8llu kB\n", name, static_cast<unsigned long long>(bytes / 1024));
+  };
   line("VmPeak", std::max(usage.peak_virtual, usage.virtual_bytes));
   line("VmSize", usage.virtual_bytes);
   line("VmLck", usage.locked_bytes);
@@ -181,24 +185,26 @@ Result<std::string> TaskStat(const Context& context) {
   const kernel::ExitStatus exit = visible && task.StateLetter() == 'Z' ? group.exit_status() : kernel::ExitStatus();
   using U = unsigned long long;
   std::string text;
-  Append(text, "%d (%s) %c %d %d %d %d %d 0 %llu %llu %llu %llu ", task.TidIn(ns), EscapedName(task).c_str(), task.StateLetter(),
-         ParentId(group, ns), process_group ? process_group->IdIn(ns) : 0, session ? session->IdIn(ns) : 0,
-         terminal ? static_cast<int>(terminal->Device()) : 0, terminal ? (foreground ? foreground->IdIn(ns) : 0) : -1,
-         static_cast<U>(usage.minor_faults), static_cast<U>(children.minor_faults), static_cast<U>(usage.major_faults),
+  Append(text, "%d (%s) %c %d %d %d %d %d 0 %llu %llu %llu %llu ", task.TidIn(ns), EscapedName(task).c_str(),
+         task.StateLetter(), ParentId(group, ns), process_group ? process_group->IdIn(ns) : 0,
+         session ? session->IdIn(ns) : 0, terminal ? static_cast<int>(terminal->Device()) : 0,
+         terminal ? (foreground ? foreground->IdIn(ns) : 0) : -1, static_cast<U>(usage.minor_faults),
+         static_cast<U>(children.minor_faults), static_cast<U>(usage.major_faults),
          static_cast<U>(children.major_faults));
   Append(text, "%lld %lld %lld %lld %d %d %d 0 %lld %llu %llu %llu ", static_cast<long long>(usage.user_ns / kTickNs),
          static_cast<long long>(usage.system_ns / kTickNs), static_cast<long long>(children.user_ns / kTickNs),
-         static_cast<long long>(children.system_ns / kTickNs), realtime ? -1 - realtime : 20 + nice, nice, group.thread_count(),
-         static_cast<long long>(start / kTickNs), static_cast<U>(memory.virtual_bytes),
+         static_cast<long long>(children.system_ns / kTickNs), realtime ? -1 - realtime : 20 + nice, nice,
+         group.thread_count(), static_cast<long long>(start / kTickNs), static_cast<U>(memory.virtual_bytes),
          static_cast<U>(memory.resident_bytes / kPageSize), static_cast<U>(group.limits().Soft(RLIMIT_RSS)));
   // Instruction and stack pointers aren't shown, as for any task that doesn't exit (since Linux 4.11).
   Append(text, "%llu %llu %llu 0 0 %llu %llu %llu %llu 0 0 0 %d 0 %d %d 0 0 0 ", static_cast<U>(image.start_code),
-         static_cast<U>(image.end_code), static_cast<U>(image.start_stack), static_cast<U>(signals.pending & 0x7fffffff),
-         static_cast<U>(signals.blocked & 0x7fffffff), static_cast<U>(signals.ignored & 0x7fffffff),
-         static_cast<U>(signals.caught & 0x7fffffff), SIGCHLD, realtime, task.sched_policy.load(std::memory_order_relaxed));
+         static_cast<U>(image.end_code), static_cast<U>(image.start_stack),
+         static_cast<U>(signals.pending & 0x7fffffff), static_cast<U>(signals.blocked & 0x7fffffff),
+         static_cast<U>(signals.ignored & 0x7fffffff), static_cast<U>(signals.caught & 0x7fffffff), SIGCHLD, realtime,
+         task.sched_policy.load(std::memory_order_relaxed));
   Append(text, "%llu %llu 0 %llu %llu %llu %llu %d\n", static_cast<U>(image.start_data), static_cast<U>(image.end_data),
-         static_cast<U>(image.arg_start), static_cast<U>(image.arg_end), static_cast<U>(image.env_start), static_cast<U>(image.env_end),
-         exit.ToWaitStatus());
+         static_cast<U>(image.arg_start), static_cast<U>(image.arg_end), static_cast<U>(image.env_start),
+         static_cast<U>(image.env_end), exit.ToWaitStatus());
   return text;
 }
 
@@ -207,8 +213,8 @@ Result<std::string> TaskStatm(const Context& context) {
   if (RefPtr<mm::MemoryManager> mm = context.mm()) usage = mm->GetUsage();
   std::string text;
   auto pages = [](uint64_t bytes) { return static_cast<unsigned long long>(bytes / kPageSize); };
-  Append(text, "%llu %llu %llu %llu 0 %llu 0\n", pages(usage.virtual_bytes), pages(usage.resident_bytes), pages(usage.shared_bytes),
-         pages(usage.code_bytes), pages(usage.data_bytes + usage.stack_bytes));
+  Append(text, "%llu %llu %llu %llu 0 %llu 0\n", pages(usage.virtual_bytes), pages(usage.resident_bytes),
+         pages(usage.shared_bytes), pages(usage.code_bytes), pages(usage.data_bytes + usage.stack_bytes));
   return text;
 }
 
@@ -225,8 +231,8 @@ Result<std::string> TaskStatus(const Context& context) {
 
   std::string text = "Name:\t" + EscapedName(task) + "\n";
   if (fs_context) Append(text, "Umask:\t%04o\n", fs_context->umask());
-  Append(text, "State:\t%s\nTgid:\t%d\nNgid:\t0\nPid:\t%d\nPPid:\t%d\nTracerPid:\t%d\n", StateName(task.StateLetter()), group.TgidIn(ns),
-         task.TidIn(ns), ParentId(group, ns), TracerId(task, ns));
+  Append(text, "State:\t%s\nTgid:\t%d\nNgid:\t0\nPid:\t%d\nPPid:\t%d\nTracerPid:\t%d\n", StateName(task.StateLetter()),
+         group.TgidIn(ns), task.TidIn(ns), ParentId(group, ns), TracerId(task, ns));
   if (creds) AppendCredentials(text, *creds);
   size_t fd_size = 64;
   if (fds) {
@@ -240,13 +246,19 @@ Result<std::string> TaskStatus(const Context& context) {
   text += '\n';
   AppendIds(text, "NStgid:", IdsDownFrom(ns, own, [&](const PidNamespace& in) { return group.TgidIn(in); }));
   AppendIds(text, "NSpid:", IdsDownFrom(ns, own, [&](const PidNamespace& in) { return task.TidIn(in); }));
-  AppendIds(text, "NSpgid:", IdsDownFrom(ns, own, [&](const PidNamespace& in) { return process_group ? process_group->IdIn(in) : 0; }));
-  AppendIds(text, "NSsid:", IdsDownFrom(ns, own, [&](const PidNamespace& in) { return session ? session->IdIn(in) : 0; }));
+  AppendIds(text, "NSpgid:", IdsDownFrom(ns, own, [&](const PidNamespace& in) {
+              return process_group ? process_group->IdIn(in) : 0;
+            }));
+  AppendIds(text,
+            "NSsid:", IdsDownFrom(ns, own, [&](const PidNamespace& in) { return session ? session->IdIn(in) : 0; }));
   if (RefPtr<mm::MemoryManager> mm = context.mm()) AppendMemory(text, *mm);
 
   const SignalSets signals = SignalSetsOf(task);
-  auto set = [&](const char* name, uint64_t value) { Append(text, "%s:\t%016llx\n", name, static_cast<unsigned long long>(value)); };
-  Append(text, "Threads:\t%d\nSigQ:\t0/%llu\n", group.thread_count(), static_cast<unsigned long long>(group.limits().Soft(RLIMIT_SIGPENDING)));
+  auto set = [&](const char* name, uint64_t value) {
+    Append(text, "%s:\t%016llx\n", name, static_cast<unsigned long long>(value));
+  };
+  Append(text, "Threads:\t%d\nSigQ:\t0/%llu\n", group.thread_count(),
+         static_cast<unsigned long long>(group.limits().Soft(RLIMIT_SIGPENDING)));
   set("SigPnd", signals.pending);
   set("ShdPnd", signals.shared);
   set("SigBlk", signals.blocked);
@@ -263,8 +275,10 @@ Result<std::string> TaskStatus(const Context& context) {
   text += "Speculation_Store_Bypass:\tthread vulnerable\nSpeculationIndirectBranch:\tconditional enabled\n";
   const uint64_t cpus = AllowedCpus(task);
   const kernel::CpuUsage usage = task.usage();
-  text += "Cpus_allowed:\t" + CpuMask(cpus) + "\nCpus_allowed_list:\t" + CpuList(cpus) + "\nMems_allowed:\t1\nMems_allowed_list:\t0\n";
-  Append(text, "voluntary_ctxt_switches:\t%llu\nnonvoluntary_ctxt_switches:\t%llu\n", static_cast<unsigned long long>(usage.voluntary_switches),
+  text += "Cpus_allowed:\t" + CpuMask(cpus) + "\nCpus_allowed_list:\t" + CpuList(cpus) +
+          "\nMems_allowed:\t1\nMems_allowed_list:\t0\n";
+  Append(text, "voluntary_ctxt_switches:\t%llu\nnonvoluntary_ctxt_switches:\t%llu\n",
+         static_cast<unsigned long long>(usage.voluntary_switches),
          static_cast<unsigned long long>(usage.involuntary_switches));
   return text;
 }

@@ -43,7 +43,9 @@ Result<size_t> TextFile::Read(IoTarget& target) {
   return n;
 }
 
-Result<size_t> TextFile::PRead(IoTarget& target, int64_t offset) { return Copy(*TRY(Snapshot(offset)), target, offset); }
+Result<size_t> TextFile::PRead(IoTarget& target, int64_t offset) {
+  return Copy(*TRY(Snapshot(offset)), target, offset);
+}
 
 Result<size_t> TextFile::Write(IoSource& source) {
   std::string data(std::min(source.remaining(), kMaxWrite), '\0');

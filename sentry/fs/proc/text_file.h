@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// An open text file of procfs. A read at offset 0 takes a new picture; reads further on see the same one, so that a file read in
-// pieces is consistent (as seq_file's).
+// An open text file of procfs. A read at offset 0 takes a new picture; reads further on see the same one, so that a
+// file read in pieces is consistent (as seq_file's).
 #ifndef SENTRY_FS_PROC_TEXT_FILE_H_
 #define SENTRY_FS_PROC_TEXT_FILE_H_
 

@@ -39,7 +39,8 @@ signalfd_siginfo Convert(const kernel::SignalInfo& info) {
   } else if (info.si_signo == SIGPOLL) {
     out.ssi_band = static_cast<uint32_t>(info.si_band);
     out.ssi_fd = info.si_fd;
-  } else if (info.si_signo == SIGSEGV || info.si_signo == SIGBUS || info.si_signo == SIGILL || info.si_signo == SIGFPE || info.si_signo == SIGTRAP) {
+  } else if (info.si_signo == SIGSEGV || info.si_signo == SIGBUS || info.si_signo == SIGILL ||
+             info.si_signo == SIGFPE || info.si_signo == SIGTRAP) {
     out.ssi_addr = reinterpret_cast<uint64_t>(info.si_addr);
   } else {
     out.ssi_pid = static_cast<uint32_t>(info.si_pid);

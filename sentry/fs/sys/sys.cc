@@ -28,7 +28,11 @@ class SysFs final : public vfs::Filesystem {
 class SysInode : public vfs::Inode {
  public:
   SysInode(SysFs& fs, mode_t mode, uint64_t ino, uint64_t size)
-      : Inode(RefPtr<vfs::Filesystem>(&fs), mode & S_IFMT), mode_(mode), ino_(ino), size_(size), created_(vfs::Timestamp::Now()) {}
+      : Inode(RefPtr<vfs::Filesystem>(&fs), mode & S_IFMT),
+        mode_(mode),
+        ino_(ino),
+        size_(size),
+        created_(vfs::Timestamp::Now()) {}
   uint64_t ino() const { return ino_; }
   Result<vfs::InodeStat> GetStat() override {
     vfs::InodeStat stat;
@@ -49,7 +53,8 @@ class SysInode : public vfs::Inode {
 
 class SysFile final : public SysInode {
  public:
-  SysFile(SysFs& fs, uint64_t ino, std::string text) : SysInode(fs, S_IFREG | 0444, ino, kPageSize), text_(std::move(text)) {}
+  SysFile(SysFs& fs, uint64_t ino, std::string text)
+      : SysInode(fs, S_IFREG | 0444, ino, kPageSize), text_(std::move(text)) {}
   const std::string& text() const { return text_; }
   Result<vfs::FileRef> Open(const vfs::Path& path, int flags) override;
 
@@ -59,7 +64,8 @@ class SysFile final : public SysInode {
 
 class SysLink final : public SysInode {
  public:
-  SysLink(SysFs& fs, uint64_t ino, std::string target) : SysInode(fs, S_IFLNK | 0777, ino, 0), target_(std::move(target)) {}
+  SysLink(SysFs& fs, uint64_t ino, std::string target)
+      : SysInode(fs, S_IFLNK | 0777, ino, 0), target_(std::move(target)) {}
   Result<std::string> ReadLink() override { return target_; }
 
  private:
@@ -126,8 +132,12 @@ class SysOpenDirectory final : public vfs::FileDescription {
   }
 };
 
-Result<vfs::FileRef> SysFile::Open(const vfs::Path& path, int flags) { return vfs::FileRef(MakeRef<SysOpenFile>(path, flags)); }
-Result<vfs::FileRef> SysDirectory::Open(const vfs::Path& path, int flags) { return vfs::FileRef(MakeRef<SysOpenDirectory>(path, flags)); }
+Result<vfs::FileRef> SysFile::Open(const vfs::Path& path, int flags) {
+  return vfs::FileRef(MakeRef<SysOpenFile>(path, flags));
+}
+Result<vfs::FileRef> SysDirectory::Open(const vfs::Path& path, int flags) {
+  return vfs::FileRef(MakeRef<SysOpenDirectory>(path, flags));
+}
 
 class Builder {
  public:
@@ -163,7 +173,8 @@ class Builder {
 
 std::string Range(unsigned count) { return count > 1 ? "0-" + std::to_string(count - 1) : "0"; }
 
-// All processors as cores of one package, each with one thread: what the guest could tell from timing isn't promised here.
+// All processors as cores of one package, each with one thread: what the guest could tell from timing isn't promised
+// here.
 void AddProcessors(Builder& sys, unsigned count) {
   const std::string range = Range(count), base = "devices/system/cpu/";
   for (const char* name : {"online", "possible", "present"}) sys.File(base + name, range);
@@ -172,13 +183,16 @@ void AddProcessors(Builder& sys, unsigned count) {
   sys.File(base + "kernel_max", "63");
   auto mask = [](uint64_t bits) {
     char text[32];
-    if (bits >> 32) snprintf(text, sizeof text, "%x,%08x", static_cast<unsigned>(bits >> 32), static_cast<unsigned>(bits));
-    else snprintf(text, sizeof text, "%x", static_cast<unsigned>(bits));
+    if (bits >> 32)
+      snprintf(text, sizeof text, "%x,%08x", static_cast<unsigned>(bits >> 32), static_cast<unsigned>(bits));
+    else
+      snprintf(text, sizeof text, "%x", static_cast<unsigned>(bits));
     return std::string(text);
   };
   const uint64_t all = count >= 64 ? ~uint64_t{0} : (uint64_t{1} << count) - 1;
   for (unsigned i = 0; i < count; ++i) {
-    const std::string number = std::to_string(i), cpu = base + "cpu" + number + "/", own = mask(uint64_t{1} << (i & 63));
+    const std::string number = std::to_string(i), cpu = base + "cpu" + number + "/",
+                      own = mask(uint64_t{1} << (i & 63));
     if (i) sys.File(cpu + "online", "1");
     sys.File(cpu + "topology/core_id", number);
     sys.File(cpu + "topology/physical_package_id", "0");
@@ -198,11 +212,13 @@ void AddProcessors(Builder& sys, unsigned count) {
 
 void AddMemory(Builder& sys, const ProcHostInfo& host) {
   const std::string node = "devices/system/node/";
-  for (const char* name : {"online", "possible", "has_cpu", "has_memory", "has_normal_memory"}) sys.File(node + name, "0");
+  for (const char* name : {"online", "possible", "has_cpu", "has_memory", "has_normal_memory"})
+    sys.File(node + name, "0");
   sys.File(node + "node0/cpulist", Range(host.cpus));
   sys.File(node + "node0/distance", "10");
   const std::string total = std::to_string(host.total_memory / 1024);
-  sys.File(node + "node0/meminfo", "Node 0 MemTotal:       " + total + " kB\nNode 0 MemFree:        " + total + " kB\nNode 0 MemUsed:               0 kB");
+  sys.File(node + "node0/meminfo", "Node 0 MemTotal:       " + total + " kB\nNode 0 MemFree:        " + total +
+                                       " kB\nNode 0 MemUsed:               0 kB");
   const std::string huge = "kernel/mm/transparent_hugepage/";
   sys.File(huge + "enabled", "always [madvise] never");
   sys.File(huge + "defrag", "always defer defer+madvise [madvise] never");
@@ -216,9 +232,19 @@ void AddMemory(Builder& sys, const ProcHostInfo& host) {
 void AddLoopback(Builder& sys) {
   const std::string lo = "devices/virtual/net/lo/";
   static constexpr std::pair<const char*, const char*> kFiles[] = {
-      {"address", "00:00:00:00:00:00"}, {"addr_len", "6"},  {"broadcast", "00:00:00:00:00:00"}, {"carrier", "1"}, {"dev_id", "0x0"},
-      {"flags", "0x9"},                 {"ifindex", "1"},   {"iflink", "1"},                    {"link_mode", "0"}, {"mtu", "65536"},
-      {"operstate", "unknown"},         {"tx_queue_len", "1000"}, {"type", "772"},
+      {"address", "00:00:00:00:00:00"},
+      {"addr_len", "6"},
+      {"broadcast", "00:00:00:00:00:00"},
+      {"carrier", "1"},
+      {"dev_id", "0x0"},
+      {"flags", "0x9"},
+      {"ifindex", "1"},
+      {"iflink", "1"},
+      {"link_mode", "0"},
+      {"mtu", "65536"},
+      {"operstate", "unknown"},
+      {"tx_queue_len", "1000"},
+      {"type", "772"},
   };
   for (const auto& [name, text] : kFiles) sys.File(lo + name, text);
   sys.Link("class/net/lo", "../../devices/virtual/net/lo");
@@ -230,9 +256,9 @@ RefPtr<SysDirectory> Build(SysFs& fs) {
   AddProcessors(sys, std::min(host.cpus, 64u));
   AddMemory(sys, host);
   AddLoopback(sys);
-  for (const char* name : {"block", "bus", "class/block", "class/mem", "class/misc", "class/tty", "dev/block", "dev/char", "devices/virtual",
-                           "firmware", "fs/cgroup", "fs/bpf", "fs/fuse/connections", "hypervisor", "kernel/debug", "kernel/security",
-                           "kernel/tracing", "module", "power"}) {
+  for (const char* name : {"block", "bus", "class/block", "class/mem", "class/misc", "class/tty", "dev/block",
+                           "dev/char", "devices/virtual", "firmware", "fs/cgroup", "fs/bpf", "fs/fuse/connections",
+                           "hypervisor", "kernel/debug", "kernel/security", "kernel/tracing", "module", "power"}) {
     sys.Directory(name);
   }
   return sys.root();

@@ -18,7 +18,9 @@ bool IsRealtime(clockid_t clock) { return clock == CLOCK_REALTIME || clock == CL
 }  // namespace
 
 TimerFd::TimerFd(vfs::Path path, clockid_t clock, int flags)
-    : FileDescription(std::move(path), O_RDWR | (flags & O_NONBLOCK)), clock_(clock), timer_([this](uint64_t count) { OnExpiry(count); }) {}
+    : FileDescription(std::move(path), O_RDWR | (flags & O_NONBLOCK)),
+      clock_(clock),
+      timer_([this](uint64_t count) { OnExpiry(count); }) {}
 
 RefPtr<TimerFd> TimerFd::Create(const Credentials& creds, clockid_t clock, int flags) {
   return RefPtr<TimerFd>(new TimerFd(vfs::NewAnonymousPath(kName, 0600, creds), clock, flags));
@@ -53,7 +55,8 @@ TimerFd::Setting TimerFd::Set(const Setting& setting, bool absolute) {
   if (setting.value_ns == 0) return old;
   int64_t now = base::MonotonicNs(), deadline;
   // A jump of the host's wall clock after this moment is not followed.
-  int64_t clock_now = IsRealtime(clock_) ? base::RealtimeNs() : base::ClockNs(clock_ == CLOCK_MONOTONIC ? CLOCK_MONOTONIC : CLOCK_BOOTTIME);
+  int64_t clock_now = IsRealtime(clock_) ? base::RealtimeNs()
+                                         : base::ClockNs(clock_ == CLOCK_MONOTONIC ? CLOCK_MONOTONIC : CLOCK_BOOTTIME);
   int64_t wait = absolute ? setting.value_ns - clock_now : setting.value_ns;
   if (__builtin_add_overflow(now, wait, &deadline)) deadline = INT64_MAX - 1;
   if (deadline < 1 && setting.interval_ns > 0) {
@@ -92,9 +95,11 @@ std::string TimerFd::FdInfo() const {
     ticks = expirations_;
   }
   char text[200];
-  snprintf(text, sizeof text, "clockid: %d\nticks: %lu\nsettime flags: 00\nit_value: (%ld, %ld)\nit_interval: (%ld, %ld)\n", clock_,
-           static_cast<unsigned long>(ticks), static_cast<long>(left / base::kNsPerSecond), static_cast<long>(left % base::kNsPerSecond),
-           static_cast<long>(setting.period_ns / base::kNsPerSecond), static_cast<long>(setting.period_ns % base::kNsPerSecond));
+  snprintf(text, sizeof text,
+           "clockid: %d\nticks: %lu\nsettime flags: 00\nit_value: (%ld, %ld)\nit_interval: (%ld, %ld)\n", clock_,
+           static_cast<unsigned long>(ticks), static_cast<long>(left / base::kNsPerSecond),
+           static_cast<long>(left % base::kNsPerSecond), static_cast<long>(setting.period_ns / base::kNsPerSecond),
+           static_cast<long>(setting.period_ns % base::kNsPerSecond));
   return text;
 }
 

@@ -38,7 +38,9 @@ TmpfsDirectory::TmpfsDirectory(Tmpfs& filesystem, const vfs::CreateAttributes& a
   AddLinks(1);  // its "."
 }
 
-void TmpfsDirectory::FillStatLocked(vfs::InodeStat* stat) const { stat->size = (count_.load(std::memory_order_relaxed) + 2) * kEntrySize; }
+void TmpfsDirectory::FillStatLocked(vfs::InodeStat* stat) const {
+  stat->size = (count_.load(std::memory_order_relaxed) + 2) * kEntrySize;
+}
 
 void TmpfsDirectory::TouchDirectory() {
   InodeLock lock(mu_);
@@ -95,12 +97,14 @@ Result<RefPtr<vfs::Inode>> TmpfsDirectory::Mkdir(std::string_view name, const vf
   return AddNew(name, MakeRef<TmpfsDirectory>(tmpfs(), attributes, ino()));
 }
 
-Result<RefPtr<vfs::Inode>> TmpfsDirectory::Mknod(std::string_view name, mode_t type, dev_t rdev, const vfs::CreateAttributes& attributes) {
+Result<RefPtr<vfs::Inode>> TmpfsDirectory::Mknod(std::string_view name, mode_t type, dev_t rdev,
+                                                 const vfs::CreateAttributes& attributes) {
   TRY(tmpfs().ChargeInode());
   return AddNew(name, MakeRef<TmpfsSpecial>(tmpfs(), type, rdev, attributes));
 }
 
-Result<RefPtr<vfs::Inode>> TmpfsDirectory::Symlink(std::string_view name, std::string_view target, const vfs::CreateAttributes& attributes) {
+Result<RefPtr<vfs::Inode>> TmpfsDirectory::Symlink(std::string_view name, std::string_view target,
+                                                   const vfs::CreateAttributes& attributes) {
   TRY(tmpfs().ChargeInode());
   return AddNew(name, MakeRef<TmpfsSymlink>(tmpfs(), attributes, std::string(target)));
 }
@@ -149,8 +153,8 @@ Result<void> TmpfsDirectory::Rmdir(std::string_view name, vfs::Inode& victim) {
   return OkResult();
 }
 
-Result<void> TmpfsDirectory::Rename(std::string_view old_name, vfs::Inode& moved, vfs::Inode& new_directory, std::string_view new_name,
-                                    vfs::Inode* replaced, unsigned flags) {
+Result<void> TmpfsDirectory::Rename(std::string_view old_name, vfs::Inode& moved, vfs::Inode& new_directory,
+                                    std::string_view new_name, vfs::Inode* replaced, unsigned flags) {
   auto& to = static_cast<TmpfsDirectory&>(new_directory);
   RefPtr<TmpfsInode> whiteout, victim, mover;
   if (flags & RENAME_WHITEOUT) {
@@ -167,7 +171,8 @@ Result<void> TmpfsDirectory::Rename(std::string_view old_name, vfs::Inode& moved
   auto from_it = TRY(FindLocked(old_name, moved));
   mover = from_it->second.inode;
   auto to_it = to.names_.find(new_name);
-  if ((to_it != to.names_.end()) != (replaced != nullptr) || (replaced && to_it->second.inode.get() != replaced)) return Errno(ENOENT);
+  if ((to_it != to.names_.end()) != (replaced != nullptr) || (replaced && to_it->second.inode.get() != replaced))
+    return Errno(ENOENT);
   if (to.dead_) return Errno(ENOENT);
   if (replaced) victim = to_it->second.inode;
   if (flags & RENAME_EXCHANGE) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// TmpfsDirectory: names by hash, and in order of a cookie that a name keeps for life, so that readdir neither repeats nor
-// skips a name that is there throughout. Guarded by the filesystem's tree mutex.
+// TmpfsDirectory: names by hash, and in order of a cookie that a name keeps for life, so that readdir neither repeats
+// nor skips a name that is there throughout. Guarded by the filesystem's tree mutex.
 #ifndef SENTRY_FS_TMPFS_DIRECTORY_H_
 #define SENTRY_FS_TMPFS_DIRECTORY_H_
 
@@ -21,13 +21,15 @@ class TmpfsDirectory final : public TmpfsInode {
   Result<RefPtr<vfs::Inode>> Lookup(std::string_view name) override;
   Result<RefPtr<vfs::Inode>> Create(std::string_view name, const vfs::CreateAttributes& attributes) override;
   Result<RefPtr<vfs::Inode>> Mkdir(std::string_view name, const vfs::CreateAttributes& attributes) override;
-  Result<RefPtr<vfs::Inode>> Mknod(std::string_view name, mode_t type, dev_t rdev, const vfs::CreateAttributes& attributes) override;
-  Result<RefPtr<vfs::Inode>> Symlink(std::string_view name, std::string_view target, const vfs::CreateAttributes& attributes) override;
+  Result<RefPtr<vfs::Inode>> Mknod(std::string_view name, mode_t type, dev_t rdev,
+                                   const vfs::CreateAttributes& attributes) override;
+  Result<RefPtr<vfs::Inode>> Symlink(std::string_view name, std::string_view target,
+                                     const vfs::CreateAttributes& attributes) override;
   Result<void> Link(std::string_view name, vfs::Inode& target) override;
   Result<void> Unlink(std::string_view name, vfs::Inode& victim) override;
   Result<void> Rmdir(std::string_view name, vfs::Inode& victim) override;
-  Result<void> Rename(std::string_view old_name, vfs::Inode& moved, vfs::Inode& new_directory, std::string_view new_name,
-                      vfs::Inode* replaced, unsigned flags) override;
+  Result<void> Rename(std::string_view old_name, vfs::Inode& moved, vfs::Inode& new_directory,
+                      std::string_view new_name, vfs::Inode* replaced, unsigned flags) override;
   Result<RefPtr<vfs::Inode>> CreateUnnamed(const vfs::CreateAttributes& attributes) override;
   Result<vfs::FileRef> Open(const vfs::Path& path, int flags) override;
 

@@ -12,12 +12,14 @@ namespace {
 
 // Holes that one fault may fill around the touched page: the address space asks for more than it must have.
 constexpr uint64_t kFaultFill = 64 << 10;
-constexpr int kAllSeals = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_FUTURE_WRITE | 0x20;  // F_SEAL_EXEC
+constexpr int kAllSeals =
+    F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_FUTURE_WRITE | 0x20;  // F_SEAL_EXEC
 
 class TmpfsFile final : public vfs::FileDescription {
  public:
   // `path` may lead to an inode of a filesystem stacked above (overlay).
-  TmpfsFile(vfs::Path path, int flags, RefPtr<TmpfsRegularFile> file) : FileDescription(std::move(path), flags), file_(std::move(file)) {}
+  TmpfsFile(vfs::Path path, int flags, RefPtr<TmpfsRegularFile> file)
+      : FileDescription(std::move(path), flags), file_(std::move(file)) {}
   TmpfsRegularFile& file() { return *file_; }
 
   Result<size_t> PRead(IoTarget& target, int64_t offset) override {
@@ -25,7 +27,9 @@ class TmpfsFile final : public vfs::FileDescription {
     file().TouchAtime(path(), flags());
     return n;
   }
-  Result<size_t> PWrite(IoSource& source, int64_t offset, int64_t* end) override { return file().Write(source, offset, end); }
+  Result<size_t> PWrite(IoSource& source, int64_t offset, int64_t* end) override {
+    return file().Write(source, offset, end);
+  }
   Result<int64_t> Seek(int64_t offset, int whence) override {
     if (whence != SEEK_DATA && whence != SEEK_HOLE) return FileDescription::Seek(offset, whence);
     MutexLock lock(position_mu());
@@ -33,7 +37,9 @@ class TmpfsFile final : public vfs::FileDescription {
     set_position(at);
     return at;
   }
-  Result<void> Allocate(int mode, uint64_t offset, uint64_t length) override { return file().Allocate(mode, offset, length); }
+  Result<void> Allocate(int mode, uint64_t offset, uint64_t length) override {
+    return file().Allocate(mode, offset, length);
+  }
   Result<void> ConfigureMmap(mm::MmapRequest& request) override { return file().Mmap(request, path(), IsWritable()); }
 
  private:
@@ -43,13 +49,16 @@ class TmpfsFile final : public vfs::FileDescription {
 // One per mmap(2) call; keeps the place for the name.
 class TmpfsMapping final : public mm::MappedObject {
  public:
-  TmpfsMapping(vfs::Path path, RefPtr<TmpfsRegularFile> file, bool may_write) : path_(std::move(path)), file_(std::move(file)), may_write_(may_write) {
+  TmpfsMapping(vfs::Path path, RefPtr<TmpfsRegularFile> file, bool may_write)
+      : path_(std::move(path)), file_(std::move(file)), may_write_(may_write) {
     if (may_write_) file_->AddWritableMapping(1);
   }
   ~TmpfsMapping() override {
     if (may_write_) file().AddWritableMapping(-1);
   }
-  Result<mm::Backing> GetBacking(uint64_t offset, uint64_t length, bool write) override { return file().GetBacking(offset, length); }
+  Result<mm::Backing> GetBacking(uint64_t offset, uint64_t length, bool write) override {
+    return file().GetBacking(offset, length);
+  }
   std::string Name() const override { return vfs::PathNameFromTop(path_); }
   dev_t Device() const override { return file().filesystem().device(); }
   uint64_t InodeNumber() const override { return file().ino(); }
@@ -66,7 +75,9 @@ class TmpfsMapping final : public mm::MappedObject {
 
 }  // namespace
 
-Result<vfs::FileRef> TmpfsRegularFile::Open(const vfs::Path& path, int flags) { return vfs::FileRef(MakeRef<TmpfsFile>(path, flags, RefPtr<TmpfsRegularFile>(this))); }
+Result<vfs::FileRef> TmpfsRegularFile::Open(const vfs::Path& path, int flags) {
+  return vfs::FileRef(MakeRef<TmpfsFile>(path, flags, RefPtr<TmpfsRegularFile>(this)));
+}
 
 Result<void> TmpfsRegularFile::Mmap(mm::MmapRequest& request, const vfs::Path& path, bool writable) {
   InodeLock lock(mu_);
@@ -119,7 +130,8 @@ Result<void> TmpfsRegularFile::AddSeals(int seals) {
   if (seals & ~kAllSeals) return Errno(EINVAL);
   InodeLock lock(mu_);
   if (seals_ & F_SEAL_SEAL) return Errno(EPERM);
-  if ((seals & F_SEAL_WRITE) && !(seals_ & F_SEAL_WRITE) && writable_mappings_.load(std::memory_order_acquire) > 0) return Errno(EBUSY);
+  if ((seals & F_SEAL_WRITE) && !(seals_ & F_SEAL_WRITE) && writable_mappings_.load(std::memory_order_acquire) > 0)
+    return Errno(EBUSY);
   // memfd_create(2): sealing the mode of an executable seals its contents.
   if ((seals & 0x20) && (mode_ & 0111)) seals |= F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_FUTURE_WRITE;
   seals_ |= seals;

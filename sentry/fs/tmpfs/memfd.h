@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Files without a name for memfd_create(2), backed by a tmpfs instance of the kernel's own, without limits. Also for shared
-// memory that needs a file description.
+// Files without a name for memfd_create(2), backed by a tmpfs instance of the kernel's own, without limits. Also for
+// shared memory that needs a file description.
 #ifndef SENTRY_FS_TMPFS_MEMFD_H_
 #define SENTRY_FS_TMPFS_MEMFD_H_
 
@@ -19,7 +19,8 @@ struct MemfdOptions {
 // An empty regular file, mode 0777. ConfigureTmpfs must have been called. ENODEV.
 Result<RefPtr<vfs::Inode>> NewMemfdInode(const Credentials& creds, const MemfdOptions& options);
 // The same, open for reading and writing at the place "/memfd:NAME". `flags` may have O_LARGEFILE and status flags.
-Result<vfs::FileRef> NewMemfd(std::string_view name, const Credentials& creds, const MemfdOptions& options, int flags = 0);
+Result<vfs::FileRef> NewMemfd(std::string_view name, const Credentials& creds, const MemfdOptions& options,
+                              int flags = 0);
 
 }  // namespace sentry::tmpfs
 

@@ -47,14 +47,17 @@ void RunModel(vfs::FileDescription& file, Tmpfs& filesystem, unsigned seed) {
       case 3: {
         if (length == 0) break;
         ASSERT_TRUE(file.Allocate(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, length).ok());
-        if (offset < model.size()) std::fill(model.begin() + offset, model.begin() + std::min<uint64_t>(end, model.size()), 0);
+        if (offset < model.size())
+          std::fill(model.begin() + offset, model.begin() + std::min<uint64_t>(end, model.size()), 0);
         break;
       }
       case 4: {
         if (length == 0) break;
         const bool zero = upto(1), keep = upto(1);
-        ASSERT_TRUE(file.Allocate((zero ? FALLOC_FL_ZERO_RANGE : 0) | (keep ? FALLOC_FL_KEEP_SIZE : 0), offset, length).ok());
-        if (zero && offset < model.size()) std::fill(model.begin() + offset, model.begin() + std::min<uint64_t>(end, model.size()), 0);
+        ASSERT_TRUE(
+            file.Allocate((zero ? FALLOC_FL_ZERO_RANGE : 0) | (keep ? FALLOC_FL_KEEP_SIZE : 0), offset, length).ok());
+        if (zero && offset < model.size())
+          std::fill(model.begin() + offset, model.begin() + std::min<uint64_t>(end, model.size()), 0);
         if (!keep && end > model.size()) model.resize(end, 0);
         break;
       }

@@ -112,7 +112,8 @@ uint64_t PageMap::Remove(uint64_t start, uint64_t end, std::vector<platform::Fil
     count += (cut_end - cut_start) / kPageSize;
     it = extents_.erase(it);
     if (first < cut_start) extents_.emplace(first, Extent{cut_start, extent.memory});
-    if (extent.end > cut_end) it = extents_.emplace(cut_end, Extent{extent.end, extent.memory + (cut_end - first)}).first;
+    if (extent.end > cut_end)
+      it = extents_.emplace(cut_end, Extent{extent.end, extent.memory + (cut_end - first)}).first;
   }
   // The spare continues a page that may be gone now: let it go with it.
   if (spare_.length() && spare_at_ > start) DropSpare();

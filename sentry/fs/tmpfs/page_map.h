@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// PageMap: which MemoryFile pages hold which pages of a file. Runs that are contiguous in both are one extent; a spare range behind the
-// last extent, doubling with the file, keeps files that grow in few extents. Not thread-safe: guarded by its file.
+// PageMap: which MemoryFile pages hold which pages of a file. Runs that are contiguous in both are one extent; a spare
+// range behind the last extent, doubling with the file, keeps files that grow in few extents. Not thread-safe: guarded
+// by its file.
 #ifndef SENTRY_FS_TMPFS_PAGE_MAP_H_
 #define SENTRY_FS_TMPFS_PAGE_MAP_H_
 
@@ -28,7 +29,8 @@ class PageMap {
   Run At(uint64_t offset) const;
   // Pages without data in the page-aligned range.
   uint64_t MissingPages(uint64_t start, uint64_t end) const;
-  // Gives every hole of the page-aligned range zeroed pages. All or, on ENOMEM, part of it; adds the pages made to `*added`.
+  // Gives every hole of the page-aligned range zeroed pages. All or, on ENOMEM, part of it; adds the pages made to
+  // `*added`.
   Result<void> Fill(uint64_t start, uint64_t end, uint64_t* added);
   // Takes the range's pages out; the caller drops their references after unmapping. Gives the pages' number.
   uint64_t Remove(uint64_t start, uint64_t end, std::vector<platform::FileRange>* removed);

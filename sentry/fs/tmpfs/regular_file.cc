@@ -200,7 +200,8 @@ Result<void> TmpfsRegularFile::Allocate(int mode, uint64_t offset, uint64_t leng
   if (length == 0) return Errno(EINVAL);
   if (offset > kMaxFileSize || length > kMaxFileSize - offset) return Errno(EFBIG);
   if (mode & ~(FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE)) return Errno(EOPNOTSUPP);
-  const bool punch = mode & FALLOC_FL_PUNCH_HOLE, zero = mode & FALLOC_FL_ZERO_RANGE, keep_size = mode & FALLOC_FL_KEEP_SIZE;
+  const bool punch = mode & FALLOC_FL_PUNCH_HOLE, zero = mode & FALLOC_FL_ZERO_RANGE,
+             keep_size = mode & FALLOC_FL_KEEP_SIZE;
   if (punch && (zero || !keep_size)) return Errno(EOPNOTSUPP);
   InodeLock lock(mu_);
   const uint64_t end = offset + length, size = size_.load(std::memory_order_relaxed);

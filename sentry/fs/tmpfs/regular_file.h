@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// TmpfsRegularFile: data, mappings and seals. Locks: mu_ (kInode) serialises reads, writes and truncation and is held while
-// guest memory is copied; pages_mu_ (kMappable) guards the page map and is what page faults take.
+// TmpfsRegularFile: data, mappings and seals. Locks: mu_ (kInode) serialises reads, writes and truncation and is held
+// while guest memory is copied; pages_mu_ (kMappable) guards the page map and is what page faults take.
 #ifndef SENTRY_FS_TMPFS_REGULAR_FILE_H_
 #define SENTRY_FS_TMPFS_REGULAR_FILE_H_
 

@@ -41,7 +41,8 @@ bool ParseSize(std::string_view text, bool percent, uint64_t* value) {
     shift = 40;
   } else if (suffix == "%" && percent) {
     // Of all the sandbox's memory.
-    *value = static_cast<uint64_t>(static_cast<unsigned __int128>(DefaultSize()) * 2 * std::min<uint64_t>(n, 1000) / 100);
+    *value =
+        static_cast<uint64_t>(static_cast<unsigned __int128>(DefaultSize()) * 2 * std::min<uint64_t>(n, 1000) / 100);
     return true;
   } else if (!suffix.empty()) {
     return false;
@@ -174,7 +175,8 @@ std::string Tmpfs::MountOptions() const {
   std::string text;
   auto add = [&](const std::string& option) { text += (text.empty() ? "" : ",") + option; };
   const uint64_t pages = max_pages_, inodes = max_inodes_;
-  if (pages != default_pages_) add("size=" + std::to_string(pages == kUnlimited ? 0 : pages * (kPageSize / 1024)) + "k");
+  if (pages != default_pages_)
+    add("size=" + std::to_string(pages == kUnlimited ? 0 : pages * (kPageSize / 1024)) + "k");
   if (inodes != default_inodes_) add("nr_inodes=" + std::to_string(inodes == kUnlimited ? 0 : inodes));
   if (options_.mode != 01777) {
     char mode[16];

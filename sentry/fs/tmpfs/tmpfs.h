@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// tmpfs(5): files in ranges of the sandbox's MemoryFile, directories in the sentry's heap. Serves guest mounts, /dev/shm,
-// the upper layer of overlays and (fs/tmpfs/memfd.h) memfds.
+// tmpfs(5): files in ranges of the sandbox's MemoryFile, directories in the sentry's heap. Serves guest mounts,
+// /dev/shm, the upper layer of overlays and (fs/tmpfs/memfd.h) memfds.
 #ifndef SENTRY_FS_TMPFS_TMPFS_H_
 #define SENTRY_FS_TMPFS_TMPFS_H_
 
@@ -18,7 +18,7 @@ namespace sentry::tmpfs {
 class TmpfsDirectory;
 
 struct TmpfsOptions {
-  std::optional<uint64_t> size;      // bytes; 0: no limit; empty: the default
+  std::optional<uint64_t> size;       // bytes; 0: no limit; empty: the default
   std::optional<uint64_t> nr_inodes;  // 0: no limit
   mode_t mode = 01777;
   uid_t uid = 0;
@@ -27,8 +27,8 @@ struct TmpfsOptions {
   static Result<TmpfsOptions> Parse(std::string_view options);
 };
 
-// Where the files' pages live, and how much memory the sandbox may use in all (0: not known): guest mounts get half of that by default, or
-// 8 GiB. Once, at start, before the first mount.
+// Where the files' pages live, and how much memory the sandbox may use in all (0: not known): guest mounts get half of
+// that by default, or 8 GiB. Once, at start, before the first mount.
 void ConfigureTmpfs(platform::MemoryFile& memory, uint64_t total_memory);
 
 // The instance without limits behind memfds; null before ConfigureTmpfs.
@@ -68,7 +68,7 @@ class Tmpfs final : public vfs::Filesystem {
 
   platform::MemoryFile& memory_;
   TmpfsOptions options_;
-  std::atomic<uint64_t> max_pages_;   // UINT64_MAX: no limit
+  std::atomic<uint64_t> max_pages_;  // UINT64_MAX: no limit
   std::atomic<uint64_t> max_inodes_;
   const uint64_t default_pages_, default_inodes_;
   std::atomic<uint64_t> used_pages_{0}, used_inodes_{0}, next_ino_{1};

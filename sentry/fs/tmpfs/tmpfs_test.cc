@@ -39,10 +39,10 @@ class TmpfsTest : public vfs::VfsTest {
   std::vector<std::string> List(vfs::FileDescription& directory, size_t limit = SIZE_MAX) {
     std::vector<std::string> names;
     EXPECT_EQ(E(directory.IterateDirectory([&](const vfs::DirEntry& entry) {
-      if (names.size() >= limit) return false;
-      names.emplace_back(entry.name);
-      return true;
-    })),
+                if (names.size() >= limit) return false;
+                names.emplace_back(entry.name);
+                return true;
+              })),
               0);
     return names;
   }
@@ -143,7 +143,8 @@ TEST_F(TmpfsTest, Options) {
   EXPECT_EQ(options->gid, 6u);
   // 50% is the default: half of the sandbox's 256 MiB.
   EXPECT_EQ(*TmpfsOptions::Parse("size=50%")->size / kPageSize, (128u << 20) / kPageSize);
-  for (const char* bad : {"size=", "size=x", "size=1z", "size=99999999999999999999", "mode=9", "uid=-1", "bogus", "size=20000000000000000g"}) {
+  for (const char* bad : {"size=", "size=x", "size=1z", "size=99999999999999999999", "mode=9", "uid=-1", "bogus",
+                          "size=20000000000000000g"}) {
     EXPECT_EQ(E(TmpfsOptions::Parse(bad)), EINVAL) << bad;
   }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Caller: the part of the current task that layers below the kernel (vfs, fs, socket) may see. One sentry thread runs one
-// guest task, so Caller::Current() is that task; sentry threads without a task have none (CurrentOrNull() is null).
+// Caller: the part of the current task that layers below the kernel (vfs, fs, socket) may see. One sentry thread runs
+// one guest task, so Caller::Current() is that task; sentry threads without a task have none (CurrentOrNull() is null).
 #ifndef SENTRY_KERNEL_CORE_CALLER_H_
 #define SENTRY_KERNEL_CORE_CALLER_H_
 
@@ -24,8 +24,9 @@ class Caller {
 
   virtual const RefPtr<const Credentials>& creds() const = 0;
   virtual Blocker& blocker() = 0;
-  // Sleeps until the blocker is woken (ok), the absolute CLOCK_MONOTONIC deadline passes (ETIMEDOUT) or a signal, a kill, a
-  // stop or a checkpoint asks the task back to its run loop (kErestartsys). Wake-ups may be spurious: loop on the condition.
+  // Sleeps until the blocker is woken (ok), the absolute CLOCK_MONOTONIC deadline passes (ETIMEDOUT) or a signal, a
+  // kill, a stop or a checkpoint asks the task back to its run loop (kErestartsys). Wake-ups may be spurious: loop on
+  // the condition.
   virtual Result<void> Block(int64_t deadline_ns = kNoDeadline) = 0;
   // As Block, but only death interrupts it (kErestartsys then).
   virtual Result<void> BlockKillable(int64_t deadline_ns = kNoDeadline) = 0;

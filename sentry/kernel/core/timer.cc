@@ -97,7 +97,8 @@ class TimerService {
       if (timer->period_ns_ > 0) {
         uint64_t missed = static_cast<uint64_t>(now_ns - deadline_ns) / timer->period_ns_;
         count += missed;
-        if (__builtin_add_overflow(deadline_ns, static_cast<int64_t>(count) * timer->period_ns_, &timer->deadline_ns_)) {
+        if (__builtin_add_overflow(deadline_ns, static_cast<int64_t>(count) * timer->period_ns_,
+                                   &timer->deadline_ns_)) {
           timer->deadline_ns_ = INT64_MAX;
         }
         armed_.insert({timer->deadline_ns_, timer});

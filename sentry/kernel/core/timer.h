@@ -13,9 +13,11 @@ namespace sentry {
 
 class Timer {
  public:
-  // `on_expiry(count)` runs on the timer thread, without locks of the timer service held; count ≥ 1 periods have passed since the last call.
+  // `on_expiry(count)` runs on the timer thread, without locks of the timer service held; count ≥ 1 periods have passed
+  // since the last call.
   explicit Timer(std::function<void(uint64_t count)> on_expiry);
-  // Disarms and waits for a running callback (so never destroy a timer from its own callback or under a lock that it takes).
+  // Disarms and waits for a running callback (so never destroy a timer from its own callback or under a lock that it
+  // takes).
   ~Timer();
   Timer(const Timer&) = delete;
   Timer& operator=(const Timer&) = delete;

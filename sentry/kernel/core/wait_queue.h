@@ -80,7 +80,8 @@ class Blocker {
 class BlockerEntry final : public WaitEntry {
  public:
   explicit BlockerEntry(Blocker& blocker) : blocker_(blocker) {}
-  // Here and not in the base: a notifier must not meet an entry whose OnEvent is gone already. So in every derived class.
+  // Here and not in the base: a notifier must not meet an entry whose OnEvent is gone already. So in every derived
+  // class.
   ~BlockerEntry() override {
     if (queue()) queue()->Remove(*this);
   }

@@ -204,7 +204,8 @@ Result<void> UnixEndpoint::ConnectStream(std::string_view address, WaitOn* wait_
   PeerCredentials mine = PeerCredentials::OfCaller();
   {
     base::LockPair lock(mu_, listener->mu_);
-    if (listener->dead_ || listener->state_ != State::kListening || (listener->shutdown_ & kReceive)) return Errno(ECONNREFUSED);
+    if (listener->dead_ || listener->state_ != State::kListening || (listener->shutdown_ & kReceive))
+      return Errno(ECONNREFUSED);
     if (listener->IsFullLocked()) {
       *wait_on = listener->room_;
       return Errno(EAGAIN);
@@ -395,8 +396,9 @@ std::string UnixEndpoint::ProcLine() const {
   if (UnixSocket* file = file_.load(std::memory_order_acquire)) inode = file->inode_number();
   // SS_UNCONNECTED, SS_CONNECTED; __SO_ACCEPTCON.
   char line[96];
-  snprintf(line, sizeof line, "%016x: %08X %08X %08X %04X %02X %5lu", 0, 2, 0, state_ == State::kListening ? 0x10000u : 0u,
-           static_cast<unsigned>(type_), state_ == State::kConnected ? 3 : 1, inode);
+  snprintf(line, sizeof line, "%016x: %08X %08X %08X %04X %02X %5lu", 0, 2, 0,
+           state_ == State::kListening ? 0x10000u : 0u, static_cast<unsigned>(type_),
+           state_ == State::kConnected ? 3 : 1, inode);
   std::string text = line;
   if (address_) {
     std::string name = address_->bytes.substr(offsetof(sockaddr_un, sun_path));

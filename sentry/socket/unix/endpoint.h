@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// UnixEndpoint: an AF_UNIX socket without its file (Linux's struct unix_sock): name, peer, queue. It outlives the file while messages that
-// it sent, or a peer, still know it; Release is the end of its file. A connection in a backlog has no file yet.
+// UnixEndpoint: an AF_UNIX socket without its file (Linux's struct unix_sock): name, peer, queue. It outlives the file
+// while messages that it sent, or a peer, still know it; Release is the end of its file. A connection in a backlog has
+// no file yet.
 //
-// Locks: mu_ (kSocket), two by LockPair; under it the names' and InFlight's leaf locks. Messages are destroyed, and waiters of other
-// endpoints notified, without it. Thread-safe.
+// Locks: mu_ (kSocket), two by LockPair; under it the names' and InFlight's leaf locks. Messages are destroyed, and
+// waiters of other endpoints notified, without it. Thread-safe.
 #ifndef SENTRY_SOCKET_UNIX_ENDPOINT_H_
 #define SENTRY_SOCKET_UNIX_ENDPOINT_H_
 
@@ -105,8 +106,12 @@ class UnixEndpoint final : public Message::Payer {
   // The connection's peer ended. Queued data the other end never read, or a connection never accepted, is an error.
   void OnPeerReleased(bool reset);
   bool IsFullLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  bool IsWritable() const { return charged_.load(std::memory_order_relaxed) * 4 <= send_buffer_.load(std::memory_order_relaxed); }
-  bool HasSendRoom() const { return charged_.load(std::memory_order_relaxed) < send_buffer_.load(std::memory_order_relaxed); }
+  bool IsWritable() const {
+    return charged_.load(std::memory_order_relaxed) * 4 <= send_buffer_.load(std::memory_order_relaxed);
+  }
+  bool HasSendRoom() const {
+    return charged_.load(std::memory_order_relaxed) < send_buffer_.load(std::memory_order_relaxed);
+  }
   int TakeErrorLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return std::exchange(error_, 0); }
 
   // endpoint_io.cc

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Data through AF_UNIX endpoints: byte streams, datagrams and sequenced packets (net/unix/af_unix.c has the order of the errors).
+// Data through AF_UNIX endpoints: byte streams, datagrams and sequenced packets (net/unix/af_unix.c has the order of
+// the errors).
 #include <linux/capability.h>
 #include <sys/resource.h>
 
@@ -85,7 +86,8 @@ Result<size_t> UnixEndpoint::SendStream(SendRequest& request) {
     }
     Message* last = peer->messages_.back();
     size_t want;
-    if (last && last->room() && !first_with_files && last->files.empty() && last->payer == this && last->creds == creds && last->from == from) {
+    if (last && last->room() && !first_with_files && last->files.empty() && last->payer == this &&
+        last->creds == creds && last->from == from) {
       want = std::min(request.data.remaining(), last->room());
       auto n = request.data.Take(last->tail(), want);
       if (!n.ok()) {
@@ -281,7 +283,8 @@ Result<size_t> UnixEndpoint::ReceiveStream(ReceiveRequest& request) {
       continue;
     }
     message->Consume(done);
-    if (peek_offset >= 0) peek_offset_.store(std::max(0, peek_offset_.load() - static_cast<int>(done)), std::memory_order_relaxed);
+    if (peek_offset >= 0)
+      peek_offset_.store(std::max(0, peek_offset_.load() - static_cast<int>(done)), std::memory_order_relaxed);
     if (message->size()) break;
     consumed.PushBack(messages_.PopFront());
     if (has_files) break;
@@ -327,7 +330,8 @@ Result<size_t> UnixEndpoint::ReceiveMessage(ReceiveRequest& request) {
       made_room = IsFullLocked();
       TakePassengers(*message, false, request);
       taken = messages_.PopAfter(previous);
-      if (peek_offset >= 0) peek_offset_.store(std::max(0, peek_offset - static_cast<int>(length)), std::memory_order_relaxed);
+      if (peek_offset >= 0)
+        peek_offset_.store(std::max(0, peek_offset - static_cast<int>(length)), std::memory_order_relaxed);
     }
   }
   if (made_room) room_->queue.Notify(kEventOut);
@@ -346,7 +350,8 @@ void UnixEndpoint::TakeFiles(std::vector<vfs::FileRef>* files) {
       continue;
     }
     InFlight::Get().Remove(*this, *message);
-    files->insert(files->end(), std::make_move_iterator(message->files.begin()), std::make_move_iterator(message->files.end()));
+    files->insert(files->end(), std::make_move_iterator(message->files.begin()),
+                  std::make_move_iterator(message->files.end()));
     message->files.clear();
     dropped.PushBack(std::move(message));
   }

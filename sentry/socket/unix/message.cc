@@ -6,14 +6,16 @@
 namespace sentry::socket {
 namespace {
 
-// The thread's files that wait for the outermost DropFiles: the end of a socket empties its queue, which may end another.
+// The thread's files that wait for the outermost DropFiles: the end of a socket empties its queue, which may end
+// another.
 thread_local std::vector<vfs::FileRef>* pending_drops = nullptr;
 
 }  // namespace
 
 void DropFiles(std::vector<vfs::FileRef> files) {
   if (pending_drops) {
-    pending_drops->insert(pending_drops->end(), std::make_move_iterator(files.begin()), std::make_move_iterator(files.end()));
+    pending_drops->insert(pending_drops->end(), std::make_move_iterator(files.begin()),
+                          std::make_move_iterator(files.end()));
     return;
   }
   pending_drops = &files;

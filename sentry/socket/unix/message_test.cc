@@ -65,7 +65,9 @@ TEST(MessageListTest, KeepsOrderAndCounts) {
   EXPECT_EQ(list.PopFront(), nullptr);
 }
 
-std::string Sockaddr(std::string_view name, sa_family_t family = AF_UNIX) { return OptionBytes(&family, sizeof family) + std::string(name); }
+std::string Sockaddr(std::string_view name, sa_family_t family = AF_UNIX) {
+  return OptionBytes(&family, sizeof family) + std::string(name);
+}
 
 TEST(UnixNameTest, Kinds) {
   using Kind = ParsedUnixName::Kind;
@@ -77,11 +79,13 @@ TEST(UnixNameTest, Kinds) {
   EXPECT_EQ(path->kind, Kind::kPath);
   EXPECT_EQ(path->path, "/s");
   EXPECT_EQ(path->bytes, Sockaddr(std::string_view("/s\0", 3)));
-  EXPECT_EQ(ParseUnixName(Sockaddr(std::string(108, 'x')))->bytes.size(), 2 + 108 + 1u) << "terminated though the guest had no room";
+  EXPECT_EQ(ParseUnixName(Sockaddr(std::string(108, 'x')))->bytes.size(), 2 + 108 + 1u)
+      << "terminated though the guest had no room";
 }
 
 TEST(UnixNameTest, Refused) {
-  for (const std::string& bad : {std::string("x"), std::string(), Sockaddr("/s", AF_INET), Sockaddr(std::string(109, 'x'))}) {
+  for (const std::string& bad :
+       {std::string("x"), std::string(), Sockaddr("/s", AF_INET), Sockaddr(std::string(109, 'x'))}) {
     EXPECT_EQ(ParseUnixName(bad).error_number(), EINVAL);
   }
 }

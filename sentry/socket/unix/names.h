@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Where AF_UNIX endpoints are found: abstract names by network namespace and type, and socket files through their inodes.
+// Where AF_UNIX endpoints are found: abstract names by network namespace and type, and socket files through their
+// inodes.
 #ifndef SENTRY_SOCKET_UNIX_NAMES_H_
 #define SENTRY_SOCKET_UNIX_NAMES_H_
 

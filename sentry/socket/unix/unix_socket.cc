@@ -46,7 +46,9 @@ Result<std::pair<vfs::FileRef, vfs::FileRef>> CreatePair(int type, int protocol,
 }  // namespace
 
 UnixSocket::UnixSocket(vfs::Path path, int flags, RefPtr<UnixEndpoint> endpoint)
-    : Socket(path, flags, AF_UNIX, endpoint->type(), 0), endpoint_(std::move(endpoint)), inode_number_(InodeNumber(path)) {
+    : Socket(path, flags, AF_UNIX, endpoint->type(), 0),
+      endpoint_(std::move(endpoint)),
+      inode_number_(InodeNumber(path)) {
   endpoint_->set_file(this);
   UnixNames::Get().AddOpen(*endpoint_);
 }
@@ -57,7 +59,9 @@ UnixSocket::~UnixSocket() {
   InFlight::Get().CollectAfterClose();
 }
 
-Result<void> UnixSocket::Connect(std::string_view address, bool, WaitOn* wait_on) { return endpoint_->Connect(address, wait_on); }
+Result<void> UnixSocket::Connect(std::string_view address, bool, WaitOn* wait_on) {
+  return endpoint_->Connect(address, wait_on);
+}
 
 Result<vfs::FileRef> UnixSocket::Accept(int flags) {
   RefPtr<UnixEndpoint> accepted = TRY(endpoint_->Accept());
@@ -135,7 +139,8 @@ void RegisterUnixSockets() { RegisterDomain(AF_UNIX, {.create = &Create, .create
 
 std::string ProcNetUnix() {
   std::string text = "Num       RefCount Protocol Flags    Type St Inode Path\n";
-  for (const RefPtr<UnixEndpoint>& endpoint : UnixNames::Get().List(GetEnvironment().net_namespace())) text += endpoint->ProcLine();
+  for (const RefPtr<UnixEndpoint>& endpoint : UnixNames::Get().List(GetEnvironment().net_namespace()))
+    text += endpoint->ProcLine();
   return text;
 }
 

@@ -43,7 +43,8 @@ class UnixSocketTest : public vfs::VfsTest {
   }
   static vfs::FileRef New(int type) { return *FindDomain(AF_UNIX)->create(type, 0, O_NONBLOCK); }
   static Socket& S(const vfs::FileRef& file) { return *file->AsSocket(); }
-  static Result<size_t> Send(const vfs::FileRef& to, std::string_view text, std::vector<vfs::FileRef> files = {}, std::string address = "") {
+  static Result<size_t> Send(const vfs::FileRef& to, std::string_view text, std::vector<vfs::FileRef> files = {},
+                             std::string address = "") {
     BufferSource source(text.data(), text.size());
     SendRequest request(source);
     request.files = std::move(files);
@@ -64,7 +65,12 @@ class UnixSocketTest : public vfs::VfsTest {
     request.nonblocking = true;
     auto n = S(from).Receive(request);
     if (!n.ok()) return {.error = n.error_number()};
-    return {buffer.substr(0, target.done()), std::move(request.files), 0, request.message_flags, request.creds, request.address};
+    return {buffer.substr(0, target.done()),
+            std::move(request.files),
+            0,
+            request.message_flags,
+            request.creds,
+            request.address};
   }
   static std::string Abstract(std::string_view name) {
     sa_family_t family = AF_UNIX;
@@ -274,7 +280,9 @@ TEST_F(UnixSocketTest, PeekOffsetWalks) {
 
 TEST_F(UnixSocketTest, Options) {
   vfs::FileRef s = New(SOCK_STREAM);
-  auto value = [&](int name) { return OptionInt(S(s).GetOption(SOL_SOCKET, name).value_or(std::string(4, '\xff'))).value_or(-2); };
+  auto value = [&](int name) {
+    return OptionInt(S(s).GetOption(SOL_SOCKET, name).value_or(std::string(4, '\xff'))).value_or(-2);
+  };
   ASSERT_TRUE(S(s).SetOption(SOL_SOCKET, SO_SNDBUF, OptionBytes(1)).ok());
   EXPECT_EQ(value(SO_SNDBUF), 4608);
   ASSERT_TRUE(S(s).SetOption(SOL_SOCKET, SO_RCVBUF, OptionBytes(-1)).ok());
@@ -350,7 +358,8 @@ TEST_F(UnixSocketTest, Storm) {
   for (int i = 0; i < kThreads; ++i) threads.emplace_back(body, i + 1);
   for (std::thread& thread : threads) thread.join();
   pool.clear();
-  for (int i = 0; i < 10000 && InFlight::Get().count(); ++i) NewPair(SOCK_STREAM);  // ends of sockets pay for the collector
+  for (int i = 0; i < 10000 && InFlight::Get().count(); ++i)
+    NewPair(SOCK_STREAM);  // ends of sockets pay for the collector
   EXPECT_EQ(InFlight::Get().count(), 0u);
   EXPECT_EQ(ProcNetUnix().find('@'), std::string::npos) << "names and sockets are gone";
 }
