@@ -16,7 +16,7 @@ def syscall_test(name, srcs, deps = [], size = "small", tags = [], platforms = P
       srcs: of the program.
       deps: beside gtest.
       size: of each test: small is 60 s of time, medium 300 s, large 900 s.
-      tags: for the tests, e.g. "long" for one that only `tools/test --long` runs.
+      tags: for the tests, e.g. "long-form" for one that only `tools/test --long` runs.
       platforms: the sandboxed runs.
       linkopts: for the program.
       **kwargs: for the tests: flaky, shard_count, data, ...

@@ -33,7 +33,7 @@ def guest_test(name, command, root = "debian", options = [], limit = 120, tags =
       root: busybox or debian.
       options: of run_guest.sh.
       limit: seconds.
-      tags: "long" for what only `tools/test --long` runs.
+      tags: "long-form" for what only `tools/test --long` runs.
     """
     _tests(name, "run_guest.sh", [root] + options + ["--limit", str(limit), "--", command], tags)
 
