@@ -181,6 +181,26 @@ TEST(Pipe, ReopenThroughProc) {
   EXPECT_TRUE(S_ISFIFO(st.st_mode));
 }
 
+// What bash's <(command) relies on: /dev/fd/N is opened when the writer may have come and gone.
+TEST(Pipe, ReopenForReadingWaitsForNoWriter) {
+  Pipe p;
+  ASSERT_EQ(2, write(p.w.get(), "ab", 2));
+  p.w.reset();
+  Fd again(open(("/proc/self/fd/" + std::to_string(p.r.get())).c_str(), O_RDONLY));
+  ASSERT_TRUE(again.ok());
+  char buf[4];
+  EXPECT_EQ(2, read(again.get(), buf, sizeof buf));
+  EXPECT_EQ(0, read(again.get(), buf, sizeof buf));
+}
+
+TEST(Pipe, ReopenForWritingWithoutReaders) {
+  Pipe p;
+  std::string path = "/proc/self/fd/" + std::to_string(p.w.get());
+  p.r.reset();
+  Fd again(open(path.c_str(), O_WRONLY | O_NONBLOCK));
+  EXPECT_TRUE(again.ok());
+}
+
 class FifoTest : public testing::Test {
  protected:
   void SetUp() override { ASSERT_OK(mkfifo(path_.c_str(), 0600)); }

@@ -55,10 +55,12 @@ RefPtr<Pipe> PipeOfInode(vfs::Inode& inode) {
 Result<vfs::FileRef> OpenFifo(const vfs::Path& path, int flags) {
   RefPtr<Pipe> pipe = PipeOfInode(*path.inode());
   int access = flags & O_ACCMODE;
-  if (access == O_WRONLY && (flags & O_NONBLOCK) && !pipe->HasReaders()) return Errno(ENXIO);
+  // A pipe without a name, reopened through /proc/PID/fd, waits for nobody (fs/pipe.c: fifo_open).
+  const bool named = static_cast<bool>(path.dentry->parent());
+  if (named && access == O_WRONLY && (flags & O_NONBLOCK) && !pipe->HasReaders()) return Errno(ENXIO);
   // The end counts from here on, so that the peer's open can see it while this one waits.
   vfs::FileRef file(new PipeFile(path, flags, pipe));
-  if (access != O_RDWR && !(flags & O_NONBLOCK)) {
+  if (named && access != O_RDWR && !(flags & O_NONBLOCK)) {
     // A FIFO's open is not restarted half-way: the end is dropped with `file` on a signal.
     TRY(pipe->WaitForPeer(Caller::Current(), access == O_RDONLY));
   }
