@@ -1,5 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // runsc run
+#include <poll.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/unique_fd.h"
 #include "base/log.h"
 #include "runsc/attach.h"
 #include "runsc/boot_args.h"
@@ -33,11 +38,16 @@ absl::StatusOr<int> RunAttached(CommandContext& context, CreateOptions options, 
     RETURN_IF_ERROR(container.Start());
     return ExitCodeOf(VALUE_OR_RETURN(attachment.Run()));
   };
+  // Held from here on: nothing of a sandbox that was our child outlives this command.
+  base::UniqueFd sandbox(static_cast<int>(syscall(SYS_pidfd_open, container.record().sandbox_pid, 0)));
   absl::StatusOr<int> code = run();
   if (keep && code.ok()) return code;
   if (absl::Status deleted = container.Delete(/*force=*/true); !deleted.ok()) {
     LOG_WARNING("removing the container: %s", std::string(deleted.message()).c_str());
   }
+  constexpr int kEndTimeoutMs = 5000;
+  pollfd ended{.fd = sandbox.get(), .events = POLLIN, .revents = 0};
+  if (sandbox.ok() && poll(&ended, 1, kEndTimeoutMs) == 0) LOG_WARNING("the sandbox process is slow to end");
   return code;
 }
 

@@ -201,7 +201,9 @@ bool KillAndWait(pid_t pid, uint64_t start_ticks, int timeout_ms) {
   base::UniqueFd pidfd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
   if (!pidfd.ok()) return errno == ESRCH;
   // The pidfd pins the process that is looked at now.
-  if (start_ticks != 0 && ProcessStartTicks(pid) != start_ticks) return true;
+  // 0: its leader thread has ended, others may be on their way.
+  uint64_t ticks = ProcessStartTicks(pid);
+  if (start_ticks != 0 && ticks != 0 && ticks != start_ticks) return true;
   syscall(SYS_pidfd_send_signal, pidfd.get(), SIGKILL, nullptr, 0);
   pollfd p{.fd = pidfd.get(), .events = POLLIN};
   int n;
