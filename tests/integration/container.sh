@@ -57,6 +57,11 @@ nothing_left() {
 
 # The pid namespace of process $1, and the processes in it: of runc the container's, of runsc the sentry and its stubs.
 namespace_of() { readlink "/proc/$1/ns/pid"; }
+# Sets $namespace to that of process $1, and holds it: the kernel gives the number of a namespace that is gone to the next one made.
+hold_namespace_of() {
+  exec {namespace_fd}<"/proc/$1/ns/pid" || fail "no process $1"
+  namespace=$(readlink "/proc/self/fd/$namespace_fd")
+}
 processes_in() { find /proc/[0-9]*/ns/pid -maxdepth 0 -lname "${1//[\[\]]/?}" 2>/dev/null | cut -d / -f 3; }
 
 # run_tests NAME...: each is a function test_NAME, run in a subshell. TEST_ONLY: a pattern of names.

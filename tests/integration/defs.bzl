@@ -39,4 +39,5 @@ def guest_test(name, command, root = "debian", options = [], limit = 120, tags =
 
 def host_test(name, script, args = [], tags = []):
     """<name>_native, <name>_ptrace, ...: a script that takes the driver as its first argument."""
-    _tests(name, script, args, tags)
+    # Alone: they count processes and bound times.
+    _tests(name, script, args, tags + ["exclusive"])

@@ -56,7 +56,7 @@ test_no_leak() {
   local pid before after
   pid=$(state_field pid)
   [[ -n $pid ]] || fail "no pid in: $(rt state "$it_id" 2>&1)"
-  namespace=$(namespace_of "$pid")
+  hold_namespace_of "$pid"
   [[ -n $namespace && $namespace != "$(namespace_of self)" ]] || fail "process $pid has no pid namespace of its own"
   read -ra before < <(steady)
   ((before[1] > 0 && before[3] > 0)) || fail "nothing to measure in $namespace: ${before[*]}"

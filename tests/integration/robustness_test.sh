@@ -19,7 +19,7 @@ start_busy() {
   [[ $heard == ready ]] || fail "'$heard'"
   pid=$(state_field pid)
   [[ -n $pid ]] || fail "no pid: $(rt state "$it_id" 2>&1)"
-  namespace=$(namespace_of "$pid")
+  hold_namespace_of "$pid"
 }
 
 # killed WHAT PID SIGNAL: kills it; the run must end within a second; the bound leaves room for a loaded machine of 2 cores.
@@ -82,7 +82,7 @@ test_detached_death_is_recorded() {
   it_bundle "$driver" "$(it_root busybox)" -- sh -c "$busy" || fail bundle
   rt run --detach --bundle "$it_bundle_dir" "$it_id" </dev/null >/dev/null 2>&1 || fail "run --detach"
   pid=$(state_field pid)
-  namespace=$(namespace_of "$pid")
+  hold_namespace_of "$pid"
   kill -KILL "$pid"
   local i
   for ((i = 0; i < 100; i++)); do

