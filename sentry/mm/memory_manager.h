@@ -116,6 +116,7 @@ class MemoryManager : public RefCounted<MemoryManager> {
   // The system calls. All validate their arguments as Linux does and give its errors.
   Result<uint64_t> Mmap(const MmapRequest& request);
   Result<void> Munmap(uint64_t address, uint64_t length);
+  Result<void> Detach(uint64_t address);  // shmdt(2)
   Result<void> Mprotect(uint64_t address, uint64_t length, Protection protection, bool grows_down = false);
   Result<uint64_t> Mremap(uint64_t old_address, uint64_t old_length, uint64_t new_length, int flags,
                           uint64_t new_address);
@@ -137,6 +138,7 @@ class MemoryManager : public RefCounted<MemoryManager> {
   // Memory of the sandbox in bytes, process-wide: single requests beyond it are refused with ENOMEM (overcommit mode
   // 0). UINT64_MAX (the default): never.
   static void SetMemoryLimit(uint64_t bytes);
+  static uint64_t MemoryLimit();
   // fork: a copy whose private pages are shared copy-on-write with this one.
   Result<RefPtr<MemoryManager>> Fork();
   // Drops every mapping (exec and exit; futex and shared-memory owners rely on it happening when the last user leaves).

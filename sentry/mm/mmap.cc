@@ -48,6 +48,8 @@ void MemoryManager::SetMmapBase(uint64_t base) {
 
 void MemoryManager::SetMemoryLimit(uint64_t bytes) { memory_limit.store(bytes, std::memory_order_relaxed); }
 
+uint64_t MemoryManager::MemoryLimit() { return memory_limit.load(std::memory_order_relaxed); }
+
 Result<uint64_t> MemoryManager::Mmap(const MmapRequest& request) {
   if (request.length == 0) return Errno(EINVAL);
   if (request.length > kGuestAddressLimit) return Errno(ENOMEM);
@@ -123,6 +125,32 @@ Result<void> MemoryManager::Munmap(uint64_t address, uint64_t length) {
     return Errno(ENOMEM);
   }
   state_->UnmapRange(address, end);
+  return OkResult();
+}
+
+// shmdt(2): the first part of a segment that lies where it would if the segment began at `address`, and then the other
+// parts of the same one.
+Result<void> MemoryManager::Detach(uint64_t address) {
+  if (address % kPageSize) return Errno(EINVAL);
+  Lock lock(*this);
+  State& state = *state_;
+  RefPtr<MappedObject> segment;
+  for (auto it = state.VmaAfter(address); it != state.vmas.end();) {
+    const Vma& vma = it->second;
+    if (segment && vma.start - address >= segment->DetachLength()) break;
+    const bool belongs = vma.object && vma.object->DetachLength() && vma.start >= address &&
+                         vma.start - address == vma.offset && (!segment || segment == vma.object);
+    if (!belongs) {
+      ++it;
+      continue;
+    }
+    segment = vma.object;
+    const uint64_t end = vma.end;
+    state.UnmapRange(vma.start, end);
+    it = state.VmaAfter(end);
+  }
+  if (!segment) return Errno(EINVAL);
+  state.dropped.push_back(std::move(segment));
   return OkResult();
 }
 

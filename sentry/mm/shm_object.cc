@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <atomic>
 
+#include "sentry/mm/host_memory.h"
+
 namespace sentry::mm {
 
 MappedObject::~MappedObject() = default;
@@ -24,6 +26,12 @@ Result<Backing> ShmObject::GetBacking(uint64_t offset, uint64_t length, bool wri
   length = std::min(length, range_.length() - offset);
   memory_.IncRef({range_.start + offset, range_.start + offset + length});
   return Backing{.fd = memory_.fd(), .offset = range_.start + offset, .length = length, .in_memory_file = true};
+}
+
+uint64_t ShmObject::ResidentBytes() const {
+  uint64_t bytes = 0;
+  HostDataRuns(memory_.fd(), range_.start, range_.end, [&](uint64_t a, uint64_t b) { bytes += b - a; });
+  return bytes;
 }
 
 Result<void> ShmObject::PunchHole(uint64_t offset, uint64_t length) {

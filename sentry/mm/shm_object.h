@@ -22,6 +22,8 @@ class ShmObject final : public MappedObject {
   std::string Name() const override { return name_; }
   dev_t Device() const override { return 1; }  // the kernel's internal shmem mount, 00:01
   uint64_t InodeNumber() const override { return inode_; }
+  // Bytes that have host memory (host calls).
+  uint64_t ResidentBytes() const;
   Result<void> PunchHole(uint64_t offset, uint64_t length) override;
   const void* Identity() const override { return this; }
   ReverseMap& reverse_map() override { return reverse_map_; }

@@ -48,6 +48,7 @@ void MemoryManager::State::SplitVma(uint64_t at) {
   upper.offset = upper.object ? upper.OffsetOf(at) : 0;
   upper.start = at;
   it->second.end = at;
+  if (upper.object) upper.object->OnVmaAdded();
   vmas.emplace(at, std::move(upper));
 }
 
@@ -69,7 +70,10 @@ void MemoryManager::State::SetVmaProtection(Vma& vma, Protection prot) {
 
 void MemoryManager::State::InsertVma(Vma vma) {
   Account(vma, true);
-  if (vma.object) vma.object->reverse_map().Add(&mm, vma.start, vma.length(), vma.offset);
+  if (vma.object) {
+    vma.object->reverse_map().Add(&mm, vma.start, vma.length(), vma.offset);
+    vma.object->OnVmaAdded();
+  }
   uint64_t start = vma.start;
   bool inserted = vmas.emplace(start, std::move(vma)).second;
   CHECK_THAT(inserted);
@@ -80,6 +84,7 @@ void MemoryManager::State::EraseVma(VmaMap::iterator it) {
   Account(vma, false);
   if (vma.object) {
     vma.object->reverse_map().Remove(&mm, vma.start, vma.length(), vma.offset);
+    vma.object->OnVmaRemoved();
     dropped.push_back(std::move(vma.object));
   }
   it = vmas.erase(it);
@@ -99,7 +104,10 @@ void MemoryManager::State::MergeVmas(uint64_t start, uint64_t end) {
     }
     uint64_t seam = it->second.end;
     it->second.end = next->second.end;
-    if (next->second.object) dropped.push_back(std::move(next->second.object));
+    if (next->second.object) {
+      next->second.object->OnVmaRemoved();
+      dropped.push_back(std::move(next->second.object));
+    }
     vmas.erase(next);
     if (auto pmap = PmapAt(seam); pmap != pmaps.end()) MergePmap(pmap);
   }

@@ -54,6 +54,8 @@ class Caller {
   // Ids as the caller's own pid namespace sees them.
   virtual pid_t CallerTgid() const = 0;
   virtual pid_t CallerTid() const = 0;
+  // Which namespace that is: an identity for comparison.
+  virtual uint64_t CallerPidNamespace() const { return 0; }
   // An identity for POSIX record locks (the fd table, as Linux's files_struct) and for leases/owners.
   virtual const void* LockOwner() const = 0;
   // Sends a thread-directed signal to the caller itself (SIGPIPE, SIGXFSZ).
