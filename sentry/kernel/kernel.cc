@@ -52,7 +52,7 @@ RefPtr<Namespaces> Kernel::NewNamespaces(RefPtr<vfs::MountNamespace> mounts) {
   if (!first_namespaces_) {
     first_namespaces_ = MakeRef<Namespaces>();
     first_namespaces_->uts = MakeRef<UtsNamespace>(options_.host_name, "(none)", root_user_ns_);
-    first_namespaces_->ipc = MakeRef<IpcNamespace>(root_user_ns_);
+    first_namespaces_->ipc = MakeRef<IpcNamespace>(*memory_file_, root_user_ns_);
     first_namespaces_->net = MakeRef<NetNamespace>(root_user_ns_);
     first_namespaces_->pid_for_children = root_pid_ns_;
   }

@@ -43,9 +43,17 @@ NetNamespace::NetNamespace(RefPtr<UserNamespace> owner)
     : owner_(std::move(owner)), inode_number_(NextNamespaceInode()) {}
 NetNamespace::~NetNamespace() = default;
 
-IpcNamespace::IpcNamespace(RefPtr<UserNamespace> owner)
-    : owner_(std::move(owner)), inode_number_(NextNamespaceInode()) {}
-IpcNamespace::~IpcNamespace() = default;
+IpcNamespace::IpcNamespace(platform::MemoryFile& memory, RefPtr<UserNamespace> owner)
+    : owner_(std::move(owner)),
+      inode_number_(NextNamespaceInode()),
+      semaphores_(MakeRef<ipc::Semaphores>()),
+      shared_memory_(MakeRef<ipc::SharedMemory>(memory)),
+      messages_(MakeRef<ipc::MessageQueues>()) {}
+IpcNamespace::~IpcNamespace() {
+  semaphores_->Shutdown();
+  shared_memory_->Shutdown();
+  messages_->Shutdown();
+}
 
 PidNamespace::PidNamespace(RefPtr<PidNamespace> parent, RefPtr<UserNamespace> owner)
     : parent_(std::move(parent)),

@@ -11,6 +11,9 @@
 
 #include "sentry/common.h"
 #include "sentry/kernel/core/credentials.h"
+#include "sentry/kernel/ipc/message_queue.h"
+#include "sentry/kernel/ipc/semaphore.h"
+#include "sentry/kernel/ipc/shared_memory.h"
 
 namespace sentry::kernel {
 
@@ -45,7 +48,7 @@ class UtsNamespace : public RefCounted<UtsNamespace> {
   uint64_t inode_number_;
 };
 
-// Holds abstract AF_UNIX names (socket/) and System V objects later: opaque attachments keyed by their layer.
+// Holds abstract AF_UNIX names (socket/).
 class NetNamespace : public RefCounted<NetNamespace> {
  public:
   explicit NetNamespace(RefPtr<UserNamespace> owner);
@@ -58,16 +61,23 @@ class NetNamespace : public RefCounted<NetNamespace> {
   uint64_t inode_number_;
 };
 
+// System V objects go with it (ipc_namespaces(7)); segments still attached stay as plain shared memory.
 class IpcNamespace : public RefCounted<IpcNamespace> {
  public:
-  explicit IpcNamespace(RefPtr<UserNamespace> owner);
+  IpcNamespace(platform::MemoryFile& memory, RefPtr<UserNamespace> owner);
   ~IpcNamespace();
+  ipc::Semaphores& semaphores() const { return *semaphores_; }
+  ipc::SharedMemory& shared_memory() const { return *shared_memory_; }
+  ipc::MessageQueues& messages() const { return *messages_; }
   uint64_t inode_number() const { return inode_number_; }
   const RefPtr<UserNamespace>& owner() const { return owner_; }
 
  private:
   RefPtr<UserNamespace> owner_;
   uint64_t inode_number_;
+  const RefPtr<ipc::Semaphores> semaphores_;
+  const RefPtr<ipc::SharedMemory> shared_memory_;
+  const RefPtr<ipc::MessageQueues> messages_;
 };
 
 // pid_namespaces(7). All maps are guarded by the TaskSet mutex. Every task has an id in its namespace and each

@@ -21,6 +21,7 @@
 #include "sentry/common.h"
 #include "sentry/kernel/core/caller.h"
 #include "sentry/kernel/fd_table.h"
+#include "sentry/kernel/ipc/semaphore.h"
 #include "sentry/kernel/namespaces.h"
 #include "sentry/kernel/signal.h"
 #include "sentry/kernel/thread_group.h"
@@ -105,6 +106,7 @@ class Task final : public Caller, public RefCounted<Task> {
   uint64_t SoftLimit(int resource) const override { return group_->limits().Soft(resource); }
   pid_t CallerTgid() const override;
   pid_t CallerTid() const override { return TidIn(pid_ns()); }
+  uint64_t CallerPidNamespace() const override { return pid_ns().inode_number(); }
   const void* LockOwner() const override { return fds_.get(); }
   void RaiseSelf(int signal) override;
   mode_t umask() const override { return fs_->umask(); }
@@ -154,6 +156,10 @@ class Task final : public Caller, public RefCounted<Task> {
   uint64_t robust_list_length = 0;
   UserAddr rseq_area;
   uint32_t rseq_signature = 0, rseq_length = 0;
+
+  // SEM_UNDO of semop(2); made when first needed, shared by CLONE_SYSVSEM. (own)
+  RefPtr<ipc::SemaphoreUndo> semaphore_undo;
+  void LeaveSemaphoreUndo();  // gives back what it must when no other task shares the list
 
   // prctl and sched state, read by /proc.
   std::atomic<bool> no_new_privs{false};

@@ -69,7 +69,7 @@ Result<RefPtr<Namespaces>> Task::Internal::CopyNamespaces(Task& task, uint64_t f
                                                           const RefPtr<UserNamespace>& owner) {
   RefPtr<Namespaces> copy = task.namespaces().Clone();
   if (flags & CLONE_NEWUTS) copy->uts = copy->uts->Clone(owner);
-  if (flags & CLONE_NEWIPC) copy->ipc = MakeRef<IpcNamespace>(owner);
+  if (flags & CLONE_NEWIPC) copy->ipc = MakeRef<IpcNamespace>(task.kernel().memory_file(), owner);
   if (flags & CLONE_NEWNET) copy->net = MakeRef<NetNamespace>(owner);
   if (flags & CLONE_NEWPID) {
     if (copy->pid_for_children->level() >= kMaxPidLevel) return Errno(ENOSPC);
@@ -154,6 +154,11 @@ Result<RefPtr<Task>> Task::Internal::MakeChild(Task& task, const CloneRequest& r
   if (flags & CLONE_CHILD_CLEARTID) child->clear_child_tid = request.child_tid;
   if (flags & CLONE_CHILD_SETTID) internal.set_child_tid = request.child_tid;
   if (flags & CLONE_VFORK) internal.vfork_done = MakeRef<VforkDone>();
+  if (flags & CLONE_SYSVSEM) {
+    if (!task.semaphore_undo) task.semaphore_undo = MakeRef<ipc::SemaphoreUndo>();
+    child->semaphore_undo = task.semaphore_undo;
+    child->semaphore_undo->users.fetch_add(1, std::memory_order_relaxed);
+  }
   InheritSignals(task, *child, flags);
   if (!(flags & CLONE_VM)) {
     child->rseq_area = task.rseq_area;

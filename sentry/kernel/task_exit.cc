@@ -112,6 +112,7 @@ void Task::Internal::LeaveResources(Task& task) {
   Internal& internal = *task.internal_;
   internal.max_rss_kb.store(task.mm_->GetUsage().peak_resident / 1024, std::memory_order_relaxed);
   ReleaseMm(task);
+  task.LeaveSemaphoreUndo();
   // The stub thread first: clearing the memory of a process without threads needs no help from it.
   task.context_->Release();
   RefPtr<mm::MemoryManager> mm;
@@ -132,7 +133,13 @@ void Task::Internal::LeaveResources(Task& task) {
   if (mm->task_count.fetch_sub(1, std::memory_order_acq_rel) == 1) mm->Clear();
 }
 
+void Task::LeaveSemaphoreUndo() {
+  RefPtr<ipc::SemaphoreUndo> undo = std::move(semaphore_undo);
+  if (undo && undo->users.fetch_sub(1, std::memory_order_acq_rel) == 1) undo->Apply();
+}
+
 void Task::Internal::Abandon(Task& task) {
+  task.LeaveSemaphoreUndo();
   task.context_->Release();
   if (task.mm_ && task.mm_->task_count.fetch_sub(1, std::memory_order_acq_rel) == 1) task.mm_->Clear();
 }

@@ -10,23 +10,10 @@
 #include "sentry/kernel/pidfd.h"
 #include "sentry/kernel/ptrace.h"
 #include "sentry/syscalls/handlers.h"
+#include "sentry/syscalls/mm_util.h"
 
 namespace sentry::syscalls {
 namespace {
-
-mm::Protection ProtectionOf(int prot) {
-  // x86-64 has no write-only pages.
-  return {.read = (prot & (PROT_READ | PROT_WRITE)) != 0,
-          .write = (prot & PROT_WRITE) != 0,
-          .exec = (prot & PROT_EXEC) != 0};
-}
-
-void RefreshLimits(Task& task) {
-  task.mm().SetLimits({.address_space = task.SoftLimit(RLIMIT_AS),
-                       .data = task.SoftLimit(RLIMIT_DATA),
-                       .stack = task.SoftLimit(RLIMIT_STACK),
-                       .memlock = task.HasCapability(CAP_IPC_LOCK) ? UINT64_MAX : task.SoftLimit(RLIMIT_MEMLOCK)});
-}
 
 Result<RefPtr<mm::MemoryManager>> MmOfOther(Task& task, pid_t pid) {
   RefPtr<Task> other = TRY(FindTask(task, pid));
@@ -78,6 +65,20 @@ Value ProcessVm(Task& task, const Arguments& args, bool write) {
 }
 
 }  // namespace
+
+mm::Protection ProtectionOf(int prot) {
+  // x86-64 has no write-only pages.
+  return {.read = (prot & (PROT_READ | PROT_WRITE)) != 0,
+          .write = (prot & PROT_WRITE) != 0,
+          .exec = (prot & PROT_EXEC) != 0};
+}
+
+void RefreshLimits(Task& task) {
+  task.mm().SetLimits({.address_space = task.SoftLimit(RLIMIT_AS),
+                       .data = task.SoftLimit(RLIMIT_DATA),
+                       .stack = task.SoftLimit(RLIMIT_STACK),
+                       .memlock = task.HasCapability(CAP_IPC_LOCK) ? UINT64_MAX : task.SoftLimit(RLIMIT_MEMLOCK)});
+}
 
 SYSCALL_HANDLER(SysMmap) {
   int flags = args.Int(3);

@@ -87,6 +87,8 @@ SYSCALL_HANDLER(SysUnshare) {
     namespaces = TRY(Task::Internal::CopyNamespaces(task, flags, fs ? *fs : task.fs(), owner));
 
   if (fs) task.set_fs(std::move(fs));
+  // sysvipc(7): what was done with SEM_UNDO is given back before the sets are out of reach.
+  if (flags & (CLONE_SYSVSEM | CLONE_NEWIPC)) task.LeaveSemaphoreUndo();
   if (namespaces) task.set_namespaces(std::move(namespaces));
   if (creds) task.set_creds(std::move(creds));
   if (flags & CLONE_FILES) task.set_fds(task.fds().Clone());
@@ -115,6 +117,7 @@ SYSCALL_HANDLER(SysSetns) {
     return Errno(EINVAL);
   }
   RefPtr<vfs::MountNamespace> mounts = namespaces->mounts;
+  if (namespaces->ipc != task.namespaces().ipc) task.LeaveSemaphoreUndo();
   task.set_namespaces(std::move(namespaces));
   if (new_mounts) EnterMounts(task, mounts);
   return 0;

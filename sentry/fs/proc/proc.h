@@ -30,8 +30,7 @@ Result<RefPtr<vfs::Filesystem>> NewProcFor(RefPtr<kernel::PidNamespace> pid_ns, 
 using ProcNetGenerator = std::string (*)(const kernel::NetNamespace& net);
 void RegisterProcNet(const char* name, ProcNetGenerator generator);
 
-// Rows of /proc/sysvipc/{msg,sem,shm} (without the header) and other layers' text files of the root, e.g. "cgroups"; at
-// start.
+// Other layers' text files of the root, e.g. "cgroups"; at start.
 using ProcRootGenerator = std::string (*)();
 void RegisterProcRootFile(const char* name, ProcRootGenerator generator);
 

@@ -126,9 +126,6 @@ constexpr TextEntry kKernel[] = {
     {"hostname", 0644, &HostName, &SetHostName},
     VALUE("hung_task_timeout_secs", "0"),
     SETTING("kptr_restrict", "1"),
-    SETTING("msgmax", "8192"),
-    SETTING("msgmnb", "16384"),
-    SETTING("msgmni", "32000"),
     VALUE("ngroups_max", "65536"),
     VALUE("numa_balancing", "0"),
     {"osrelease", 0444, &OsRelease},
@@ -150,11 +147,6 @@ constexpr TextEntry kKernel[] = {
     VALUE("sched_rr_timeslice_ms", "100"),
     VALUE("sched_rt_period_us", "1000000"),
     VALUE("sched_rt_runtime_us", "950000"),
-    SETTING("sem", "32000\t1024000000\t500\t32000"),
-    SETTING("shm_rmid_forced", "0"),
-    SETTING("shmall", "18446744073692774399"),
-    SETTING("shmmax", "18446744073692774399"),
-    SETTING("shmmni", "4096"),
     VALUE("tainted", "0"),
     {"threads-max", 0644, &ThreadsMax},
     VALUE("unprivileged_bpf_disabled", "2"),
@@ -280,7 +272,9 @@ void AddTree(ProcFs& fs, StaticDirectory& top, std::span<const TextEntry> entrie
 
 void AddSysctls(ProcFs& fs, StaticDirectory& root) {
   RefPtr<StaticDirectory> sys = AddDirectory(fs, root, "sys");
-  AddTree(fs, *AddDirectory(fs, *sys, "kernel"), kKernel);
+  RefPtr<StaticDirectory> kernel = AddDirectory(fs, *sys, "kernel");
+  AddTree(fs, *kernel, kKernel);
+  AddSysvLimits(fs, *kernel);
   AddTree(fs, *AddDirectory(fs, *sys, "vm"), kVm);
   AddTree(fs, *AddDirectory(fs, *sys, "fs"), kFs);
   AddTree(fs, *AddDirectory(fs, *sys, "net"), kNet);

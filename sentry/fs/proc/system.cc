@@ -210,18 +210,6 @@ constexpr TextEntry kRootEntries[] = {
     {"zoneinfo", 0444},
 };
 
-constexpr TextEntry kSysvIpc[] = {
-    {"msg", 0444, &Registered, nullptr, nullptr,
-     "       key      msqid perms      cbytes       qnum lspid lrpid   uid   gid  cuid  cgid      stime      rtime     "
-     " ctime\n"},
-    {"sem", 0444, &Registered, nullptr, nullptr,
-     "       key      semid perms      nsems   uid   gid  cuid  cgid      otime      ctime\n"},
-    {"shm", 0444, &Registered, nullptr, nullptr,
-     "       key      shmid perms                  size  cpid  lpid nattch   uid   gid  cuid  cgid      atime      "
-     "dtime      ctime"
-     "                   rss                  swap\n"},
-};
-
 Result<std::string> MountsLink(ProcFs&) { return std::string("self/mounts"); }
 Result<std::string> NetLink(ProcFs&) { return std::string("self/net"); }
 
@@ -241,7 +229,7 @@ void AddSystemFiles(ProcFs& fs, StaticDirectory& root) {
   AddTexts(fs, root, kRootEntries);
   root.Add("mounts", MakeRef<ProcLink>(fs, fs.NextInode(), &MountsLink));
   root.Add("net", MakeRef<ProcLink>(fs, fs.NextInode(), &NetLink));
-  AddTexts(fs, *AddDirectory(fs, root, "sysvipc"), kSysvIpc);
+  AddSysvIpc(fs, *AddDirectory(fs, root, "sysvipc"));
   for (const char* name : {"bus", "driver", "fs", "irq", "tty"}) AddDirectory(fs, root, name);
 }
 

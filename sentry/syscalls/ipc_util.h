@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+// struct ipc64_perm and times of semctl, shmctl and msgctl. glibc's structures are the kernel's on x86-64.
+#ifndef SENTRY_SYSCALLS_IPC_UTIL_H_
+#define SENTRY_SYSCALLS_IPC_UTIL_H_
+
+#include <sys/ipc.h>
+
+#include "sentry/kernel/ipc/permissions.h"
+#include "sentry/kernel/ipc/registry.h"
+#include "sentry/syscalls/syscall.h"
+
+namespace sentry::syscalls {
+
+inline ipc_perm ToIpcPerm(const ipc::Permissions& from, int id) {
+  ipc_perm perm = {};
+  perm.__key = from.key;
+  perm.uid = from.uid;
+  perm.gid = from.gid;
+  perm.cuid = from.cuid;
+  perm.cgid = from.cgid;
+  perm.mode = from.mode;
+  perm.__seq = static_cast<unsigned short>(id >> ipc::kIndexBits);
+  return perm;
+}
+
+inline ipc::OwnerChange ToOwnerChange(const ipc_perm& perm) { return {perm.uid, perm.gid, perm.mode}; }
+
+inline const kernel::IpcNamespace& IpcOf(Task& task) { return *task.namespaces().ipc; }
+
+}  // namespace sentry::syscalls
+
+#endif  // SENTRY_SYSCALLS_IPC_UTIL_H_
