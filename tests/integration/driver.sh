@@ -83,7 +83,7 @@ it_program() {
 
 it_root() {
   case $1 in
-    busybox | debian) "$it_dir/rootfs.sh" "$1" ;;
+    busybox | debian | programs | languages) "$it_dir/rootfs.sh" "$1" ;;
     *) realpath -e -- "$1" ;;
   esac
 }

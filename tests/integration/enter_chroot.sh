@@ -29,5 +29,7 @@ mkdir -p "$root/suite"
 mount --bind "$suite" "$root/suite"
 mount -o remount,bind,ro "$root/suite"
 hostname box
+ip link set lo up
 unset OVERLAY_ROOT
-exec chroot "$root" "$@"
+# The limits of bundle.py.
+exec prlimit --nofile=1024:4096 chroot "$root" "$@"
