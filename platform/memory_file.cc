@@ -4,6 +4,8 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <iterator>
@@ -25,6 +27,22 @@ namespace {
 constexpr int kMaxFreeProbes = 128;
 
 uint64_t AlignUp(uint64_t value, uint64_t alignment) { return (value + alignment - 1) & ~(alignment - 1); }
+
+// cachestat(2), Linux 6.5: not in the headers of older ones.
+#ifndef SYS_cachestat
+#define SYS_cachestat 451
+#endif
+struct CachestatRange {
+  uint64_t offset, length;
+};
+struct Cachestat {
+  uint64_t cached, dirty, writeback, evicted, recently_evicted;
+};
+
+// Pages asked for at once where mincore(2) has to do.
+constexpr uint64_t kMincorePages = 4096;
+// Runs of data up to this long are found page by page rather than by SEEK_HOLE.
+constexpr uint64_t kShortRun = 64 * kPageSize;
 
 }  // namespace
 
@@ -209,6 +227,44 @@ uint64_t MemoryFile::UsedBytes() const {
   return static_cast<uint64_t>(st.st_blocks) * 512;
 }
 
+uint64_t MemoryFile::DataBytes(FileRange range) const {
+  CachestatRange where = {range.start, range.length()};
+  Cachestat found{};
+  if (syscall(SYS_cachestat, fd_.get(), &where, &found, 0) == 0) return (found.cached + found.evicted) * kPageSize;
+  std::vector<uint8_t> pages(std::min(kMincorePages, range.length() / kPageSize));
+  uint64_t bytes = 0;
+  for (uint64_t at = range.start; at < range.end;) {
+    off_t data = lseek(fd_.get(), static_cast<off_t>(at), SEEK_DATA);
+    if (data < 0 || static_cast<uint64_t>(data) >= range.end) break;
+    at = static_cast<uint64_t>(data);
+    FileRange part = {at, std::min(range.end, at + kMincorePages * kPageSize)};
+    ResidentPages(part, pages.data());
+    for (uint64_t i = 0; i < part.length() / kPageSize; i++) bytes += (pages[i] & 1) * kPageSize;
+    at = part.end;
+  }
+  return bytes;
+}
+
+void MemoryFile::ResidentPages(FileRange range, uint8_t* pages) const {
+  if (mincore(Pointer(range.start), range.length(), pages) != 0) std::fill_n(pages, range.length() / kPageSize, 0);
+}
+
+uint64_t MemoryFile::DataEnd(uint64_t start, uint64_t limit) const {
+  CachestatRange where = {start, limit - start};
+  Cachestat found{};
+  bool known = syscall(SYS_cachestat, fd_.get(), &where, &found, 0) == 0;
+  if (known && (found.cached + found.evicted) * kPageSize == where.length) return limit;
+  if (where.length > kShortRun) {
+    off_t hole = lseek(fd_.get(), static_cast<off_t>(start), SEEK_HOLE);
+    return hole < 0 ? limit : std::min(limit, static_cast<uint64_t>(hole));
+  }
+  uint64_t end = start;
+  do {
+    end += kPageSize;
+  } while (end < limit && lseek(fd_.get(), static_cast<off_t>(end), SEEK_DATA) == static_cast<off_t>(end));
+  return end;
+}
+
 bool MemoryFile::Copy(uint64_t from, uint64_t to, uint64_t length) {
   uint64_t done = 0;
   while (done < length) {
@@ -217,13 +273,9 @@ bool MemoryFile::Copy(uint64_t from, uint64_t to, uint64_t length) {
     if (data < 0) return errno == ENXIO;
     uint64_t start = static_cast<uint64_t>(data) - from;
     if (start >= length) return true;
-    off_t hole = lseek(fd_.get(), data, SEEK_HOLE);
     // Punched by another thread between the two calls: look again.
-    if (hole <= data) {
-      if (hole < 0 && errno != ENXIO) return false;
-      continue;
-    }
-    uint64_t end = std::min(length, static_cast<uint64_t>(hole) - from);
+    uint64_t end = DataEnd(static_cast<uint64_t>(data), from + length) - from;
+    if (end <= start) continue;
     for (done = start; done < end;) {
       // The destination's pages need not be mapped in the sentry for this.
       ssize_t n = pwrite(fd_.get(), Pointer(from + done), end - done, static_cast<off_t>(to + done));

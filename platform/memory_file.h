@@ -50,6 +50,11 @@ class MemoryFile {
   uint8_t* Pointer(uint64_t offset) const { return base_ + offset; }
   // Bytes of host memory in use now (fstat: one host call).
   uint64_t UsedBytes() const;
+  // Bytes of the range that hold data, in memory or swapped out. Costs by the range, however long the run of data
+  // that it lies in (SEEK_HOLE walks that to its end); on hosts before Linux 6.5, what is swapped out isn't counted.
+  uint64_t DataBytes(FileRange range) const;
+  // One byte per page of the range, as mincore(2).
+  void ResidentPages(FileRange range, uint8_t* pages) const;
   // Copies `length` bytes between two ranges, skipping holes of the source. False if the host is out of memory.
   bool Copy(uint64_t from, uint64_t to, uint64_t length);
 
@@ -64,6 +69,8 @@ class MemoryFile {
   std::map<uint64_t, Extent>::iterator SplitLocked(uint64_t at) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Joins neighbours of equal count in and around the range.
   void MergeLocked(uint64_t start, uint64_t end) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // The end of the run of data at `start`, which has data; `limit` at most.
+  uint64_t DataEnd(uint64_t start, uint64_t limit) const;
   // Returns the pages to the host. False if the old contents may still be there.
   bool Punch(FileRange range);
 

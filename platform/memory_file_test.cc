@@ -98,6 +98,25 @@ TEST_F(MemoryFileTest, CopySkipsHoles) {
   EXPECT_EQ(*file_->Pointer(b.start + 300 * kPage + 17), 77);
 }
 
+TEST_F(MemoryFileTest, DataIsCountedWithinARunThatGoesOn) {
+  FileRange a = Get(1024), b = Get(64);
+  for (uint64_t page = 0; page < 1024; page++) *file_->Pointer(a.start + page * kPage) = 1;
+  file_->Decommit({a.start + 10 * kPage, a.start + 12 * kPage});
+  EXPECT_EQ(file_->DataBytes(a), 1022 * kPage);
+  EXPECT_EQ(file_->DataBytes({a.start + 8 * kPage, a.start + 16 * kPage}), 6 * kPage);
+  EXPECT_EQ(file_->DataBytes({a.start + 10 * kPage, a.start + 12 * kPage}), 0);
+  uint8_t pages[4] = {9, 9, 9, 9};
+  file_->ResidentPages({a.start + 9 * kPage, a.start + 13 * kPage}, pages);
+  EXPECT_EQ(pages[0] & 1, 1);
+  EXPECT_EQ(pages[1] & 1, 0);
+  EXPECT_EQ(pages[2] & 1, 0);
+  EXPECT_EQ(pages[3] & 1, 1);
+  // The hole stays one, on both sides.
+  ASSERT_TRUE(file_->Copy(a.start + 4 * kPage, b.start, 16 * kPage));
+  EXPECT_EQ(file_->DataBytes(b), 14 * kPage);
+  EXPECT_EQ(file_->DataBytes(a), 1022 * kPage);
+}
+
 TEST_F(MemoryFileTest, ReturnsTheSameTotalUnderRandomUse) {
   std::mt19937 random(1);
   std::vector<FileRange> held;

@@ -30,6 +30,8 @@ struct Row {
   const char* why;
 };
 
+constexpr int kSysCachestat = 451;  // Linux 6.5, not in older headers
+
 constexpr Row kAllowed[] = {
     {SYS_read, "donated fds, zygote"},
     {SYS_write, "donated fds, log"},
@@ -59,6 +61,8 @@ constexpr Row kAllowed[] = {
     {SYS_accept4, "control connections"},
     {SYS_shutdown, "control connections, gofer"},
     {SYS_munmap, "heap, stacks"},
+    {SYS_mincore, "memory file: what is in use"},
+    {kSysCachestat, "memory file: what is in use"},
     {SYS_mremap, "heap"},
     {SYS_madvise, "heap, stacks"},
     {SYS_brk, "heap"},

@@ -50,18 +50,6 @@ Result<size_t> HostWritev(int fd, const std::vector<iovec>& pieces, int64_t offs
   return static_cast<size_t>(n);
 }
 
-void HostDataRuns(int fd, uint64_t start, uint64_t end, const std::function<void(uint64_t, uint64_t)>& visit) {
-  while (start < end) {
-    off_t data = lseek(fd, start, SEEK_DATA);
-    if (data < 0 || static_cast<uint64_t>(data) >= end) return;
-    off_t hole = lseek(fd, data, SEEK_HOLE);
-    uint64_t stop = hole < 0 ? end : std::min<uint64_t>(hole, end);
-    if (stop <= start) return;
-    visit(data, stop);
-    start = stop;
-  }
-}
-
 HostPage::HostPage(int fd, uint64_t offset) {
   void* page = mmap(nullptr, kPageSize, PROT_READ | PROT_WRITE, MAP_SHARED, fd, offset);
   if (page != MAP_FAILED) data_ = static_cast<uint8_t*>(page);

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// The memory manager's host calls: (p)readv, (p)writev, pread64, pwrite64, fstat, lseek, mmap and munmap of one page.
+// The memory manager's host calls: (p)readv, (p)writev, pread64, pwrite64, fstat, mmap and munmap of one page.
 #ifndef SENTRY_MM_HOST_MEMORY_H_
 #define SENTRY_MM_HOST_MEMORY_H_
 
 #include <sys/uio.h>
 
 #include <cstdint>
-#include <functional>
 #include <vector>
 
 #include "sentry/common.h"
@@ -22,8 +21,6 @@ int64_t HostWriteMapped(int fd, const void* from, uint64_t length, uint64_t offs
 // Vectored I/O at `offset`, or at the file's position when negative. The count or the host's error.
 Result<size_t> HostReadv(int fd, const std::vector<iovec>& pieces, int64_t offset);
 Result<size_t> HostWritev(int fd, const std::vector<iovec>& pieces, int64_t offset);
-// Calls `visit(from, to)` for each run of allocated pages of [start, end) of a tmpfs file.
-void HostDataRuns(int fd, uint64_t start, uint64_t end, const std::function<void(uint64_t, uint64_t)>& visit);
 
 // A page of a host file mapped shared into the sentry, for atomic access to a futex word. Touch by Safe* only.
 class HostPage {

@@ -121,16 +121,12 @@ Result<void> MemoryManager::Mincore(uint64_t address, uint64_t length, std::vect
   for (auto it = state.PmapAfter(address); it != state.pmaps.end() && it->second.start < end; ++it) {
     const Pmap& pmap = it->second;
     uint64_t from = std::max(address, pmap.start), to = std::min(end, pmap.end);
-    auto mark = [&](uint64_t a, uint64_t b) {
-      std::fill(pages->begin() + (a - address) / kPageSize, pages->begin() + (b - address) / kPageSize, 1);
-    };
+    uint8_t* out = pages->data() + (from - address) / kPageSize;
     if (pmap.fd >= 0) {
-      mark(from, to);
-      continue;
+      std::fill_n(out, (to - from) / kPageSize, 1);
+    } else {
+      memory_file_.ResidentPages({pmap.OffsetOf(from), pmap.OffsetOf(to)}, out);
     }
-    HostDataRuns(memory_file_.fd(), pmap.OffsetOf(from), pmap.OffsetOf(to), [&](uint64_t a, uint64_t b) {
-      mark(from + (PageDown(a) - pmap.OffsetOf(from)), from + (PageUp(b) - pmap.OffsetOf(from)));
-    });
   }
   return OkResult();
 }

@@ -9,17 +9,17 @@ namespace sentry::mm {
 
 uint64_t MemoryManager::State::Resident(uint64_t start, uint64_t end, uint64_t* anonymous) {
   uint64_t total = 0;
-  for (auto it = PmapAfter(start); it != pmaps.end() && it->second.start < end; ++it) {
-    const Pmap& pmap = it->second;
-    uint64_t bytes = 0;
-    if (pmap.fd >= 0) {
-      bytes = pmap.length();
-    } else {
-      HostDataRuns(memory.fd(), pmap.offset, pmap.offset + pmap.length(),
-                   [&](uint64_t a, uint64_t b) { bytes += b - a; });
+  for (auto it = PmapAfter(start); it != pmaps.end() && it->second.start < end;) {
+    const Pmap& first = it->second;
+    platform::FileRange range = {first.offset, first.offset + first.length()};
+    // Neighbours in the memory file are asked about at once: a process may have 65530 mappings of a page.
+    while (++it != pmaps.end() && it->second.start < end && first.fd < 0 && it->second.fd < 0 &&
+           it->second.anon == first.anon && it->second.offset == range.end) {
+      range.end += it->second.length();
     }
+    uint64_t bytes = first.fd >= 0 ? range.length() : memory.DataBytes(range);
     total += bytes;
-    if (pmap.anon) *anonymous += bytes;
+    if (first.anon) *anonymous += bytes;
   }
   return total;
 }
