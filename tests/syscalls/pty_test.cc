@@ -171,6 +171,58 @@ TEST_F(PtyTest, VtimeGivesUp) {
   EXPECT_EQ(0, read(p_.s.get(), &c, 1));
 }
 
+TEST_F(PtyTest, TermioIsTheLowHalf) {
+  termios before;
+  ASSERT_OK(tcgetattr(p_.s.get(), &before));
+  termio old{};
+  ASSERT_OK(ioctl(p_.s.get(), TCGETA, &old));
+  EXPECT_EQ(before.c_lflag & 0xffff, old.c_lflag);
+  EXPECT_EQ(before.c_cc[VINTR], old.c_cc[VINTR]);
+  old.c_lflag &= ~static_cast<uint16_t>(ECHO);
+  old.c_cc[VINTR] = 5;
+  ASSERT_OK(ioctl(p_.s.get(), TCSETA, &old));
+  termios after;
+  ASSERT_OK(tcgetattr(p_.m.get(), &after));
+  EXPECT_EQ(before.c_lflag & ~ECHO, after.c_lflag);
+  EXPECT_EQ(5, after.c_cc[VINTR]);
+  EXPECT_EQ(before.c_cc[VSUSP], after.c_cc[VSUSP]);
+  Type("typed\n");
+  ASSERT_OK(ioctl(p_.s.get(), TCSETAF, &old));
+  EXPECT_FALSE(PollFor(p_.s.get(), POLLIN, 0));
+  ASSERT_OK(ioctl(p_.s.get(), TCSETAW, &old));
+  EXPECT_FAILS(EFAULT, ioctl(p_.s.get(), TCGETA, nullptr));
+  EXPECT_FAILS(EFAULT, ioctl(p_.s.get(), TCSETA, nullptr));
+}
+
+TEST_F(PtyTest, LockedTermiosStay) {
+  // The kernel's struct termios: four words, the line discipline, 19 characters.
+  struct KernelTermios {
+    uint32_t iflag, oflag, cflag, lflag;
+    uint8_t line, cc[19];
+  } locks{};
+  memset(&locks, 0xff, sizeof locks);
+  ASSERT_OK(ioctl(p_.s.get(), TIOCGLCKTRMIOS, &locks));
+  EXPECT_EQ(0u, locks.lflag);
+  locks.lflag = ECHO;
+  locks.cc[VINTR] = 1;
+  if (ioctl(p_.s.get(), TIOCSLCKTRMIOS, &locks) != 0) {
+    ASSERT_EQ(EPERM, errno);
+    GTEST_SKIP() << "needs CAP_SYS_ADMIN";
+  }
+  p_.Change([](termios& t) {
+    t.c_lflag &= ~(ECHO | ICANON);
+    t.c_cc[VINTR] = 7;
+    t.c_cc[VQUIT] = 8;
+  });
+  termios now;
+  ASSERT_OK(tcgetattr(p_.s.get(), &now));
+  EXPECT_TRUE(now.c_lflag & ECHO);
+  EXPECT_FALSE(now.c_lflag & ICANON);
+  EXPECT_EQ(3, now.c_cc[VINTR]);
+  EXPECT_EQ(8, now.c_cc[VQUIT]);
+  EXPECT_FAILS(EFAULT, ioctl(p_.s.get(), TIOCGLCKTRMIOS, nullptr));
+}
+
 TEST_F(PtyTest, WindowSize) {
   winsize ws = {24, 80, 1, 2}, got = {};
   ASSERT_OK(ioctl(p_.m.get(), TIOCSWINSZ, &ws));

@@ -73,6 +73,12 @@ class Tty final : public kernel::ControllingTerminal {
   Result<void> CheckBackground(int signal);
   Result<int64_t> GetTermios(uint64_t argument, size_t size);
   Result<int64_t> SetTermios(uint64_t argument, size_t size, bool flush_input);
+  Result<int64_t> GetTermio(uint64_t argument);
+  Result<int64_t> SetTermio(uint64_t argument, bool flush_input);
+  Result<int64_t> GetTermiosLocks(uint64_t argument);
+  Result<int64_t> SetTermiosLocks(uint64_t argument);
+  // Of both speeds only what the flags name counts; locked bits stay as they are.
+  void ApplyTermios(Termios termios, bool flush_input);
   Result<int64_t> Flush(uint64_t which, bool is_master);
   Result<int64_t> FlowControl(uint64_t action, bool is_master);
   Result<int64_t> TakeAsControlling(bool steal, vfs::FileDescription& file);
@@ -95,6 +101,7 @@ class Tty final : public kernel::ControllingTerminal {
   bool locked_ ABSL_GUARDED_BY(mu_) = true;
   bool exclusive_ ABSL_GUARDED_BY(mu_) = false;
   bool hung_up_ ABSL_GUARDED_BY(mu_) = false;
+  Termios termios_locks_ ABSL_GUARDED_BY(mu_) = {};  // TIOCSLCKTRMIOS: bits that no change reaches
   bool packet_ ABSL_GUARDED_BY(mu_) = false;
   uint8_t packet_status_ ABSL_GUARDED_BY(mu_) = 0;
   // VTIME: the timer is armed for the slave's reader, or has expired and the next read ends.

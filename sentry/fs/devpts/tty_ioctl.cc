@@ -80,17 +80,86 @@ Result<int64_t> Tty::SetTermios(uint64_t argument, size_t size, bool flush_input
     termios = line_.termios();
   }
   TRY(Caller::Current().CopyInBytes(UserAddr(argument), &termios, size));
-  termios.c_ospeed = SpeedOf(termios.c_cflag, termios.c_ospeed);
-  const unsigned input_bits = (termios.c_cflag & CIBAUD) >> IBSHIFT;
-  termios.c_ispeed = input_bits == B0 ? termios.c_ospeed : SpeedOf(input_bits, termios.c_ispeed);
-  // What a pseudo-terminal can't be otherwise (pty_set_termios).
-  termios.c_cflag = (termios.c_cflag & ~static_cast<unsigned>(CSIZE | PARENB)) | CS8 | CREAD;
-  termios.c_line = 0;
+  ApplyTermios(termios, flush_input);
+  return 0;
+}
+
+// System V's struct termio: 16 bits of each flag word, the first eight characters.
+Result<int64_t> Tty::GetTermio(uint64_t argument) {
+  Termios termios;
   {
     MutexLock lock(mu_);
+    termios = line_.termios();
+  }
+  termio old = {};
+  old.c_iflag = static_cast<uint16_t>(termios.c_iflag);
+  old.c_oflag = static_cast<uint16_t>(termios.c_oflag);
+  old.c_cflag = static_cast<uint16_t>(termios.c_cflag);
+  old.c_lflag = static_cast<uint16_t>(termios.c_lflag);
+  old.c_line = termios.c_line;
+  memcpy(old.c_cc, termios.c_cc, NCC);
+  TRY(Caller::Current().CopyOut(UserAddr(argument), old));
+  return 0;
+}
+
+Result<int64_t> Tty::SetTermio(uint64_t argument, bool flush_input) {
+  TRY(CheckBackground(SIGTTOU));
+  const termio given = TRY(Caller::Current().CopyIn<termio>(UserAddr(argument)));
+  Termios termios;
+  {
+    MutexLock lock(mu_);
+    termios = line_.termios();
+  }
+  auto low = [](tcflag_t& word, uint16_t bits) { word = (word & 0xffff0000) | bits; };
+  low(termios.c_iflag, given.c_iflag);
+  low(termios.c_oflag, given.c_oflag);
+  low(termios.c_cflag, given.c_cflag);
+  low(termios.c_lflag, given.c_lflag);
+  memcpy(termios.c_cc, given.c_cc, NCC);
+  ApplyTermios(termios, flush_input);
+  return 0;
+}
+
+Result<int64_t> Tty::GetTermiosLocks(uint64_t argument) {
+  Termios locks;
+  {
+    MutexLock lock(mu_);
+    locks = termios_locks_;
+  }
+  TRY(Caller::Current().CopyOutBytes(UserAddr(argument), &locks, sizeof(::termios)));
+  return 0;
+}
+
+Result<int64_t> Tty::SetTermiosLocks(uint64_t argument) {
+  if (!Caller::Current().creds()->HasCapability(CAP_SYS_ADMIN)) return Errno(EPERM);
+  Termios locks = {};
+  TRY(Caller::Current().CopyInBytes(UserAddr(argument), &locks, sizeof(::termios)));
+  MutexLock lock(mu_);
+  termios_locks_ = locks;
+  return 0;
+}
+
+void Tty::ApplyTermios(Termios termios, bool flush_input) {
+  {
+    MutexLock lock(mu_);
+    const Termios& old = line_.termios();
+    auto keep = [](tcflag_t& word, tcflag_t was, tcflag_t locked) { word = (word & ~locked) | (was & locked); };
+    keep(termios.c_iflag, old.c_iflag, termios_locks_.c_iflag);
+    keep(termios.c_oflag, old.c_oflag, termios_locks_.c_oflag);
+    keep(termios.c_cflag, old.c_cflag, termios_locks_.c_cflag);
+    keep(termios.c_lflag, old.c_lflag, termios_locks_.c_lflag);
+    for (size_t i = 0; i < NCCS; i++) {
+      if (termios_locks_.c_cc[i]) termios.c_cc[i] = old.c_cc[i];
+    }
+    termios.c_ospeed = SpeedOf(termios.c_cflag, termios.c_ospeed);
+    const unsigned input_bits = (termios.c_cflag & CIBAUD) >> IBSHIFT;
+    termios.c_ispeed = input_bits == B0 ? termios.c_ospeed : SpeedOf(input_bits, termios.c_ispeed);
+    // What a pseudo-terminal can't be otherwise (pty_set_termios).
+    termios.c_cflag = (termios.c_cflag & ~static_cast<unsigned>(CSIZE | PARENB)) | CS8 | CREAD;
+    termios.c_line = 0;
     if (flush_input) FlushInputLocked();
     auto xon = [](const Termios& t) { return (t.c_iflag & IXON) && t.c_cc[VSTOP] == 19 && t.c_cc[VSTART] == 17; };
-    const bool before = xon(line_.termios());
+    const bool before = xon(old);
     line_.SetTermios(termios);
     if (packet_ && before != xon(termios)) {
       packet_status_ &= static_cast<uint8_t>(~(TIOCPKT_DOSTOP | TIOCPKT_NOSTOP));
@@ -99,7 +168,6 @@ Result<int64_t> Tty::SetTermios(uint64_t argument, size_t size, bool flush_input
   }
   slave_queue_.Notify(kEventIn | kEventOut);
   master_queue_.Notify(kEventIn | kEventOut | EPOLLPRI);
-  return 0;
 }
 
 Result<int64_t> Tty::Flush(uint64_t which, bool is_master) {
@@ -254,6 +322,16 @@ Result<int64_t> Tty::Ioctl(unsigned request, uint64_t argument, bool is_master, 
     case TCSETSW2:
     case TCSETSF2:
       return SetTermios(argument, sizeof(Termios), request == TCSETSF2);
+    case TCGETA:
+      return GetTermio(argument);
+    case TCSETA:
+    case TCSETAW:
+    case TCSETAF:
+      return SetTermio(argument, request == TCSETAF);
+    case TIOCGLCKTRMIOS:
+      return GetTermiosLocks(argument);
+    case TIOCSLCKTRMIOS:
+      return SetTermiosLocks(argument);
     case TIOCGWINSZ: {
       winsize size;
       {
