@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <linux/kcmp.h>
 
+#include "sentry/fs/proc/proc.h"
 #include "sentry/kernel/kernel.h"
 #include "sentry/kernel/pidfd.h"
 #include "sentry/kernel/ptrace.h"
@@ -47,7 +48,11 @@ SYSCALL_HANDLER(SysPidfdOpen) {
 SYSCALL_HANDLER(SysPidfdSendSignal) {
   int signal = args.Int(1);
   if (args.Uint(3) != 0) return Errno(EINVAL);
-  RefPtr<kernel::ThreadGroup> group = TRY(ProcessOf(task, args.Int(0)));
+  vfs::FileRef file = TRY(GetFile(task, args.Int(0)));
+  // As pidfds do not exist everywhere, the process's directory in /proc serves, too.
+  RefPtr<kernel::ThreadGroup> group = fs::ProcessOfDirectory(*file);
+  if (!group) group = kernel::ThreadGroupOfPidFile(*file);
+  if (!group) return Errno(EBADF);
   if (signal < 0 || signal > kernel::kSignalMax) return Errno(EINVAL);
   // Only into the caller's own pid namespace or those below.
   if (!group->pid_ns()->IsSameOrDescendantOf(task.pid_ns())) return Errno(EINVAL);
@@ -99,6 +104,8 @@ SYSCALL_HANDLER(SysKcmp) {
       return Compare(a->group().handlers().get(), b->group().handlers().get());
     case KCMP_IO:
     case KCMP_SYSVSEM:
+      // I/O contexts and lists of semaphore undos: nobody has one, and nothing equals nothing.
+      return 0;
     case KCMP_EPOLL_TFD:
       return Errno(EOPNOTSUPP);
     default:

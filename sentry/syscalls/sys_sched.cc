@@ -106,7 +106,7 @@ SYSCALL_HANDLER(SysSchedGetaffinity) {
   unsigned cpus = OnlineCpus();
   size_t size = args.Uint(1);
   if (size * 8 < cpus || size % sizeof(uint64_t)) return Errno(EINVAL);
-  RefPtr<Task> target = TRY(Target(task, args.Int(0)));
+  RefPtr<Task> target = TRY(FindTask(task, args.Int(0)));
   uint64_t mask = target->cpu_affinity.load(std::memory_order_relaxed) & OnlineCpuMask();
   TRY(task.CopyOut(args.Addr(2), mask));
   return static_cast<int64_t>(sizeof mask);
@@ -115,7 +115,7 @@ SYSCALL_HANDLER(SysSchedGetaffinity) {
 SYSCALL_HANDLER(SysSchedSetaffinity) {
   uint64_t mask = 0;
   TRY(task.CopyInBytes(args.Addr(2), &mask, std::min<size_t>(args.Uint(1), sizeof mask)));
-  RefPtr<Task> target = TRY(Target(task, args.Int(0)));
+  RefPtr<Task> target = TRY(FindTask(task, args.Int(0)));
   TRY(CheckSameUser(task, *target));
   mask &= OnlineCpuMask();
   if (mask == 0) return Errno(EINVAL);

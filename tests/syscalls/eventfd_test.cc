@@ -134,6 +134,28 @@ TEST(Pidfd, Errors) {
   EXPECT_FAILS(EBADF, syscall(SYS_pidfd_send_signal, p.r.get(), 0, nullptr, 0));
 }
 
+TEST(Pidfd, ADirectoryOfProcServesForSignals) {
+  Child child([] {
+    for (;;) pause();
+  });
+  std::string path = "/proc/" + std::to_string(child.pid());
+  Fd directory(open(path.c_str(), O_RDONLY | O_DIRECTORY));
+  ASSERT_TRUE(directory.ok());
+  EXPECT_OK(syscall(SYS_pidfd_send_signal, directory.get(), 0, nullptr, 0));
+  EXPECT_FAILS(EINVAL, syscall(SYS_pidfd_send_signal, directory.get(), 100, nullptr, 0));
+  // Nothing else of /proc does, and no other call takes it.
+  Fd tasks(open((path + "/task").c_str(), O_RDONLY)), stat(open((path + "/stat").c_str(), O_RDONLY));
+  Fd thread(open((path + "/task/" + std::to_string(child.pid())).c_str(), O_RDONLY)), root(open("/proc", O_RDONLY));
+  ASSERT_TRUE(tasks.ok() && thread.ok() && stat.ok() && root.ok());
+  for (const Fd* fd : {&tasks, &thread, &stat, &root}) {
+    EXPECT_FAILS(EBADF, syscall(SYS_pidfd_send_signal, fd->get(), 0, nullptr, 0));
+  }
+  EXPECT_FAILS(EBADF, syscall(SYS_pidfd_getfd, directory.get(), 0, 0));
+  EXPECT_OK(syscall(SYS_pidfd_send_signal, directory.get(), SIGKILL, nullptr, 0));
+  EXPECT_EQ(Killed(SIGKILL), child.Wait());
+  EXPECT_FAILS(ESRCH, syscall(SYS_pidfd_send_signal, directory.get(), 0, nullptr, 0));
+}
+
 TEST(Pidfd, Getfd) {
   Pipe p;
   Event go;

@@ -125,6 +125,10 @@ TEST(Sched, AffinityIsReadBack) {
               CPU_ZERO(&one);
               CHILD_CHECK(sched_setaffinity(0, sizeof one, &one) == -1 && errno == EINVAL);
               CHILD_CHECK(sched_getaffinity(0, 1, &got) == -1 && errno == EINVAL);
+              // An id that names nobody is none, also a negative one; the size is looked at first.
+              CHILD_CHECK(sched_getaffinity(-1, sizeof got, &got) == -1 && errno == ESRCH);
+              CHILD_CHECK(sched_setaffinity(-1, sizeof got, &all) == -1 && errno == ESRCH);
+              CHILD_CHECK(sched_getaffinity(-1, 1, &got) == -1 && errno == EINVAL);
             }));
 }
 

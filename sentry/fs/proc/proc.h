@@ -25,6 +25,9 @@ Result<RefPtr<vfs::Filesystem>> NewProc(const vfs::MountSource& source);
 // For boot/, which mounts without a task.
 Result<RefPtr<vfs::Filesystem>> NewProcFor(RefPtr<kernel::PidNamespace> pid_ns, std::string_view options = "");
 
+// The process whose /proc/PID an open file is; null for other files.
+RefPtr<kernel::ThreadGroup> ProcessOfDirectory(vfs::FileDescription& file);
+
 // Contents of /proc/net/NAME ("unix", "tcp", "udp"…), by the layer that knows them; at start. Without one only the
 // header is shown.
 using ProcNetGenerator = std::string (*)(const kernel::NetNamespace& net);

@@ -69,6 +69,8 @@ class ProcInode : public vfs::Inode {
   ProcFs& fs() const { return static_cast<ProcFs&>(filesystem()); }
   uint64_t ino() const { return ino_; }
   const TaskRef& task_ref() const { return task_; }
+  // /proc/PID, which pidfd_send_signal(2) takes for a pidfd.
+  virtual bool IsProcessDirectory() const { return false; }
   // ESRCH once it is gone.
   Result<RefPtr<kernel::Task>> LiveTask() const;
 

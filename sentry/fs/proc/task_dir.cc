@@ -91,6 +91,7 @@ class ThreadListDirectory final : public TaskDirectory {
 class EntriesDirectory final : public TaskDirectory {
  public:
   using TaskDirectory::TaskDirectory;
+  bool IsProcessDirectory() const override { return is_process(); }
   Result<RefPtr<vfs::Inode>> Lookup(std::string_view name) override;
   Result<std::vector<Entry>> List() override;
 
@@ -196,6 +197,12 @@ Result<std::vector<ProcDirectory::Entry>> RootDirectory::List() {
         {std::to_string(pid), TaskInode(group->tgid(), InodeKind::kTaskDir, 0), DT_DIR, kPidCookieBase + pid});
   }
   return list;
+}
+
+RefPtr<ThreadGroup> ProcessOfDirectory(vfs::FileDescription& file) {
+  if (file.inode()->filesystem().TypeName() != "proc") return nullptr;
+  auto& inode = static_cast<ProcInode&>(*file.inode());
+  return inode.IsProcessDirectory() ? inode.task_ref().group : nullptr;
 }
 
 }  // namespace sentry::fs
