@@ -59,6 +59,13 @@ struct Event {
   siginfo_t info = {};
 };
 
+// What rseq(2) registers. `address` 0: nothing.
+struct RseqArea {
+  uint64_t address = 0;
+  uint32_t length = 0;
+  uint32_t signature = 0;
+};
+
 // A guest address space in the host. Thread-safe.
 class AddressSpace : public base::RefCounted<AddressSpace> {
  public:
@@ -101,6 +108,15 @@ class Context {
   virtual base::Result<void> SetDebugRegisters(std::span<const uint64_t, 8>) { return base::Errno(EIO); }
   // DR6: after a SIGTRAP event, which breakpoint was met.
   virtual uint64_t DebugStatus() { return kDebugStatusInitial; }
+  // Restartable sequences (rseq(2)): the host's kernel keeps the CPU number in the guest's area, and restarts critical
+  // sections at preemption and migration; the guest must be given the area writable first. An area that the host cannot
+  // write gives kFault, a write at its address, at the next Switch. Restarting at signals that the sentry delivers is
+  // the caller's. Address 0 ends it, and so does Release and a Bind to another space. ENOSYS: see
+  // Platform::SupportsRseq.
+  virtual base::Result<void> SetRseq(const RseqArea& area) { return base::Errno(ENOSYS); }
+  // The CPUs this guest thread may run on: bit i is the i-th of those the sentry started with. Without any of those
+  // set, or on a host that refuses, it runs anywhere.
+  virtual void SetAffinity(uint64_t cpus) {}
   // Ends the stub thread. By the owner, before it exits. Idempotent.
   virtual void Release() = 0;
 };
@@ -112,6 +128,8 @@ class Platform {
   virtual base::Result<base::RefPtr<AddressSpace>> NewAddressSpace() = 0;
   virtual std::unique_ptr<Context> NewContext() = 0;
   virtual size_t FpuStateSize() const = 0;
+  // Whether guests may use rseq(2): the host can, and its numbers of the CPUs are those that guests see.
+  virtual bool SupportsRseq() const { return false; }
   // Called by a sentry thread around long sleeps, so that the platform can balance guests over CPUs. Cheap.
   virtual void OnBlock() {}
   virtual void OnUnblock() {}

@@ -19,6 +19,14 @@ bool ValidRange(uint64_t address, uint64_t length) {
          length <= kGuestAddressLimit - address;
 }
 
+// Before the mapping below the tracee's own rseq area changes: the host would find it gone on the way to the next call.
+// The next Switch registers it again.
+base::Result<void> LeaveRseq(Tracee& tracee, uint64_t start, uint64_t end) {
+  const RseqArea& area = tracee.rseq();
+  if (area.address == 0 || area.address >= end || area.address + area.length <= start) return base::OkResult();
+  return tracee.SetRseq({});
+}
+
 }  // namespace
 
 base::Result<base::RefPtr<PtraceAddressSpace>> PtraceAddressSpace::Create(PtracePlatform& platform) {
@@ -28,7 +36,7 @@ base::Result<base::RefPtr<PtraceAddressSpace>> PtraceAddressSpace::Create(Ptrace
   }
   pid_t pid = TRY(platform.zygote().Fork());
   base::RefPtr<PtraceAddressSpace> space(new PtraceAddressSpace(platform, pid));
-  Tracee leader(platform.layout(), pid, pid);
+  Tracee leader(platform.layout(), platform.watch(), pid, pid);
   base::Result<void> attached = leader.Attach();
   if (!attached.ok()) {
     if (leader.dead()) space->MarkDead();
@@ -81,9 +89,9 @@ base::Result<void> PtraceAddressSpace::WithTracee(const std::function<base::Resu
   if (PtraceContext* own = OwnContextLocked()) {
     base::Result<void> result = body(own->tracee());
     if (own->tracee().dead()) MarkDead();
-    return result;
+    if (!own->tracee().stuck() || dead()) return result;
   }
-  Tracee service(platform_.layout(), pid_, service_tid_);
+  Tracee service(platform_.layout(), platform_.watch(), pid_, service_tid_);
   if (PtraceContext* current = PtraceContext::Current()) {
     platform_.placement().PinOther(current->slot(), service_tid_);
   }
@@ -103,7 +111,7 @@ base::Result<void> PtraceAddressSpace::WithTracee(const std::function<base::Resu
 base::Result<pid_t> PtraceAddressSpace::NewThread(const Placement::Slot& slot) {
   base::MutexLock lock(mu_);
   if (dead()) return base::Errno(ESRCH);
-  Tracee service(platform_.layout(), pid_, service_tid_);
+  Tracee service(platform_.layout(), platform_.watch(), pid_, service_tid_);
   // The new thread inherits the CPU, and both hand-overs below stay on it.
   platform_.placement().PinOther(slot, service_tid_);
   base::Result<void> attached = service.Attach();
@@ -131,11 +139,13 @@ base::Result<void> PtraceAddressSpace::Map(uint64_t address, uint64_t length, in
   };
   base::MutexLock lock(mu_);
   return WithTracee([&](Tracee& tracee) -> base::Result<void> {
+    TRY(LeaveRseq(tracee, address, address + length));
     base::Result<uint64_t> result = tracee.Call(SYS_mmap, arguments);
     if (result.ok()) {
       mapped_.Add(address, address + length);
       return base::OkResult();
     }
+    if (tracee.stuck()) return result.error();
     // The host may have removed the old mapping before it failed, or not.
     UnmapLocked(tracee, address, address + length);
     return result.error();
@@ -144,8 +154,10 @@ base::Result<void> PtraceAddressSpace::Map(uint64_t address, uint64_t length, in
 
 void PtraceAddressSpace::UnmapLocked(Tracee& tracee, uint64_t start, uint64_t end) {
   if (!mapped_.Intersects(start, end)) return;
+  if (!LeaveRseq(tracee, start, end).ok()) return;
   const uint64_t arguments[] = {start, end - start};
   base::Result<uint64_t> result = tracee.Call(SYS_munmap, arguments);
+  if (tracee.stuck()) return;
   if (!result.ok() && result.error_number() != ESRCH) {
     Kill("munmap", start, end, result.error());
     return;
@@ -175,6 +187,7 @@ void PtraceAddressSpace::Protect(uint64_t address, uint64_t length, Protection p
   base::MutexLock lock(mu_);
   if (!mapped_.Intersects(address, address + length)) return;
   base::Result<void> result = WithTracee([&](Tracee& tracee) -> base::Result<void> {
+    TRY(LeaveRseq(tracee, address, address + length));
     base::Errno error(0);
     // mprotect(2) stops at the first hole.
     bool ok = mapped_.ForEach(address, address + length, [&](uint64_t start, uint64_t end) {
@@ -183,7 +196,7 @@ void PtraceAddressSpace::Protect(uint64_t address, uint64_t length, Protection p
       if (!changed.ok()) error = changed.error();
       return changed.ok();
     });
-    if (ok || error.number() == ESRCH) return base::OkResult();
+    if (ok || error.number() == ESRCH || tracee.stuck()) return base::OkResult();
     // Too many mappings, or a file that can't be written: the guest then faults on the whole range instead.
     UnmapLocked(tracee, address, address + length);
     return base::OkResult();
@@ -194,6 +207,7 @@ void PtraceAddressSpace::Protect(uint64_t address, uint64_t length, Protection p
 void PtraceAddressSpace::Kill(const char* call, uint64_t start, uint64_t end, base::Errno error) {
   LOG_ERROR("ptrace platform: %s of [%#lx, %#lx) in stub %d: %s; the guest process is killed", call, start, end, pid_,
             error.Name());
+  platform_.watch().Remove(pid_);
   // Not MarkDead: the pid is valid until a Context or the destructor sees the process gone.
   kill(pid_, SIGKILL);
 }

@@ -78,7 +78,7 @@ base::Result<void> PtraceContext::Bind(AddressSpace& space) {
     platform_.placement().Leave(slot_);
     return tid.error_number() == ENOMEM ? tid.error() : base::Errno(EAGAIN);
   }
-  tracee_.emplace(platform_.layout(), wanted.pid(), *tid);
+  tracee_.emplace(platform_.layout(), platform_.watch(), wanted.pid(), *tid);
   space_ = base::RefPtr<PtraceAddressSpace>(&wanted);
   wanted.Register(*this);
   if (base::Result<void> adopted = Adopt(); !adopted.ok()) {
@@ -120,6 +120,7 @@ void PtraceContext::Release() {
   platform_.placement().Leave(slot_);
   tracee_.reset();
   space_.Reset();
+  rseq_ = {};
   owner_ = nullptr;
   if (current_context == this) current_context = nullptr;
 }
@@ -133,7 +134,7 @@ base::Result<std::unique_ptr<Context>> PtraceContext::CloneInSpace() {
     return tid.error_number() == ENOMEM ? tid.error() : base::Errno(EAGAIN);
   }
   auto context = std::make_unique<PtraceContext>(platform_);
-  context->tracee_.emplace(platform_.layout(), space_->pid(), *tid);
+  context->tracee_.emplace(platform_.layout(), platform_.watch(), space_->pid(), *tid);
   context->space_ = space_;
   space_->Register(*context);
   return std::unique_ptr<Context>(std::move(context));
@@ -161,6 +162,8 @@ Event PtraceContext::Dead() {
 Event PtraceContext::Switch(Registers& registers) {
   if (!space_ || !Adopt().ok()) return Dead();
   if (++switches_ % kSwitchesPerRebalance == 0) Rebalance();
+  if (rseq_.address != tracee_->rseq().address) [[unlikely]]
+    RestoreRseq();
   for (;;) {
     uint32_t old = state_.fetch_or(kInGuest);
     if ((old & kInterrupt) != 0) {
@@ -231,6 +234,9 @@ PtraceContext::Outcome PtraceContext::OnSignal(int signal, Registers& registers)
     if (IsVsyscall(from)) return OnVsyscall(from, registers.rip != from, info, registers);
     return Event{.kind = Event::Kind::kCompatSyscall, .info = info};
   }
+  if (signal == SIGSEGV && info.si_code == SI_KERNEL && tracee_->CheckStuck()) {
+    return Event{.kind = Event::Kind::kFault, .access = Access::kWrite, .address = rseq_.address, .info = info};
+  }
   bool memory = (signal == SIGSEGV && info.si_code != SI_KERNEL) || (signal == SIGBUS && info.si_code != BUS_ADRALN);
   if (memory) return OnFault(info, registers);
   return Event{.kind = Event::Kind::kSignal, .info = info};
@@ -300,6 +306,27 @@ base::Result<void> PtraceContext::ResetFpu() {
 base::Result<void> PtraceContext::SetDebugRegisters(std::span<const uint64_t, 8> values) {
   if (!space_ || !Adopt().ok()) return base::Errno(EIO);
   return tracee_->SetDebugRegisters(values);
+}
+
+base::Result<void> PtraceContext::SetRseq(const RseqArea& area) {
+  if (!platform_.SupportsRseq()) return base::Errno(ENOSYS);
+  if (!space_) return base::Errno(EINVAL);
+  TRY(Adopt());
+  TRY(tracee_->SetRseq(area));
+  rseq_ = area;
+  return base::OkResult();
+}
+
+void PtraceContext::RestoreRseq() {
+  uint64_t word;
+  if (!tracee_->Peek(rseq_.address, &word)) return;
+  base::Result<void> set = tracee_->SetRseq(rseq_);
+  if (!set.ok()) LOG_DEBUG("ptrace platform: rseq in stub thread %d: errno %d", tracee_->tid(), set.error_number());
+}
+
+void PtraceContext::SetAffinity(uint64_t cpus) {
+  platform_.placement().Restrict(slot_, cpus);
+  if (tracee_ && tracee_->attached()) platform_.placement().Pin(slot_, tracee_->tid());
 }
 
 uint64_t PtraceContext::DebugStatus() { return space_ && Adopt().ok() ? tracee_->DebugStatus() : kDebugStatusInitial; }

@@ -33,6 +33,8 @@ class PtraceContext final : public Context {
   base::Result<void> ResetFpu() override;
   base::Result<void> SetDebugRegisters(std::span<const uint64_t, 8> values) override;
   uint64_t DebugStatus() override;
+  base::Result<void> SetRseq(const RseqArea& area) override;
+  void SetAffinity(uint64_t cpus) override;
   void Release() override;
 
   // The context this thread bound last; null if none. Its owner's view only.
@@ -61,6 +63,8 @@ class PtraceContext final : public Context {
   // A call of the vsyscall page at `slot`; the return address is already popped if `returned`.
   Event OnVsyscall(uint64_t slot, bool returned, const siginfo_t& info, Registers& registers);
   Event Dead();
+  // Registers the area again that a change of its mapping took from the host, if there is memory by now.
+  void RestoreRseq();
 
   PtracePlatform& platform_;
   base::RefPtr<PtraceAddressSpace> space_;
@@ -68,6 +72,7 @@ class PtraceContext final : public Context {
   std::atomic<const void*> owner_{nullptr};
   Placement::Slot slot_;
   uint32_t switches_ = 0;
+  RseqArea rseq_;  // what the guest registered; the host has it but for changes of the mapping below it
   std::atomic<uint32_t> state_{0};
   std::atomic<uint64_t> target_{0};  // stub pid << 32 | tid for Interrupt; 0: none
 };

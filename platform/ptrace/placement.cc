@@ -14,6 +14,11 @@ struct CpuMask {
   cpu_set_t sets[kMaxCpus / CPU_SETSIZE];
 };
 
+bool Allowed(uint64_t mask, size_t index) { return index < 64 ? (mask >> index & 1) != 0 : mask == ~uint64_t{0}; }
+bool AnyAllowed(uint64_t mask, size_t count) {
+  return count >= 64 ? mask != 0 : (mask & ((uint64_t{1} << count) - 1)) != 0;
+}
+
 }  // namespace
 
 Placement::Placement() {
@@ -28,10 +33,16 @@ Placement::Placement() {
   enabled_ = cpus_.size() > 1;
 }
 
-int Placement::LeastLoaded() const {
+bool Placement::numbered_densely() const {
+  return !cpus_.empty() && cpus_.back() == static_cast<int>(cpus_.size()) - 1;
+}
+
+int Placement::LeastLoaded(uint64_t allowed) const {
   size_t best = 0;
+  if (!AnyAllowed(allowed, cpus_.size())) allowed = ~uint64_t{0};
   int least = INT32_MAX;
   for (size_t i = 0; i < cpus_.size(); ++i) {
+    if (!Allowed(allowed, i)) continue;
     int n = pairs_[i].load(std::memory_order_relaxed);
     if (n < least) {
       least = n;
@@ -44,7 +55,7 @@ int Placement::LeastLoaded() const {
 
 void Placement::Enter(Slot& slot) {
   if (!enabled() || slot.counted) return;
-  if (slot.index < 0) slot.index = LeastLoaded();
+  if (slot.index < 0) slot.index = LeastLoaded(slot.allowed);
   pairs_[static_cast<size_t>(slot.index)].fetch_add(1, std::memory_order_relaxed);
   slot.counted = true;
 }
@@ -60,7 +71,7 @@ bool Placement::Rebalance(Slot& slot) {
   std::atomic<int>& own = pairs_[static_cast<size_t>(slot.index)];
   int load = own.load(std::memory_order_relaxed);
   if (load < 2) return false;
-  int best = LeastLoaded();
+  int best = LeastLoaded(slot.allowed);
   std::atomic<int>& other = pairs_[static_cast<size_t>(best)];
   int none = 0;
   // Only one of several crowded pairs gets the idle CPU.
@@ -68,6 +79,15 @@ bool Placement::Rebalance(Slot& slot) {
   own.fetch_sub(1, std::memory_order_relaxed);
   slot.index = best;
   return true;
+}
+
+void Placement::Restrict(Slot& slot, uint64_t allowed) {
+  slot.allowed = allowed;
+  if (slot.index < 0 || Allowed(allowed, static_cast<size_t>(slot.index)) || !AnyAllowed(allowed, cpus_.size())) return;
+  bool counted = slot.counted;
+  Leave(slot);
+  slot.index = LeastLoaded(allowed);
+  if (counted) Enter(slot);
 }
 
 void Placement::Pin(const Slot& slot, pid_t tid) {

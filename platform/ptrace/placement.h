@@ -21,8 +21,9 @@ class Placement {
 
   // One sentry thread's place. Used by that thread only.
   struct Slot {
-    int index = -1;        // in cpus_; -1: not placed yet
-    bool counted = false;  // as a runnable pair
+    int index = -1;                   // in cpus_; -1: not placed yet
+    bool counted = false;             // as a runnable pair
+    uint64_t allowed = ~uint64_t{0};  // bit i: cpus_[i]; those behind the 64th with all bits set only
   };
 
   // Gives the slot a CPU, the least loaded one, and counts it.
@@ -31,6 +32,10 @@ class Placement {
   void Leave(Slot& slot);
   // True if the slot was given another CPU, because its own has two runnable pairs or more and another has none.
   bool Rebalance(Slot& slot);
+  // Changes Slot::allowed, and the slot's CPU if it must.
+  void Restrict(Slot& slot, uint64_t allowed);
+  // Whether the CPUs are numbered 0 to cpu_count()-1.
+  bool numbered_densely() const;
   // Pins the calling thread and `tid` (0: only the caller) to the slot's CPU.
   void Pin(const Slot& slot, pid_t tid);
   // Pins `tid` alone.
@@ -40,7 +45,8 @@ class Placement {
   int cpu_count() const { return static_cast<int>(cpus_.size()); }
 
  private:
-  int LeastLoaded() const;
+  // Of the allowed ones; of all, if none of them is.
+  int LeastLoaded(uint64_t allowed) const;
 
   std::vector<int> cpus_;  // host CPU numbers
   std::unique_ptr<std::atomic<int>[]> pairs_;

@@ -84,6 +84,10 @@ absl::Status PtracePlatform::SelfTest() {
         status = failed("no vector state from PTRACE_GETREGSET", 0);
       } else {
         initial_fpu_.resize(size);
+        // A kernel with rseq looks at the arguments (flags that there are not: EINVAL); one without answers ENOSYS.
+        const uint64_t nothing[] = {0, 0, ~uint64_t{0}, 0};
+        supports_rseq_ =
+            placement_.numbered_densely() && context->tracee().Call(SYS_rseq, nothing).error_number() == EINVAL;
         if (!context->ResetFpu().ok()) status = failed("vector state refused by PTRACE_SETREGSET", 0);
       }
     }

@@ -32,6 +32,8 @@ class PtracePlatform final : public Platform {
   void OnUnblock() override;
   void OnStubLost(std::function<void()> callback) override;
 
+  bool SupportsRseq() const override { return supports_rseq_; }
+
   stub::Zygote& zygote() { return *zygote_; }
   const stub::StubLayout& layout() const { return zygote_->layout(); }
   Placement& placement() { return placement_; }
@@ -46,6 +48,7 @@ class PtracePlatform final : public Platform {
   Placement placement_;
   StubWatch watch_;
   std::vector<uint8_t> initial_fpu_;
+  bool supports_rseq_ = false;
 };
 
 }  // namespace platform::ptrace

@@ -4,6 +4,7 @@
 #include <elf.h>
 #include <errno.h>
 #include <linux/audit.h>
+#include <linux/rseq.h>
 #include <linux/sched.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
@@ -20,6 +21,8 @@ namespace {
 constexpr uint64_t kUserCodeSelector = 0x33;
 constexpr uint64_t kUserStackSelector = 0x2b;
 constexpr uint64_t kInterruptFlag = 0x200;
+constexpr int kMaxClearedSections = 16;
+constexpr uint64_t kSyscallInstruction = 2;  // bytes of `syscall`
 constexpr uint64_t kCloneThreadFlags =
     CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM | CLONE_UNTRACED;
 
@@ -153,14 +156,21 @@ base::Result<uint64_t> Tracee::Inject(uint64_t entry, uint64_t number, std::span
   Registers registers = {};
   SetCallRegisters(entry, number, arguments, registers);
   if (!SetRegisters(registers).ok()) return base::Errno(ESRCH);
-  const uint64_t done = entry == layout_.clone() ? layout_.clone_done() : layout_.call_done();
+  stuck_ = false;
+  int cleared = 0;
   for (;;) {
-    Stop stop = Resume(PTRACE_CONT);
+    Stop stop = Resume(rseq_.address != 0 ? PTRACE_SINGLESTEP : PTRACE_CONT);
     if (stop.kind == Stop::Kind::kDead) return base::Errno(ESRCH);
     if (stop.kind != Stop::Kind::kSignal) continue;
     if (stop.signal == SIGTRAP) {
       if (!GetRegisters(registers)) return base::Errno(ESRCH);
-      if (registers.rip != done) continue;
+      if (!CallDone(entry, registers)) {
+        if (rseq_.address == 0 || registers.rip == entry) continue;
+        LOG_ERROR("ptrace platform: a guest moved its thread out of host call %lu by rseq; its process is killed",
+                  number);
+        KillProcess();
+        return base::Errno(ESRCH);
+      }
       if (registers.rax >= static_cast<uint64_t>(-4095)) return base::Errno(-static_cast<int>(registers.rax));
       return registers.rax;
     }
@@ -169,12 +179,58 @@ base::Result<uint64_t> Tracee::Inject(uint64_t entry, uint64_t number, std::span
     if (stop.signal == SIGSYS || stop.signal == SIGSEGV || stop.signal == SIGBUS || stop.signal == SIGILL) {
       siginfo_t info = {};
       if (GetSignal(&info) && info.si_code <= 0) continue;
+      if (stop.signal == SIGSEGV && info.si_code == SI_KERNEL && rseq_.address != 0) {
+        if (CheckStuck()) return base::Errno(EFAULT);
+        // Another guest thread may put it back each time.
+        if (++cleared <= kMaxClearedSections && ClearSection()) continue;
+      }
       LOG_ERROR("ptrace platform: signal %d (code %d) in the stub during host call %lu", stop.signal, info.si_code,
                 number);
       KillProcess();
       return base::Errno(ESRCH);
     }
   }
+}
+
+bool Tracee::CallDone(uint64_t entry, const Registers& registers) const {
+  if (rseq_.address == 0) {
+    return registers.rip == (entry == layout_.clone() ? layout_.clone_done() : layout_.call_done());
+  }
+  // A guest could jump there, but then rcx would not be what `syscall` leaves.
+  return registers.rip == entry + kSyscallInstruction && registers.rcx == registers.rip;
+}
+
+base::Result<void> Tracee::SetRseq(const RseqArea& area) {
+  const RseqArea old = rseq_;
+  if (old.address != 0) {
+    const uint64_t arguments[] = {old.address, old.length, RSEQ_FLAG_UNREGISTER, old.signature};
+    // EFAULT: the fields could not be reset, and it stays registered.
+    TRY(Call(SYS_rseq, arguments));
+    rseq_ = {};
+  }
+  if (area.address == 0) return base::OkResult();
+  const uint64_t arguments[] = {area.address, area.length, 0, area.signature};
+  // From here on: at the end of this very call the thread may be in a critical section of the new area.
+  rseq_ = area;
+  base::Result<uint64_t> result = Call(SYS_rseq, arguments);
+  if (result.ok()) return base::OkResult();
+  rseq_ = {};
+  return result.error();
+}
+
+bool Tracee::ClearSection() {
+  return Ptrace(PTRACE_POKEDATA, tid_, rseq_.address + offsetof(struct rseq, rseq_cs), 0) == 0;
+}
+
+bool Tracee::CheckStuck() {
+  stuck_ = false;
+  if (rseq_.address == 0 || state_ != State::kAttached) return false;
+  // The area's last word, which only the kernel writes, and it does not while the thread is stopped. Forced writes do
+  // not get through a read-only shared mapping.
+  const uint64_t last = rseq_.address + rseq_.length - sizeof(uint64_t);
+  uint64_t word;
+  stuck_ = !Peek(last, &word) || Ptrace(PTRACE_POKEDATA, tid_, last, word) != 0;
+  return stuck_;
 }
 
 base::Result<pid_t> Tracee::CloneThread() {
@@ -184,6 +240,11 @@ base::Result<pid_t> Tracee::CloneThread() {
 
 void Tracee::Exit() {
   if (state_ != State::kAttached) return;
+  // Linux kills a process one of whose threads has no writable area, too.
+  if (rseq_.address != 0 && !SetRseq({}).ok()) {
+    if (state_ == State::kAttached) KillProcess();
+    return;
+  }
   Registers registers = {};
   SetCallRegisters(layout_.call(), SYS_exit, {}, registers);
   if (!SetRegisters(registers).ok()) {
@@ -195,6 +256,7 @@ void Tracee::Exit() {
 }
 
 void Tracee::KillProcess() {
+  watch_.Remove(pid_);
   kill(pid_, SIGKILL);
   while (state_ == State::kAttached && Wait().kind != Stop::Kind::kDead) {
   }

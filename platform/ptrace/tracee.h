@@ -13,6 +13,7 @@
 
 #include "base/result.h"
 #include "platform/platform.h"
+#include "platform/ptrace/stub_watch.h"
 #include "platform/stub/stub_page.h"
 
 namespace platform::ptrace {
@@ -28,7 +29,9 @@ struct Stop {
 
 class Tracee {
  public:
-  Tracee(const stub::StubLayout& layout, pid_t pid, pid_t tid) : layout_(layout), pid_(pid), tid_(tid) {}
+  // `watch` is told before the stub is killed from here: that is no loss of a stub.
+  Tracee(const stub::StubLayout& layout, StubWatch& watch, pid_t pid, pid_t tid)
+      : layout_(layout), watch_(watch), pid_(pid), tid_(tid) {}
   Tracee(const Tracee&) = delete;
   Tracee& operator=(const Tracee&) = delete;
 
@@ -61,6 +64,17 @@ class Tracee {
   base::Result<uint64_t> Call(uint64_t number, std::span<const uint64_t> arguments) {
     return Inject(layout_.call(), number, arguments);
   }
+  // Registers or (address 0) unregisters the thread's rseq area with the host. From then on a guest could make the host
+  // move the thread out of an injected call into code of its own (a critical section around the stub page), so calls
+  // are injected with single steps: at most one guest instruction runs before that is seen, and the process killed.
+  base::Result<void> SetRseq(const RseqArea& area);
+  const RseqArea& rseq() const { return rseq_; }
+  // The host can't write the area: the thread executes nothing, not even injected calls (EFAULT), until another thread
+  // has changed the mapping.
+  bool stuck() const { return stuck_; }
+  // Looks again. Call after a SIGSEGV without address; not while other threads change the mapping.
+  bool CheckStuck();
+
   // A new untraced thread in the pause loop with a copy of this one's vector state.
   base::Result<pid_t> CloneThread();
   // Ends the thread and reaps it.
@@ -82,13 +96,21 @@ class Tracee {
   Stop Wait();
   // After a failed request: the thread is being killed. Reaps it.
   void Lost();
+  // The guest has left a descriptor of a critical section that the kernel can't use, and gets SIGSEGV for it at every
+  // step: takes it away. False when the area can't be written.
+  bool ClearSection();
+  // Whether an injected call has run, by the registers at a SIGTRAP; `entry` as for Inject.
+  bool CallDone(uint64_t entry, const Registers& registers) const;
   void SetCallRegisters(uint64_t entry, uint64_t number, std::span<const uint64_t> arguments, Registers& registers);
 
   const stub::StubLayout layout_;
+  StubWatch& watch_;
   const pid_t pid_;
   const pid_t tid_;
   State state_ = State::kUntraced;
   bool killed_ = false;
+  bool stuck_ = false;
+  RseqArea rseq_;                                                               // as registered with the host
   std::array<uint64_t, 8> debug_ = {0, 0, 0, 0, 0, 0, kDebugStatusInitial, 0};  // as set last; a thread inherits none
 };
 

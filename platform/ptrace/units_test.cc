@@ -79,5 +79,31 @@ TEST(PlacementTest, SpreadsPairsAndMovesCrowdedOnes) {
   EXPECT_EQ(placement.PairsForTest(slots[other].index), 0);
 }
 
+TEST(PlacementTest, KeepsToTheAllowedCpus) {
+  Placement placement;
+  if (!placement.enabled()) GTEST_SKIP() << "one CPU";
+  Placement::Slot slot;
+  for (int round = 0; round < 3; ++round) {
+    for (int cpu = 0; cpu < std::min(placement.cpu_count(), 64); ++cpu) {
+      placement.Restrict(slot, uint64_t{1} << cpu);
+      placement.Enter(slot);
+      EXPECT_EQ(slot.index, cpu);
+      EXPECT_EQ(placement.PairsForTest(cpu), 1);
+      // Crowded, with an idle CPU beside that it may not use.
+      Placement::Slot other = {.allowed = uint64_t{1} << cpu};
+      placement.Enter(other);
+      EXPECT_FALSE(placement.Rebalance(slot));
+      placement.Leave(other);
+    }
+  }
+  // No CPU that there is: anywhere.
+  placement.Restrict(slot, 0);
+  placement.Leave(slot);
+  slot.index = -1;
+  placement.Enter(slot);
+  EXPECT_GE(slot.index, 0);
+  placement.Leave(slot);
+}
+
 }  // namespace
 }  // namespace platform::ptrace

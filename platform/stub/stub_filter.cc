@@ -17,7 +17,7 @@ constexpr uint32_t kArgLow(int n) { return static_cast<uint32_t>(offsetof(seccom
 // Calls allowed with any arguments. read and write serve the zygote; the memory calls are the sentry's, injected.
 constexpr uint32_t kCalls[] = {
     SYS_pause, SYS_mmap,  SYS_munmap,  SYS_mprotect, SYS_mremap,     SYS_madvise,
-    SYS_read,  SYS_write, SYS_getppid, SYS_exit,     SYS_exit_group,
+    SYS_read,  SYS_write, SYS_getppid, SYS_exit,     SYS_exit_group, SYS_rseq,
 };
 
 // Calls allowed with one exact (32-bit) first argument.

@@ -61,8 +61,8 @@ class StubFilterTest : public ::testing::Test {
 };
 
 TEST_F(StubFilterTest, OnlyTheListedCalls) {
-  const std::vector<uint64_t> any = {SYS_read,    SYS_write, SYS_mmap, SYS_mprotect, SYS_munmap,    SYS_mremap,
-                                     SYS_madvise, SYS_pause, SYS_exit, SYS_getppid,  SYS_exit_group};
+  const std::vector<uint64_t> any = {SYS_read,    SYS_write, SYS_mmap, SYS_mprotect, SYS_munmap,     SYS_mremap,
+                                     SYS_madvise, SYS_pause, SYS_exit, SYS_getppid,  SYS_exit_group, SYS_rseq};
   for (uint64_t number = 0; number < 1024; ++number) {
     bool listed = std::find(any.begin(), any.end(), number) != any.end();
     EXPECT_EQ(Allowed(number), listed) << number;

@@ -143,6 +143,7 @@ bool AddRules(scmp_filter_ctx filter, std::string* failed) {
                            PTRACE_DETACH + 0ul,
                            PTRACE_GET_SYSCALL_INFO + 0ul,
                            PTRACE_PEEKDATA + 0ul,
+                           PTRACE_POKEDATA + 0ul,  // one word of a guest's rseq area, with what it held
                            PTRACE_PEEKUSER + 0ul,
                            PTRACE_POKEUSER + 0ul,
                            PTRACE_SETOPTIONS + 0ul,

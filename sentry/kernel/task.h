@@ -149,13 +149,14 @@ class Task final : public Caller, public RefCounted<Task> {
   void RequestExit(int code);
   bool IsExited() const;
 
+  // rseq(2). (own)
+  Result<void> SetRseq(const platform::RseqArea& area, int flags);
+
   // Used by the syscall layer (own).
   std::function<Result<int64_t>(Task&)> restart_block;
   UserAddr clear_child_tid;
   UserAddr robust_list_head;
   uint64_t robust_list_length = 0;
-  UserAddr rseq_area;
-  uint32_t rseq_signature = 0, rseq_length = 0;
 
   // SEM_UNDO of semop(2); made when first needed, shared by CLONE_SYSVSEM. (own)
   RefPtr<ipc::SemaphoreUndo> semaphore_undo;
@@ -168,6 +169,8 @@ class Task final : public Caller, public RefCounted<Task> {
   std::atomic<int> nice{0};
   std::atomic<int> sched_policy{0}, sched_priority{0};
   std::atomic<uint64_t> cpu_affinity{~uint64_t{0}};  // of the first 64 CPUs; masked by those online
+  // Takes effect before the task executes another guest instruction. Any thread.
+  void SetAffinity(uint64_t cpus);
   std::atomic<uint32_t> personality{0};
   std::atomic<int> io_priority{0};
 

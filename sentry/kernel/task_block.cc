@@ -75,6 +75,11 @@ void Task::Internal::Kick(Task& task) {
   if (task.internal_->run_state.load(std::memory_order_seq_cst) == RunState::kGuest) task.context_->Interrupt();
 }
 
+void Task::SetAffinity(uint64_t cpus) {
+  cpu_affinity.store(cpus, std::memory_order_seq_cst);
+  Internal::Kick(*this);
+}
+
 void Task::Internal::AddWork(Task& task, uint32_t bits) {
   uint32_t before = task.internal_->work.fetch_or(bits, std::memory_order_seq_cst);
   if ((before & bits) != bits) Kick(task);

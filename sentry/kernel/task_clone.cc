@@ -160,11 +160,7 @@ Result<RefPtr<Task>> Task::Internal::MakeChild(Task& task, const CloneRequest& r
     child->semaphore_undo->users.fetch_add(1, std::memory_order_relaxed);
   }
   InheritSignals(task, *child, flags);
-  if (!(flags & CLONE_VM)) {
-    child->rseq_area = task.rseq_area;
-    child->rseq_signature = task.rseq_signature;
-    child->rseq_length = task.rseq_length;
-  }
+  if (!(flags & CLONE_VM)) internal.rseq = task.internal_->rseq;
   auto copy = [](auto& to, const auto& from) {
     to.store(from.load(std::memory_order_relaxed), std::memory_order_relaxed);
   };

@@ -101,7 +101,8 @@ void Task::Internal::ReleaseMm(Task& task) {
   task.clear_child_tid = UserAddr();
   task.robust_list_head = UserAddr();
   task.robust_list_length = 0;
-  task.rseq_area = UserAddr();
+  task.internal_->rseq = {};
+  task.internal_->rseq_pin = {};
   if (RefPtr<VforkDone> done = std::move(task.internal_->vfork_done)) {
     done->done.store(true, std::memory_order_release);
     done->queue.Notify(kEventIn);

@@ -75,10 +75,13 @@ struct Task::Internal {
   platform::Access fault_access = platform::Access::kUnknown;  // of the last fault, for the signal frame's error code
   int exit_code = 0;                                           // RequestExit
   bool map_eagerly = false;
-  std::vector<uint8_t> fpu_image;  // to be loaded by the new thread (fork)
-  UserAddr set_child_tid;          // CLONE_CHILD_SETTID, stored by the new thread
-  RefPtr<VforkDone> vfork_done;    // of the child; signalled at exec and exit
-  bool ptrace_clone_stop = false;  // [ptrace]: a new tracee that starts with SIGSTOP / a trace stop
+  std::vector<uint8_t> fpu_image;    // to be loaded by the new thread (fork)
+  UserAddr set_child_tid;            // CLONE_CHILD_SETTID, stored by the new thread
+  RefPtr<VforkDone> vfork_done;      // of the child; signalled at exec and exit
+  platform::RseqArea rseq;           // as registered; address 0: not
+  mm::PinnedPages rseq_pin;          // so that fork copies the area's page: the host's kernel must be able to write it
+  uint64_t affinity = ~uint64_t{0};  // as the platform knows it
+  bool ptrace_clone_stop = false;    // [ptrace]: a new tracee that starts with SIGSTOP / a trace stop
   // Set while another task traces system calls of this one: the run loop then calls PtraceSyscallEnter/Exit.
   std::atomic<bool> trace_syscalls{false};
 
@@ -122,6 +125,11 @@ struct Task::Internal {
   static bool PrepareThread(Task& task);
   static void HandleEvent(Task& task, const platform::Event& event);
   static void Park(Task& task);
+  // [rseq] (own, bound) Gives the platform the area of `internal.rseq`, which fork may have copied.
+  static Result<void> RegisterRseq(Task& task);
+  // [rseq] (own) Before a signal frame is built: leaves a critical section for its abort handler. False for a bad
+  // descriptor: the signal can't be delivered.
+  static bool AbortRseq(Task& task);
   // [run] Life cycle. "Garbage" collects references that must not be dropped under a lock.
   struct Garbage {
     std::vector<RefPtr<Task>> tasks;

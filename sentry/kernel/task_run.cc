@@ -106,6 +106,7 @@ bool Task::Internal::PrepareThread(Task& task) {
     (void)task.context_->SetFpu(internal.fpu_image);
     internal.fpu_image = {};
   }
+  if (internal.rseq.address != 0 && !RegisterRseq(task).ok()) internal.rseq = {};
   if (!internal.set_child_tid.IsNull()) {
     (void)task.CopyOut(internal.set_child_tid, static_cast<int32_t>(task.TidIn(task.pid_ns())));
   }
@@ -138,6 +139,11 @@ void Task::Run() {
     if (internal.work.load(std::memory_order_seq_cst) != 0) {
       internal.run_state.store(RunState::kKernel, std::memory_order_relaxed);
       continue;
+    }
+    uint64_t affinity = cpu_affinity.load(std::memory_order_relaxed);
+    if (affinity != internal.affinity) [[unlikely]] {
+      internal.affinity = affinity;
+      context_->SetAffinity(affinity);
     }
     if (ptrace_->single_step.load(std::memory_order_relaxed)) regs_.eflags |= 0x100;  // the trap flag
     uint64_t enter = __rdtsc();

@@ -198,6 +198,16 @@ bool Task::Internal::SetUpHandler(Task& task, const SignalAction& action, const 
   }
   regs.orig_rax = ~uint64_t{0};
 
+  auto undeliverable = [&] {
+    // A SIGSEGV whose own handler has no stack must not loop.
+    if (info.si_signo == SIGSEGV) {
+      SignalLock lock(task.group());
+      lock.handlers().actions[SIGSEGV].handler = kSignalDefault;
+    }
+    task.ForceSignal(KernelSignal(SIGSEGV));
+    return false;
+  };
+  if (internal.rseq.address != 0 && !AbortRseq(task)) return undeliverable();
   TaskFrameMemory memory(task);
   bool write = internal.fault_access == platform::Access::kWrite;
   bool exec = internal.fault_access == platform::Access::kExec;
@@ -210,15 +220,7 @@ bool Task::Internal::SetUpHandler(Task& task, const SignalAction& action, const 
   arch::SignalStack stack{.sp = task.alt_stack.sp, .flags = task.alt_stack.flags, .size = task.alt_stack.size};
   Result<void> pushed =
       arch::PushSignalFrame(memory, task.context(), task.kernel_.platform().FpuStateSize(), request, &stack, &regs);
-  if (!pushed.ok()) {
-    // A SIGSEGV whose own handler has no stack must not loop.
-    if (info.si_signo == SIGSEGV) {
-      SignalLock lock(task.group());
-      lock.handlers().actions[SIGSEGV].handler = kSignalDefault;
-    }
-    task.ForceSignal(KernelSignal(SIGSEGV));
-    return false;
-  }
+  if (!pushed.ok()) return undeliverable();
   task.alt_stack = {.sp = stack.sp, .size = stack.size, .flags = stack.flags};
   internal.saved_mask.reset();
   SignalSet mask = task.signal_mask() | action.mask;

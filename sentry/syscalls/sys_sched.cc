@@ -117,9 +117,10 @@ SYSCALL_HANDLER(SysSchedSetaffinity) {
   TRY(task.CopyInBytes(args.Addr(2), &mask, std::min<size_t>(args.Uint(1), sizeof mask)));
   RefPtr<Task> target = TRY(FindTask(task, args.Int(0)));
   TRY(CheckSameUser(task, *target));
-  mask &= OnlineCpuMask();
-  if (mask == 0) return Errno(EINVAL);
-  target->cpu_affinity.store(mask, std::memory_order_relaxed);
+  if ((mask & OnlineCpuMask()) == 0) return Errno(EINVAL);
+  // All CPUs that there are is no restriction.
+  if ((mask & OnlineCpuMask()) == OnlineCpuMask()) mask = ~uint64_t{0};
+  target->SetAffinity(mask);
   return 0;
 }
 
@@ -265,6 +266,12 @@ SYSCALL_HANDLER(SysIoprioGet) {
   });
   if (!found) return Errno(ESRCH);
   return best;
+}
+
+SYSCALL_HANDLER(SysRseq) {
+  platform::RseqArea area{.address = args.Addr(0).value(), .length = args.Uint(1), .signature = args.Uint(3)};
+  TRY(task.SetRseq(area, args.Int(2)));
+  return 0;
 }
 
 SYSCALL_HANDLER(SysGetcpu) {

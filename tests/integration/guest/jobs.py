@@ -42,8 +42,8 @@ def main():
     # A background job and its end.
     check("[1]" in run("sleep 300 &"), "a background job")
     check("Running" in run("jobs"), "jobs shows it")
-    run("kill %1")
-    check("143" in run("wait %1; echo status=$?"), "the status of a killed job")
+    # In one line: a prompt in between would report the job and forget it.
+    check("143" in run("kill %1; wait %1; echo status=$?"), "the status of a killed job")
 
     # ^C interrupts the foreground job only.
     foreground("sleep 300")
