@@ -95,6 +95,8 @@ bool Task::Internal::NotifyParentOfExitLocked(ThreadGroup& group) {
 }
 
 void Task::Internal::ReleaseMm(Task& task) {
+  // While the area is there: who waits for the id below unmaps it with the thread's stack.
+  if (task.internal_->rseq.address != 0) (void)task.context_->SetRseq({});
   ExitFutexes(task);
   // Only others in the same memory could see the id cleared (set_tid_address(2)).
   if (!task.clear_child_tid.IsNull() && task.mm_->task_count.load(std::memory_order_relaxed) > 1) ClearChildTid(task);
