@@ -144,12 +144,7 @@ void ReadLinux(ObjectReader& r, Linux* linux) {
   if (!propagation.empty() && !ParsePropagation(propagation, &linux->rootfs_propagation, &recursive)) {
     r.Fail("rootfsPropagation", "unknown propagation \"" + propagation + "\"");
   }
-  r.Object("seccomp", [](ObjectReader& seccomp) {
-    std::string action;
-    seccomp.String("defaultAction", &action, Need::kRequired);
-    seccomp.Ignore({"defaultErrnoRet", "architectures", "flags", "listenerPath", "listenerMetadata", "syscalls"});
-  });
-  r.Raw("seccomp", &linux->seccomp_json);
+  r.Object("seccomp", [&](ObjectReader& seccomp) { ReadSeccomp(seccomp, &linux->seccomp.emplace()); });
   r.WarnUnsupported("mountLabel", "the guest kernel has no SELinux");
   r.WarnUnsupported("intelRdt", "the sandbox does not join RDT groups");
   r.WarnUnsupported("timeOffsets", "guests see the host's clocks");

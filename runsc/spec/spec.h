@@ -126,6 +126,36 @@ struct Resources {
   }
 };
 
+enum class SeccompOperator : uint8_t {
+  kNotEqual,
+  kLess,
+  kLessOrEqual,
+  kEqual,
+  kGreaterOrEqual,
+  kGreater,
+  kMaskedEqual,  // (argument & value) == value_two
+};
+
+struct SeccompArgument {
+  uint32_t index = 0;  // 0..5
+  uint64_t value = 0, value_two = 0;
+  SeccompOperator op = SeccompOperator::kEqual;
+};
+
+struct SeccompRule {
+  std::vector<std::string> names;
+  uint32_t verdict = 0;  // SECCOMP_RET_* with its data
+  std::vector<SeccompArgument> arguments;
+};
+
+// linux.seccomp.
+struct Seccomp {
+  uint32_t default_verdict = 0;
+  uint32_t flags = 0;  // SECCOMP_FILTER_FLAG_*
+  bool x32 = false;    // SCMP_ARCH_X32 is listed
+  std::vector<SeccompRule> rules;
+};
+
 struct Linux {
   std::vector<Namespace> namespaces;
   std::vector<IdMapping> uid_mappings;
@@ -137,8 +167,7 @@ struct Linux {
   std::vector<std::string> masked_paths;
   std::vector<std::string> readonly_paths;
   Propagation rootfs_propagation = Propagation::kNone;
-  // linux.seccomp as JSON text ("" = absent). The sentry compiles it for the guest's own seccomp emulation.
-  std::string seccomp_json;
+  std::optional<Seccomp> seccomp;
   const Namespace* Find(NamespaceType type) const;
 };
 

@@ -124,6 +124,20 @@ TEST(BadSpec, IsNamedByItsPath) {
       {PlusLinux(R"("maskedPaths":["proc"])"), "linux.maskedPaths[0]: must be an absolute path, is \"proc\""},
       {PlusLinux(R"("rootfsPropagation":"x")"), "linux.rootfsPropagation: unknown propagation \"x\""},
       {PlusLinux(R"("seccomp":{})"), "linux.seccomp.defaultAction: missing"},
+      {PlusLinux(R"("seccomp":{"defaultAction":"DENY"})"), "linux.seccomp.defaultAction: unknown action \"DENY\""},
+      {PlusLinux(R"("seccomp":{"defaultAction":"SCMP_ACT_NOTIFY"})"),
+       "linux.seccomp.defaultAction: SCMP_ACT_NOTIFY is not supported: a seccomp agent of the host cannot reach into "
+       "the sandbox"},
+      {PlusLinux(R"("seccomp":{"defaultAction":"SCMP_ACT_ALLOW","architectures":["VAX"]})"),
+       "linux.seccomp.architectures[0]: unknown architecture \"VAX\""},
+      {PlusLinux(R"("seccomp":{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":[],"action":"SCMP_ACT_LOG"}]})"),
+       "linux.seccomp.syscalls[0].names: must not be empty"},
+      {PlusLinux(R"("seccomp":{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["read"],"action":"SCMP_ACT_LOG",)"
+                 R"("args":[{"index":6,"value":1,"op":"SCMP_CMP_EQ"}]}]})"),
+       "linux.seccomp.syscalls[0].args[0].index: must be in 0..5, is 6"},
+      {PlusLinux(R"("seccomp":{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["read"],"action":"SCMP_ACT_LOG",)"
+                 R"("args":[{"index":0,"value":1,"op":"=="}]}]})"),
+       "linux.seccomp.syscalls[0].args[0].op: unknown operator \"==\""},
       {PlusLinux(R"("personality":{"domain":"LINUX32"})"),
        "linux.personality.domain: \"LINUX32\" is not supported: only LINUX (64-bit) is"},
   };

@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "runsc/errors.h"
+#include "sentry/boot/seccomp_profile.h"
 #include "sentry/boot/terminal.h"
 #include "sentry/fs/host/host_file.h"
 #include "sentry/vfs/vfs.h"
@@ -92,6 +93,11 @@ absl::StatusOr<Container::Started> Container::StartProcess(const runsc::spec::Pr
   request.umask = process.user.umask.value_or(022);
   for (const auto& limit : process.rlimits)
     request.limits.emplace_back(limit.resource, rlimit64{limit.soft, limit.hard});
+  if (spec_.linux.seccomp) {
+    auto filter = CompileSeccompProfile(*spec_.linux.seccomp);
+    if (!filter.ok()) return filter.status();
+    request.seccomp = *filter;
+  }
   request.fds = MakeRef<kernel::FdTable>();
   Started started;
   constexpr uint64_t kNoLimit = 1 << 20;

@@ -11,6 +11,7 @@
 #include "platform/memory_file.h"
 #include "platform/platform.h"
 #include "sentry/common.h"
+#include "sentry/kernel/seccomp_filter.h"
 #include "sentry/kernel/task_set.h"
 
 namespace sentry::arch {
@@ -39,6 +40,7 @@ struct ProcessRequest {
   RefPtr<PidNamespace> pid_ns;  // of a new init; null: the root one for the first, else a new child of it
   RefPtr<ThreadGroup> join;     // exec: same namespaces as this container's init; null: a new init
   bool no_new_privs = false;
+  RefPtr<SeccompFilter> seccomp;  // the process's first filter, or null
   mode_t umask = 022;
   RefPtr<ControllingTerminal> terminal;  // becomes the new session's
   std::vector<std::pair<int, rlimit64>> limits;

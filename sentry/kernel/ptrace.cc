@@ -4,7 +4,6 @@
 #include "sentry/kernel/ptrace.h"
 
 #include <elf.h>
-#include <linux/audit.h>
 #include <sys/ptrace.h>
 #include <sys/uio.h>
 #include <sys/user.h>
@@ -12,13 +11,15 @@
 #include <algorithm>
 #include <cstring>
 
+#include "sentry/kernel/ptrace_inspect.h"
 #include "sentry/kernel/task_internal.h"
 
 namespace sentry::kernel {
 namespace {
 
 constexpr uint64_t kSysemu = 31, kSysemuSinglestep = 32, kArchPrctl = 30;
-constexpr uint32_t kAllOptions = 0xff | PTRACE_O_EXITKILL | (1 << 21);
+constexpr uint32_t kSuspendSeccomp = 1 << 21;
+constexpr uint32_t kAllOptions = 0xff | PTRACE_O_EXITKILL | kSuspendSeccomp;
 constexpr uint64_t kUserFlags = 0x50dd5;  // eflags that a tracer may set
 constexpr size_t kLegacyFpu = 512;
 constexpr size_t kDebugOffset = offsetof(struct user, u_debugreg);
@@ -38,10 +39,16 @@ Result<RefPtr<Task>> Find(Task& task, pid_t pid) {
   return target;
 }
 
-// T held: the tracee of `task`, in a stop. ESRCH.
-Result<void> CheckStopped(Task& task, Task& tracee) {
-  PtraceState& state = *tracee.ptrace();
-  if (state.tracer.load(std::memory_order_relaxed) != &task || !state.stopped || state.listening) return Errno(ESRCH);
+Result<void> CheckStopped(Task& task, Task& tracee) { return CheckPtraceStopped(task, tracee); }
+
+// PTRACE_O_*: EINVAL for bits that are none, EPERM for who may not suspend seccomp.
+Result<void> CheckOptions(Task& task, uint64_t options) {
+  if (options & ~uint64_t{kAllOptions}) return Errno(EINVAL);
+  if (!(options & kSuspendSeccomp)) return {};
+  PtraceState& own = *task.ptrace();
+  const bool suspended = own.tracer.load() && (own.options.load() & kSuspendSeccomp);
+  const bool filtered = task.internal().seccomp.mode.load() != SECCOMP_MODE_DISABLED;
+  if (!task.HasCapability(CAP_SYS_ADMIN) || filtered || suspended) return Errno(EPERM);
   return {};
 }
 
@@ -62,16 +69,27 @@ void DetachLocked(Task& tracer, Task& tracee) {
   tracee.internal().trace_syscalls.store(false);
 }
 
+// landlock(7): a restricted thread may trace only what is restricted at least as it is.
+bool InLandlockScope(const Task& by, const Task& target) {
+  RefPtr<vfs::LandlockDomain> own = Task::Internal::LandlockOf(by);
+  RefPtr<vfs::LandlockDomain> its = Task::Internal::LandlockOf(target);
+  return !own || own->IsAncestorOf(its.get());
+}
+
 Result<int64_t> TraceMe(Task& task) {
+  RefPtr<vfs::LandlockDomain> own = Task::Internal::LandlockOf(task), its;  // not to be let go under the lock
   MutexLock lock(Tasks().mu());
   Task* parent = task.group().state().parent;
   if (task.ptrace()->tracer.load() || !parent) return Errno(EPERM);
+  its = Task::Internal::LandlockOf(*parent);
+  if (its && !its->IsAncestorOf(own.get())) return Errno(EPERM);
   AttachLocked(*parent, task, false, 0);
   return 0;
 }
 
 Result<int64_t> Attach(Task& task, Task& target, bool seize, uint64_t address, uint64_t data) {
   if (seize && (address != 0 || (data & ~uint64_t{kAllOptions}))) return Errno(EIO);
+  if (seize) TRY(CheckOptions(task, data));
   if (&target.group() == &task.group()) return Errno(EPERM);
   TRY(CheckPtraceAccess(task, target));
   {
@@ -280,51 +298,6 @@ Result<int64_t> SetRegisterSet(Task& task, Task& target, uint64_t kind, UserAddr
   }
 }
 
-Result<int64_t> GetSyscallInfo(Task& task, Task& target, uint64_t size, UserAddr to) {
-  struct {
-    uint8_t op;
-    uint8_t padding[3];
-    uint32_t arch;
-    uint64_t ip, sp;
-    union {
-      struct {
-        uint64_t number, arguments[6];
-      } entry;
-      struct {
-        int64_t value;
-        uint8_t is_error;
-      } exit;
-    };
-  } info;
-  memset(&info, 0, sizeof info);
-  size_t length = 24;
-  {
-    MutexLock lock(Tasks().mu());
-    TRY(CheckStopped(task, target));
-    const Registers& regs = target.regs();
-    info.arch = AUDIT_ARCH_X86_64;
-    info.ip = regs.rip;
-    info.sp = regs.rsp;
-    switch (target.ptrace()->syscall_stop) {
-      case PtraceState::SyscallStop::kNone:
-        break;
-      case PtraceState::SyscallStop::kEntry:
-        info.op = 1;
-        info.entry = {regs.orig_rax, {regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9}};
-        length = 80;
-        break;
-      case PtraceState::SyscallStop::kExit:
-        info.op = 2;
-        info.exit.value = static_cast<int64_t>(regs.rax);
-        info.exit.is_error = info.exit.value < 0 && info.exit.value >= -4095;
-        length = 33;
-        break;
-    }
-  }
-  TRY(task.CopyOutBytes(to, &info, std::min<size_t>(size, length)));
-  return static_cast<int64_t>(length);
-}
-
 Result<int64_t> Peek(Task& task, Task& target, uint64_t address, UserAddr to) {
   {
     MutexLock lock(Tasks().mu());
@@ -354,6 +327,7 @@ Result<void> CheckPtraceAccess(const Task& by, Task& target) {
   RefPtr<const Credentials> own = by.creds_ref();
   RefPtr<const Credentials> its = target.creds_ref();
   if (!own || !its) return Errno(ESRCH);
+  if (!InLandlockScope(by, target)) return Errno(EPERM);
   if (own->HasCapability(CAP_SYS_PTRACE)) return {};
   if (!SameIds(*own, *its)) return Errno(EPERM);
   RefPtr<mm::MemoryManager> mm = target.mm_ref();
@@ -409,9 +383,8 @@ Result<int64_t> Ptrace(Task& task, uint64_t request, pid_t pid, uint64_t address
       return GetRegisterSet(task, target, address, to);
     case PTRACE_SETREGSET:
       return SetRegisterSet(task, target, address, to);
-    case PTRACE_GET_SYSCALL_INFO:
-      return GetSyscallInfo(task, target, address, to);
     default:
+      if (IsPtraceInspection(request)) return PtraceInspect(task, target, request, address, data);
       break;
   }
 
@@ -482,9 +455,9 @@ Result<int64_t> Ptrace(Task& task, uint64_t request, pid_t pid, uint64_t address
       return 0;
     }
     case PTRACE_SETOPTIONS: {
-      if (data & ~uint64_t{kAllOptions}) return Errno(EINVAL);
       MutexLock lock(Tasks().mu());
       TRY(CheckStopped(task, target));
+      TRY(CheckOptions(task, data));
       state.options.store(static_cast<uint32_t>(data));
       return 0;
     }

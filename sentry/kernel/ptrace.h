@@ -49,7 +49,7 @@ struct PtraceState {
   static constexpr std::array<uint64_t, 8> kDebugInitial = {0, 0, 0, 0, 0, 0, platform::kDebugStatusInitial, 0};
   std::array<uint64_t, 8> debug = kDebugInitial;
   bool debug_changed = false;
-  enum class SyscallStop : uint8_t { kNone, kEntry, kExit } syscall_stop = SyscallStop::kNone;
+  enum class SyscallStop : uint8_t { kNone, kEntry, kExit, kSeccomp } syscall_stop = SyscallStop::kNone;
 };
 
 // Who may read and control `target` (ptrace(2), "Ptrace access mode checking"): same ids and dumpable, or

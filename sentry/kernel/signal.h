@@ -55,6 +55,7 @@ class PendingSignals {
   bool Take(SignalSet allowed, SignalInfo* info);
   void Discard(SignalSet which);
   size_t queued() const { return queue_.size(); }
+  const std::list<SignalInfo>& queue() const { return queue_; }
 
  private:
   SignalSet set_ = 0;

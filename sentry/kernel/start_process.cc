@@ -126,6 +126,7 @@ Result<RefPtr<ThreadGroup>> Kernel::StartProcess(const ProcessRequest& request) 
     linked = Task::Internal::LinkLocked(*task, {});
     if (linked.ok()) {
       process_group = group->state().process_group;
+      if (request.seccomp) StartWithSeccompFilter(*task, request.seccomp);
       if (IsPaused()) task->internal_->work.fetch_or(kWorkPause, std::memory_order_relaxed);
     }
   }

@@ -48,11 +48,16 @@ Task* FindReaper(ThreadGroup& dying) {
   return nullptr;
 }
 
+// (own) Of the thread alone.
+ExitStatus ThreadStatus(Task& task) {
+  return {.code = task.internal().exit_code, .signal = task.internal().exit_signal};
+}
+
 // As wait(2) would tell it: what ends the group, else what exit(2) was given.
 uint64_t ExitEventStatus(Task& task) {
   SignalLock lock(task.group());
   const ThreadGroup::State& state = task.group().state();
-  ExitStatus status = state.exiting ? state.exit_status : ExitStatus{.code = task.internal().exit_code};
+  ExitStatus status = state.exiting ? state.exit_status : ThreadStatus(task);
   return status.signal ? static_cast<uint64_t>(status.signal) : static_cast<uint64_t>(status.code & 0xff) << 8;
 }
 
@@ -124,8 +129,10 @@ void Task::Internal::LeaveResources(Task& task) {
   RefPtr<Namespaces> namespaces;
   RefPtr<ExeFile> exe_file;
   vfs::Path exe;
+  RefPtr<vfs::LandlockDomain> landlock;
   {
     MutexLock lock(task.mu_);
+    landlock = std::move(internal.landlock);
     mm = std::move(task.mm_);
     fds = std::move(task.fds_);
     fs = std::move(task.fs_);
@@ -134,6 +141,7 @@ void Task::Internal::LeaveResources(Task& task) {
     exe = std::move(task.exe_);
   }
   if (mm->task_count.fetch_sub(1, std::memory_order_acq_rel) == 1) mm->Clear();
+  vfs::LandlockDomain::SetCurrent(nullptr);
 }
 
 void Task::LeaveSemaphoreUndo() {
@@ -307,12 +315,13 @@ void Task::Internal::ExitTask(Task& task) {
       if (last && !state.exiting) {
         // The last thread's code, whoever leads (synchronize_group_exit of the kernel).
         state.exiting = true;
-        state.exit_status = {.code = internal.exit_code};
+        state.exit_status = ThreadStatus(task);
       }
     }
     if (stop_complete) NotifyParentLocked(group, CLD_STOPPED, stop_signal);
   }
   if (last) group.timers().Shutdown();
+  ReleaseSeccomp(task);
   LeaveResources(task);
   if (last) {
     LeaveTerminal(task);

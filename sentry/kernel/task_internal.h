@@ -10,10 +10,12 @@
 #include <vector>
 
 #include "sentry/kernel/kernel.h"
+#include "sentry/kernel/seccomp.h"
 #include "sentry/kernel/task.h"
 #include "sentry/kernel/task_set.h"
 #include "sentry/kernel/thread_group_state.h"
 #include "sentry/vfs/file_description.h"
+#include "sentry/vfs/landlock.h"
 
 namespace sentry::kernel {
 
@@ -74,6 +76,7 @@ struct Task::Internal {
   std::optional<SignalSet> saved_mask;
   platform::Access fault_access = platform::Access::kUnknown;  // of the last fault, for the signal frame's error code
   int exit_code = 0;                                           // RequestExit
+  int exit_signal = 0;                                         // > 0: this thread alone is killed by it (seccomp)
   bool map_eagerly = false;
   std::vector<uint8_t> fpu_image;    // to be loaded by the new thread (fork)
   UserAddr set_child_tid;            // CLONE_CHILD_SETTID, stored by the new thread
@@ -85,8 +88,11 @@ struct Task::Internal {
   // Set while another task traces system calls of this one: the run loop then calls PtraceSyscallEnter/Exit.
   std::atomic<bool> trace_syscalls{false};
 
+  SeccompState seccomp;
+
   // Guarded by Task::mu_.
   RefPtr<ExeFile> exe_file;
+  RefPtr<vfs::LandlockDomain> landlock;  // written by the own thread, which uses vfs::LandlockDomain::Current()
 
   // T.
   bool zombie = false;    // ended; only the leader stays so
@@ -100,6 +106,15 @@ struct Task::Internal {
   std::atomic<uint64_t> voluntary_switches{0}, minor_faults{0}, major_faults{0}, max_rss_kb{0};
 
   static Kernel& kernel(Task& task) { return task.kernel_; }
+  static RefPtr<vfs::LandlockDomain> LandlockOf(const Task& task) {
+    MutexLock lock(task.mu_);
+    return task.internal_->landlock;
+  }
+  static void SetLandlock(Task& task, RefPtr<vfs::LandlockDomain> domain) {  // (own)
+    vfs::LandlockDomain::SetCurrent(domain.get());
+    MutexLock lock(task.mu_);
+    std::swap(task.internal_->landlock, domain);
+  }
   static RefPtr<ExeFile> exe(const Task& task) {
     MutexLock lock(task.mu_);
     return task.internal_->exe_file;

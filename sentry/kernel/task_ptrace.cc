@@ -148,7 +148,9 @@ void Task::Internal::PtraceEvent(Task& task, int event, uint64_t message) {
   if (!IsTraced(task) || !OptionFor(state.options.load(std::memory_order_relaxed), event)) return;
   SignalInfo info = KernelSignal(SIGTRAP);
   info.si_code = SIGTRAP | event << 8;
-  int signal = PtraceStop(task, info.si_code, &info, message, PtraceState::SyscallStop::kNone);
+  int signal =
+      PtraceStop(task, info.si_code, &info, message,
+                 event == PTRACE_EVENT_SECCOMP ? PtraceState::SyscallStop::kSeccomp : PtraceState::SyscallStop::kNone);
   if (signal > 0) (void)task.SendSignal(UserSignal(signal, 0, 0));
 }
 
@@ -225,7 +227,7 @@ void Task::Internal::PtraceExitLocked(Task& task) {
     bool leader = group.state().leader == &task;
     // A child's end is told by the ordinary way.
     if (!leader || !parent || &parent->group() != &tracer->group()) {
-      ExitStatus status{.code = task.internal_->exit_code};
+      ExitStatus status{.code = task.internal_->exit_code, .signal = task.internal_->exit_signal};
       {
         SignalLock lock(group);
         if (group.state().exiting) status = group.state().exit_status;

@@ -116,6 +116,7 @@ bool Task::Internal::PrepareThread(Task& task) {
 void Task::Run() {
   Internal& internal = *internal_;
   SetCurrent(this);
+  vfs::LandlockDomain::SetCurrent(internal.landlock.get());
   if (!Internal::PrepareThread(*this)) group_->Exit({.signal = SIGKILL});
   for (;;) {
     uint32_t work = internal.work.load(std::memory_order_acquire);
@@ -167,7 +168,9 @@ void Task::Internal::HandleEvent(Task& task, const platform::Event& event) {
     case platform::Event::Kind::kSyscall: {
       bool traced = internal.trace_syscalls.load(std::memory_order_relaxed);
       task.current_syscall.store(static_cast<int>(task.regs_.orig_rax), std::memory_order_relaxed);
-      if (!traced || PtraceSyscallEnter(task)) task.kernel_.syscall_handler()(task);
+      const bool filtered = internal.seccomp.mode.load(std::memory_order_relaxed) != SECCOMP_MODE_DISABLED;
+      if ((!traced || PtraceSyscallEnter(task)) && (!filtered || SeccompAllows(task))) [[likely]]
+        task.kernel_.syscall_handler()(task);
       task.current_syscall.store(-1, std::memory_order_relaxed);
       if (traced || internal.trace_syscalls.load(std::memory_order_relaxed)) PtraceSyscallExit(task);
       return;

@@ -9,8 +9,10 @@
 #include <cstring>
 
 #include "sentry/kernel/kernel.h"
+#include "sentry/kernel/seccomp.h"
 #include "sentry/syscalls/cred_util.h"
 #include "sentry/syscalls/handlers.h"
+#include "sentry/syscalls/prctl_util.h"
 
 namespace sentry::syscalls {
 namespace {
@@ -197,7 +199,9 @@ SYSCALL_HANDLER(SysPrctl) {
     case PR_SET_TIMING:
       return value == PR_TIMING_STATISTICAL ? Value(0) : Value(Errno(EINVAL));
     case PR_GET_SECCOMP:
-      return 0;
+      return kernel::SeccompStatusOf(task).mode;
+    case PR_SET_SECCOMP:
+      return PrctlSetSeccomp(task, value, args.Addr(2));
     case PR_CAPBSET_READ:
       if (value > CAP_LAST_CAP) return Errno(EINVAL);
       return (task.creds()->bounding & CapBit(static_cast<int>(value))) != 0;

@@ -127,7 +127,7 @@ Result<std::string> Sched(const Context& context) {
   line("nr_switches", static_cast<long long>(usage.voluntary_switches + usage.involuntary_switches));
   line("nr_voluntary_switches", static_cast<long long>(usage.voluntary_switches));
   line("nr_involuntary_switches", static_cast<long long>(usage.involuntary_switches));
-  line("policy", task.sched_policy.load(std::memory_order_relaxed));
+  line("policy", task.sched_policy.load(std::memory_order_relaxed) & 0xff);
   line("prio", 120 + task.nice.load(std::memory_order_relaxed));
   return text;
 }

@@ -201,7 +201,7 @@ Result<std::string> TaskStat(const Context& context) {
          static_cast<U>(image.end_code), static_cast<U>(image.start_stack),
          static_cast<U>(signals.pending & 0x7fffffff), static_cast<U>(signals.blocked & 0x7fffffff),
          static_cast<U>(signals.ignored & 0x7fffffff), static_cast<U>(signals.caught & 0x7fffffff), SIGCHLD, realtime,
-         task.sched_policy.load(std::memory_order_relaxed));
+         task.sched_policy.load(std::memory_order_relaxed) & 0xff);
   Append(text, "%llu %llu 0 %llu %llu %llu %llu %d\n", static_cast<U>(image.start_data), static_cast<U>(image.end_data),
          static_cast<U>(image.arg_start), static_cast<U>(image.arg_end), static_cast<U>(image.env_start),
          static_cast<U>(image.env_end), exit.ToWaitStatus());
@@ -271,7 +271,9 @@ Result<std::string> TaskStatus(const Context& context) {
     set("CapBnd", creds->bounding);
     set("CapAmb", creds->ambient);
   }
-  Append(text, "NoNewPrivs:\t%d\nSeccomp:\t0\nSeccomp_filters:\t0\n", task.no_new_privs.load() ? 1 : 0);
+  const kernel::SeccompStatus seccomp = kernel::SeccompStatusOf(task);
+  Append(text, "NoNewPrivs:\t%d\nSeccomp:\t%d\nSeccomp_filters:\t%u\n", task.no_new_privs.load() ? 1 : 0, seccomp.mode,
+         seccomp.filters);
   text += "Speculation_Store_Bypass:\tthread vulnerable\nSpeculationIndirectBranch:\tconditional enabled\n";
   const uint64_t cpus = AllowedCpus(task);
   const kernel::CpuUsage usage = task.usage();
