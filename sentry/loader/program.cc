@@ -4,6 +4,7 @@
 
 #include "sentry/loader/loader.h"
 #include "sentry/loader/script.h"
+#include "sentry/vfs/landlock.h"
 
 namespace sentry::loader {
 
@@ -14,6 +15,7 @@ Result<vfs::FileRef> OpenExecutablePath(const vfs::WalkContext& context, const v
   // Even who may override permissions needs one execute bit to be there.
   vfs::InodeStat stat = TRY(inode.GetStat());
   if ((stat.mode & 0111) == 0) return Errno(EACCES);
+  TRY(vfs::LandlockCheckOpen(path, O_RDONLY, /*execute=*/true));
   return inode.Open(path, O_RDONLY | O_LARGEFILE);
 }
 

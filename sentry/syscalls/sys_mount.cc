@@ -4,6 +4,7 @@
 #include <sys/mount.h>
 
 #include "sentry/syscalls/handlers.h"
+#include "sentry/vfs/landlock.h"
 
 namespace sentry::syscalls {
 namespace {
@@ -30,6 +31,11 @@ Result<vfs::Path> PathArgument(Task& task, UserAddr address, uint32_t flags = vf
   return vfs::Resolve(TRY(WalkFrom(task, AT_FDCWD, path)), path, flags);
 }
 
+Result<void> CheckMayMount(Task& task) {
+  if (!task.HasCapability(CAP_SYS_ADMIN)) return Errno(EPERM);
+  return vfs::LandlockCheckMount();
+}
+
 Value NewMount(Task& task, const Arguments& args, const vfs::Path& on, unsigned long ms_flags) {
   std::string type = TRY(task.CopyInString(args.Addr(2), kPageSize));
   std::string source = args.Addr(0).IsNull() ? "none" : TRY(CopyInPath(task, args.Addr(0)));
@@ -48,7 +54,7 @@ SYSCALL_HANDLER(SysMount) {
   unsigned long ms_flags = args.Ulong(3);
   if ((ms_flags & MS_MGC_MSK) == MS_MGC_VAL) ms_flags &= ~static_cast<unsigned long>(MS_MGC_MSK);
   vfs::Path on = TRY(PathArgument(task, args.Addr(1)));
-  if (!task.HasCapability(CAP_SYS_ADMIN)) return Errno(EPERM);
+  TRY(CheckMayMount(task));
   vfs::MountNamespace& mounts = *task.namespaces().mounts;
   constexpr unsigned long kPropagation = MS_SHARED | MS_PRIVATE | MS_SLAVE | MS_UNBINDABLE;
   if (ms_flags & MS_REMOUNT) {
@@ -90,7 +96,7 @@ SYSCALL_HANDLER(SysMount) {
 SYSCALL_HANDLER(SysUmount2) {
   int flags = args.Int(1);
   if (flags & ~(MNT_FORCE | MNT_DETACH | MNT_EXPIRE | UMOUNT_NOFOLLOW)) return Errno(EINVAL);
-  if (!task.HasCapability(CAP_SYS_ADMIN)) return Errno(EPERM);
+  TRY(CheckMayMount(task));
   vfs::Path where = TRY(PathArgument(task, args.Addr(0), flags & UMOUNT_NOFOLLOW ? 0u : vfs::kFollowFinal));
   if (where.dentry != where.mount->root()) return Errno(EINVAL);
   TRY(task.namespaces().mounts->Detach(where, flags));
@@ -98,7 +104,7 @@ SYSCALL_HANDLER(SysUmount2) {
 }
 
 SYSCALL_HANDLER(SysPivotRoot) {
-  if (!task.HasCapability(CAP_SYS_ADMIN)) return Errno(EPERM);
+  TRY(CheckMayMount(task));
   vfs::Path new_root = TRY(PathArgument(task, args.Addr(0), vfs::kFollowFinal | vfs::kDirectory));
   vfs::Path put_old = TRY(PathArgument(task, args.Addr(1), vfs::kFollowFinal | vfs::kDirectory));
   vfs::Path old_root = task.fs().root();

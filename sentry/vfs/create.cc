@@ -3,6 +3,7 @@
 #include <sys/inotify.h>
 
 #include "sentry/vfs/inotify_watches.h"
+#include "sentry/vfs/landlock.h"
 #include "sentry/vfs/operations.h"
 
 namespace sentry::vfs {
@@ -11,7 +12,8 @@ namespace {
 // Looks the new name up and, when it is free and may be made, calls `make(directory inode, name)` with the directory
 // locked.
 template <typename Make>
-Result<Path> CreateName(const WalkContext& context, std::string_view path, bool is_directory, Make make) {
+Result<Path> CreateName(const WalkContext& context, std::string_view path, mode_t type, Make make) {
+  const bool is_directory = type == S_IFDIR;
   Walker walker(context, 0);
   TRY(walker.Start(path));
   TRY(walker.WalkToLast());
@@ -21,11 +23,13 @@ Result<Path> CreateName(const WalkContext& context, std::string_view path, bool 
   Path created{parent.mount, nullptr};
   {
     Dentry& directory = *parent.dentry;
+    const LandlockPlace place(parent);
     MutexLock lock(directory.mu());
     RefPtr<Dentry> child = TRY(DentryCache::Get().LookupLocked(directory, name));
     if (child->inode()) return Errno(EEXIST);
     if (walker.trailing_slash() && !is_directory) return Errno(ENOENT);
     if (parent.mount->IsReadOnly()) return Errno(EROFS);
+    TRY(LandlockCheckCreate(place, type));
     TRY(MayCreate(context, directory));
     RefPtr<Inode> inode = TRY(make(*parent.inode(), name));
     created.dentry = DentryCache::Get().AddLocked(directory, name, std::move(inode));
@@ -45,7 +49,7 @@ Result<Path> MakeNode(const WalkContext& context, std::string_view path, mode_t 
   if (type == S_IFDIR) return Errno(EPERM);
   if (type != S_IFREG && type != S_IFCHR && type != S_IFBLK && type != S_IFIFO && type != S_IFSOCK)
     return Errno(EINVAL);
-  return CreateName(context, path, false, [&](Inode& directory, const std::string& name) -> Result<RefPtr<Inode>> {
+  return CreateName(context, path, type, [&](Inode& directory, const std::string& name) -> Result<RefPtr<Inode>> {
     // An overlay's whiteout (0:0) is free for all (mknod(2) of Linux 5.8).
     const bool is_whiteout = type == S_IFCHR && device == 0;
     if ((type == S_IFCHR || type == S_IFBLK) && !is_whiteout && !MayMakeDevices(context)) return Errno(EPERM);
@@ -58,7 +62,7 @@ Result<Path> MakeNode(const WalkContext& context, std::string_view path, mode_t 
 }  // namespace
 
 Result<void> Mkdir(const WalkContext& context, std::string_view path, mode_t mode) {
-  TRY(CreateName(context, path, true, [&](Inode& directory, const std::string& name) -> Result<RefPtr<Inode>> {
+  TRY(CreateName(context, path, S_IFDIR, [&](Inode& directory, const std::string& name) -> Result<RefPtr<Inode>> {
     CreateAttributes attributes = TRY(NewFileAttributes(context, directory, mode, true));
     return directory.Mkdir(name, attributes);
   }));
@@ -79,7 +83,7 @@ Result<Path> MknodSocket(const WalkContext& context, std::string_view path, mode
 Result<void> Symlink(const WalkContext& context, std::string_view target, std::string_view path) {
   if (target.empty()) return Errno(ENOENT);
   if (target.size() >= 4096) return Errno(ENAMETOOLONG);
-  TRY(CreateName(context, path, false, [&](Inode& directory, const std::string& name) -> Result<RefPtr<Inode>> {
+  TRY(CreateName(context, path, S_IFLNK, [&](Inode& directory, const std::string& name) -> Result<RefPtr<Inode>> {
     CreateAttributes attributes = TRY(NewFileAttributes(context, directory, 0777, false));
     attributes.mode = 0777;
     return directory.Symlink(name, target, attributes);
@@ -98,6 +102,8 @@ Result<void> Link(const WalkContext& from, std::string_view old_path, const Walk
   TRY(walker.WalkToLast());
   if (walker.last_kind() != Walker::Last::kNormal) return Errno(EEXIST);
   const Path& parent = walker.current();
+  const RefPtr<Dentry> source_directory = source.dentry->parent();
+  const LandlockPlace place(parent), source_place({source.mount, source_directory ? source_directory : source.dentry});
   {
     Dentry& directory = *parent.dentry;
     MutexLock lock(directory.mu());
@@ -106,6 +112,10 @@ Result<void> Link(const WalkContext& from, std::string_view old_path, const Walk
     if (walker.trailing_slash()) return Errno(ENOENT);
     if (parent.mount->IsReadOnly()) return Errno(EROFS);
     if (!(source.mount == parent.mount)) return Errno(EXDEV);
+    TRY(LandlockCheckMove({.source_directory = source_place,
+                           .target_directory = place,
+                           .same_directory = source_directory == parent.dentry,
+                           .moved = *target}));
     TRY(MayCreate(to, directory));
     if (&target->filesystem() != &parent.inode()->filesystem()) return Errno(EXDEV);
     if (target->IsDirectory()) return Errno(EPERM);

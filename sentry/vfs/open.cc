@@ -4,6 +4,7 @@
 
 #include "base/cleanup.h"
 #include "sentry/vfs/inotify_watches.h"
+#include "sentry/vfs/landlock.h"
 #include "sentry/vfs/operations.h"
 #include "sentry/vfs/special_files.h"
 
@@ -87,6 +88,7 @@ Result<FileRef> DoOpen(const WalkContext& context, const Path& path, int flags, 
     TRY(inode.GetWriteAccess());
     write_access = true;
   }
+  TRY(LandlockCheckOpen(path, flags, /*execute=*/false));
   FileRef file;
   const int without_create = created ? flags : flags & ~(O_CREAT | O_EXCL);
   if (inode.HandlesOpen() || inode.IsRegular() || inode.IsDirectory()) {
@@ -123,10 +125,12 @@ Result<FileRef> OpenTmpFile(const WalkContext& context, std::string_view path, i
 // Creates the last component of the walk if it isn't there. Null: it exists, and `*child` is it.
 Result<RefPtr<Dentry>> CreateLast(const WalkContext& context, Walker& walker, mode_t mode, RefPtr<Dentry>* child) {
   Dentry& directory = *walker.current().dentry;
+  const LandlockPlace place(walker.current());
   MutexLock lock(directory.mu());
   *child = TRY(DentryCache::Get().LookupLocked(directory, walker.last_name()));
   if ((*child)->inode()) return RefPtr<Dentry>();
   if (walker.current().mount->IsReadOnly()) return Errno(EROFS);
+  TRY(LandlockCheckCreate(place, S_IFREG));
   TRY(MayCreate(context, directory));
   CreateAttributes attributes = TRY(NewFileAttributes(context, *directory.inode(), mode & 07777, false));
   RefPtr<Inode> inode = TRY(directory.inode()->Create(walker.last_name(), attributes));

@@ -3,6 +3,7 @@
 #include <sys/inotify.h>
 
 #include "sentry/vfs/inotify_watches.h"
+#include "sentry/vfs/landlock.h"
 #include "sentry/vfs/operations.h"
 
 namespace sentry::vfs {
@@ -36,11 +37,13 @@ Result<void> Unlink(const WalkContext& context, std::string_view path) {
   RefPtr<Dentry> child;
   {
     Dentry& directory = *parent.dentry;
+    const LandlockPlace place(parent);
     MutexLock lock(directory.mu());
     if (parent.mount->IsReadOnly()) return Errno(EROFS);
     child = TRY(DentryCache::Get().LookupLocked(directory, walker.last_name()));
     if (!child->inode()) return Errno(ENOENT);
     if (walker.trailing_slash()) return child->inode()->IsDirectory() ? Errno(EISDIR) : Errno(ENOTDIR);
+    TRY(LandlockCheckRemove(place, false));
     TRY(MayDelete(context, directory, *child->inode(), false));
     if (DentryCache::IsMountpoint(*child)) return Errno(EBUSY);
     TRY(parent.inode()->Unlink(walker.last_name(), *child->inode()));
@@ -70,10 +73,12 @@ Result<void> Rmdir(const WalkContext& context, std::string_view path) ABSL_NO_TH
   RefPtr<Dentry> child;
   {
     Dentry& directory = *parent.dentry;
+    const LandlockPlace place(parent);
     MutexLock lock(directory.mu());
     if (parent.mount->IsReadOnly()) return Errno(EROFS);
     child = TRY(DentryCache::Get().LookupLocked(directory, walker.last_name()));
     if (!child->inode()) return Errno(ENOENT);
+    TRY(LandlockCheckRemove(place, true));
     TRY(MayDelete(context, directory, *child->inode(), true));
     if (DentryCache::IsMountpoint(*child)) return Errno(EBUSY);
     // The victim's own lock keeps names from being made in it meanwhile; a child is locked after its parent.

@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "sentry/vfs/inotify_watches.h"
+#include "sentry/vfs/landlock.h"
 #include "sentry/vfs/operations.h"
 
 namespace sentry::vfs {
@@ -45,6 +46,7 @@ struct Ends {
 
 // The checks of do_renameat2() and vfs_rename() that need both names. Sets *same when there is nothing to do.
 Result<Ends> CheckRename(const WalkContext& context, const Walker& from, const Walker& to, unsigned flags,
+                         const LandlockPlace& old_place, const LandlockPlace& new_place,
                          bool* same) ABSL_NO_THREAD_SAFETY_ANALYSIS {
   DentryCache& cache = DentryCache::Get();
   Dentry& old_directory = *from.current().dentry;
@@ -69,6 +71,13 @@ Result<Ends> CheckRename(const WalkContext& context, const Walker& from, const W
   if (replaced && replaced->IsDirectory() && DentryCache::IsAncestor(*ends.target, old_directory)) {
     return exchange ? Errno(EINVAL) : Errno(ENOTEMPTY);
   }
+  TRY(LandlockCheckMove({.source_directory = old_place,
+                         .target_directory = new_place,
+                         .same_directory = &old_directory == &new_directory,
+                         .moved = moved,
+                         .target = replaced,
+                         .exchange = exchange,
+                         .removes = true}));
   if (&moved == replaced) {
     *same = true;
     return ends;
@@ -143,11 +152,12 @@ Result<void> Rename(const WalkContext& from_context, std::string_view old_path, 
   if (from.last_kind() != Walker::Last::kNormal) return Errno(EBUSY);
   if (to.last_kind() != Walker::Last::kNormal) return (flags & RENAME_NOREPLACE) ? Errno(EEXIST) : Errno(EBUSY);
   if (from.current().mount->IsReadOnly()) return Errno(EROFS);
+  const LandlockPlace old_place(from.current()), new_place(to.current());
   Ends ends;
   {
     DirectoryPair lock(*from.current().dentry, *to.current().dentry);
     bool same = false;
-    ends = TRY(CheckRename(from_context, from, to, flags, &same));
+    ends = TRY(CheckRename(from_context, from, to, flags, old_place, new_place, &same));
     // rename(2): two names of one file are left alone.
     if (same) return OkResult();
     TRY(DoRename(from, to, ends, flags));

@@ -88,6 +88,8 @@ const RefPtr<Mount>& AnonymousMount() {
 
 }  // namespace
 
+bool IsAnonymousMount(const Mount& mount) { return &mount == AnonymousMount().get(); }
+
 void RegisterDevice(mode_t type, unsigned major, DeviceOpener opener) {
   TheRegistry().devices[{type & S_IFMT, major}] = opener;
 }

@@ -19,6 +19,8 @@ using FifoOpener = Result<FileRef> (*)(const Path& path, int flags);
 void RegisterFifoOpener(FifoOpener opener);
 Result<FileRef> OpenFifo(const Path& path, int flags);
 
+// Whether this is the internal mount of the objects below.
+bool IsAnonymousMount(const Mount& mount);
 // A place for objects without a name in any tree (pipes, sockets, eventfds, memfds): a detached dentry on an internal
 // mount. `inode` is a simple inode with mode, owner and a fresh inode number.
 Path NewAnonymousPath(std::string name, mode_t mode, const Credentials& creds);
