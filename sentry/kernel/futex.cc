@@ -6,25 +6,9 @@
 #include <algorithm>
 #include <deque>
 
-namespace sentry::kernel {
+#include "sentry/kernel/futex_waiter.h"
 
-struct FutexTable::Waiter {
-  explicit Waiter(Blocker& b) : blocker(b) {}
-  Blocker& blocker;
-  mm::FutexKey key = {};
-  uint32_t bitset = ~0u;
-  uint64_t sequence = 0;
-  std::atomic<Bucket*> bucket{nullptr};  // null: in none. Changed under the old bucket's mutex
-  std::atomic<bool> woken{false};
-  Waiter* next = nullptr;
-  Waiter* previous = nullptr;
-  // PI only; constant but `owner`, which pi_mu_ guards.
-  bool pi = false;
-  uint32_t tid = 0;
-  uint64_t self = 0, owner = 0;
-  FutexMemory* memory = nullptr;
-  UserAddr address;
-};
+namespace sentry::kernel {
 
 void FutexTable::Bucket::PushBack(Waiter& waiter) {
   waiter.next = nullptr;
@@ -131,7 +115,7 @@ Result<int> FutexTable::WakeKey(const mm::FutexKey& key, int count, uint32_t bit
   for (Waiter* waiter = bucket.head; waiter && woken < count;) {
     Waiter* next = waiter->next;
     if (waiter->key == key && (waiter->bitset & bitset)) {
-      if (waiter->pi) return Errno(EINVAL);
+      if (waiter->pi || waiter->requeue_pi) return Errno(EINVAL);
       WakeLocked(bucket, *waiter);
       ++woken;
     }
@@ -160,7 +144,7 @@ Result<int> FutexTable::Requeue(FutexMemory& memory, UserAddr from, UserAddr to,
   for (Waiter* waiter = source.head; waiter && (woken < wake || moved < move);) {
     Waiter* next = waiter->next;
     if (waiter->key == from_key && waiter->sequence < limit) {
-      if (waiter->pi) return Errno(EINVAL);
+      if (waiter->pi || waiter->requeue_pi) return Errno(EINVAL);
       if (woken < wake) {
         WakeLocked(source, *waiter);
         ++woken;
@@ -223,124 +207,6 @@ Result<int> FutexTable::WakeOp(FutexMemory& memory, UserAddr first, UserAddr sec
                                                : was >= compared_to;
   if (holds) woken += TRY(WakeKey(second_key, std::max(wake_second, 1), ~0u));
   return woken;
-}
-
-FutexTable::Waiter* FutexTable::FirstPi(const mm::FutexKey& key, bool* more) {
-  Bucket& bucket = BucketOf(key);
-  MutexLock lock(bucket.mu);
-  Waiter* first = nullptr;
-  *more = false;
-  for (Waiter* waiter = bucket.head; waiter; waiter = waiter->next) {
-    if (!waiter->pi || !(waiter->key == key)) continue;
-    if (first) {
-      *more = true;
-      break;
-    }
-    first = waiter;
-  }
-  return first;
-}
-
-Result<void> FutexTable::HandOver(Waiter& first, bool owner_died) {
-  bool more;
-  mm::FutexKey key = first.key;
-  (void)FirstPi(key, &more);
-  uint32_t desired = first.tid | (more ? kWaiters : 0) | (owner_died ? kOwnerDied : 0);
-  uint32_t old = TRY(first.memory->Load(first.address));
-  for (;;) {
-    uint32_t seen = TRY(first.memory->CompareExchange(first.address, old, desired));
-    if (seen == old) break;
-    old = seen;
-  }
-  uint64_t owner = first.self;
-  Bucket& bucket = BucketOf(key);
-  MutexLock lock(bucket.mu);
-  WakeLocked(bucket, first);
-  for (Waiter* waiter = bucket.head; waiter; waiter = waiter->next) {
-    if (waiter->pi && waiter->key == key) waiter->owner = owner;
-  }
-  return {};
-}
-
-Result<void> FutexTable::LockPi(Caller& caller, FutexMemory& memory, const PiRequest& request, bool try_only,
-                                int64_t deadline_ns) {
-  mm::FutexKey key = TRY(memory.Key(request.address, request.shared));
-  Waiter waiter(caller.blocker());
-  {
-    MutexLock lock(pi_mu_);
-    uint32_t word = TRY(memory.Load(request.address));
-    for (;;) {
-      uint32_t owner = word & kTidMask;
-      if (owner == request.self_tid) return Errno(EDEADLK);
-      uint64_t owner_identity = owner ? request.resolve(owner) : 0;
-      bool free = owner == 0 || owner_identity == kDying;
-      uint32_t desired;
-      if (free) {
-        bool more;
-        desired =
-            request.self_tid | (word & kOwnerDied) | (owner ? kOwnerDied : 0) | (FirstPi(key, &more) ? kWaiters : 0);
-      } else if (try_only) {
-        return Errno(EAGAIN);
-      } else {
-        waiter.owner = owner_identity;
-        if (waiter.owner == 0) return Errno(ESRCH);
-        desired = word | kWaiters;
-      }
-      uint32_t seen = desired == word ? word : TRY(memory.CompareExchange(request.address, word, desired));
-      if (seen == word) {
-        if (free) return {};
-        break;
-      }
-      word = seen;
-    }
-    waiter.pi = true;
-    waiter.tid = request.self_tid;
-    waiter.self = request.self;
-    waiter.memory = &memory;
-    waiter.address = request.address;
-    pi_waiters_.fetch_add(1);
-    Enqueue(waiter, key);
-    // An owner that exited before it could see this waiter does not hand over.
-    if (request.resolve(word & kTidMask) != waiter.owner) (void)HandOver(waiter, true);
-  }
-  Result<void> blocked;
-  while (blocked.ok() && !waiter.woken.load(std::memory_order_acquire)) blocked = caller.Block(deadline_ns);
-  MutexLock lock(pi_mu_);
-  pi_waiters_.fetch_sub(1);
-  if (Remove(waiter)) return {};
-  return blocked.error() == base::kErestartsys ? base::kErestartnointr : blocked.error();
-}
-
-Result<void> FutexTable::UnlockPi(FutexMemory& memory, const PiRequest& request) {
-  mm::FutexKey key = TRY(memory.Key(request.address, request.shared));
-  MutexLock lock(pi_mu_);
-  uint32_t word = TRY(memory.Load(request.address));
-  if ((word & kTidMask) != request.self_tid) return Errno(EPERM);
-  bool more;
-  if (Waiter* first = FirstPi(key, &more)) return HandOver(*first, false);
-  for (;;) {
-    uint32_t seen = TRY(memory.CompareExchange(request.address, word, 0));
-    if (seen == word) return {};
-    word = seen;
-  }
-}
-
-void FutexTable::OwnerExited(uint64_t self) {
-  if (pi_waiters_.load() == 0) return;
-  MutexLock lock(pi_mu_);
-  for (Bucket& bucket : buckets_) {
-    for (;;) {
-      Waiter* first = nullptr;
-      {
-        MutexLock bucket_lock(bucket.mu);
-        for (first = bucket.head; first && !(first->pi && first->owner == self); first = first->next) {
-        }
-      }
-      if (!first) break;
-      // A futex word that can't be written leaves its waiter to its time-out; it must not be found again.
-      if (!HandOver(*first, true).ok()) first->owner = 0;
-    }
-  }
 }
 
 }  // namespace sentry::kernel

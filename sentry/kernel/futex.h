@@ -67,7 +67,7 @@ class FutexTable {
   Result<int> WakeOp(FutexMemory& memory, UserAddr first, UserAddr second, bool shared, int wake_first, int wake_second,
                      uint32_t operation);
 
-  // FUTEX_LOCK_PI and so on, first come first served (there are no priorities). `self_tid` is what the guest writes,
+  // FUTEX_LOCK_PI and so on. `self_tid` is what the guest writes,
   // `self` an identity of the task; `resolve` gives the identity of the task with an id, 0 when there is none, kDying
   // when it runs no guest code any more: its lock is free for the taking.
   static constexpr uint64_t kDying = ~uint64_t{0};
@@ -76,12 +76,19 @@ class FutexTable {
     bool shared = false;
     uint32_t self_tid = 0;
     uint64_t self = 0;
+    int priority = 0;  // of its real-time policy; 0: none. The highest gets the lock first
     std::function<uint64_t(uint32_t)> resolve;
   };
   // EDEADLK, ESRCH (the owner is gone), ETIMEDOUT, kErestartnointr; EAGAIN for a failed `try_only`.
   Result<void> LockPi(Caller& caller, FutexMemory& memory, const PiRequest& request, bool try_only,
                       int64_t deadline_ns);
   Result<void> UnlockPi(FutexMemory& memory, const PiRequest& request);  // EPERM
+  // FUTEX_WAIT_REQUEUE_PI: waits at `on` to be moved to the lock of `request`; ok: it is the owner. EAGAIN, ETIMEDOUT,
+  // EINVAL, kErestartnointr.
+  Result<void> WaitRequeuePi(Caller& caller, FutexMemory& memory, const WaitOn& on, const PiRequest& request,
+                             uint32_t bitset, int64_t deadline_ns);
+  // FUTEX_CMP_REQUEUE_PI: the number of waiters that got the lock of `to` (whose self is nobody) or wait for it now.
+  Result<int> RequeuePi(FutexMemory& memory, const WaitOn& from, const PiRequest& to, int wake, int move);
   // Gives the PI futexes of an exiting task to their first waiters, marked OWNER_DIED.
   void OwnerExited(uint64_t self);
 
@@ -107,6 +114,15 @@ class FutexTable {
   // Hands the futex of `waiter`, the first of its key, over to it. The word loses its owner for the waiter's id.
   Result<void> HandOver(Waiter& first, bool owner_died) ABSL_EXCLUSIVE_LOCKS_REQUIRED(pi_mu_);
   Waiter* FirstPi(const mm::FutexKey& key, bool* more) ABSL_EXCLUSIVE_LOCKS_REQUIRED(pi_mu_);
+  // `plain`: others than FUTEX_WAIT_REQUEUE_PI's wait there as well.
+  Waiter* FirstRequeue(const mm::FutexKey& key, bool* plain) ABSL_EXCLUSIVE_LOCKS_REQUIRED(pi_mu_);
+  // Makes the request's task the owner (0), or marks the word for waiters and gives the owner's identity.
+  Result<uint64_t> TakeOrMark(FutexMemory& memory, const PiRequest& request, const mm::FutexKey& key, bool try_only,
+                              bool mark_waiters) ABSL_EXCLUSIVE_LOCKS_REQUIRED(pi_mu_);
+  // `self` would wait for `owner`, who waits for `self`, perhaps over others.
+  bool WouldDeadlock(uint64_t self, uint64_t owner) ABSL_EXCLUSIVE_LOCKS_REQUIRED(pi_mu_);
+  void RecheckOwner(FutexMemory& memory, const PiRequest& request, Waiter& waiter)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(pi_mu_);
 
   std::array<Bucket, kBuckets> buckets_;
   std::atomic<uint64_t> next_sequence_{1};

@@ -34,6 +34,7 @@ FutexTable::PiRequest PiRequestOf(Task& task, UserAddr address, bool shared) {
           .shared = shared,
           .self_tid = static_cast<uint32_t>(task.CallerTid()),
           .self = static_cast<uint64_t>(task.tid()),
+          .priority = task.sched_priority.load(std::memory_order_relaxed),
           .resolve = [&task](uint32_t tid) { return kernel::FutexOwner(task, tid); }};
 }
 
@@ -55,8 +56,8 @@ SYSCALL_HANDLER(SysFutex) {
     return Errno(ENOSYS);
   }
   int64_t deadline = kNoDeadline;
-  bool timed =
-      command == FUTEX_WAIT || command == FUTEX_WAIT_BITSET || command == FUTEX_LOCK_PI || command == FUTEX_LOCK_PI2;
+  bool timed = command == FUTEX_WAIT || command == FUTEX_WAIT_BITSET || command == FUTEX_LOCK_PI ||
+               command == FUTEX_LOCK_PI2 || command == FUTEX_WAIT_REQUEUE_PI;
   if (timed && !args.Addr(3).IsNull()) {
     int64_t ns = TRY(CopyInTimespecNs(task, args.Addr(3)));
     if (command == FUTEX_WAIT) {
@@ -93,6 +94,13 @@ SYSCALL_HANDLER(SysFutex) {
     case FUTEX_UNLOCK_PI:
       TRY(table.UnlockPi(memory, PiRequestOf(task, address, shared)));
       return 0;
+    case FUTEX_WAIT_REQUEUE_PI:
+      TRY(table.WaitRequeuePi(task, memory, {.address = address, .shared = shared, .value = value},
+                              PiRequestOf(task, second, shared), ~0u, deadline));
+      return 0;
+    case FUTEX_CMP_REQUEUE_PI:
+      return TRY(table.RequeuePi(memory, {.address = address, .shared = shared, .value = args.Uint(5)},
+                                 PiRequestOf(task, second, shared), static_cast<int>(value), count2));
     default:
       return Errno(ENOSYS);
   }
@@ -104,7 +112,7 @@ SYSCALL_HANDLER(SysFutexWaitv) {
     uint32_t flags, reserved;
   };
   unsigned count = args.Uint(1);
-  if (args.Uint(2) != 0 || count == 0 || count > 128) return Errno(EINVAL);
+  if (args.Uint(2) != 0 || count == 0 || count > 128 || args.Addr(0).IsNull()) return Errno(EINVAL);
   int64_t deadline = kNoDeadline;
   if (!args.Addr(3).IsNull()) {
     int clock = args.Int(4);
