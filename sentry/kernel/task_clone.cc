@@ -10,6 +10,9 @@
 #ifndef CLONE_CLEAR_SIGHAND
 #define CLONE_CLEAR_SIGHAND 0x100000000ULL
 #endif
+#ifndef SCHED_RESET_ON_FORK
+#define SCHED_RESET_ON_FORK 0x40000000
+#endif
 #ifndef CLONE_NEWTIME
 #define CLONE_NEWTIME 0x00000080
 #endif
@@ -37,6 +40,15 @@ Result<void> CheckFlags(Task& task, const CloneRequest& request) {
     return Errno(EPERM);
   }
   return OkResult();
+}
+
+// SCHED_RESET_ON_FORK (sched(7)): neither a real-time policy nor a negative nice value is inherited, nor the flag.
+void ResetSchedule(Task& child) {
+  const int policy = child.sched_policy.load(std::memory_order_relaxed) & ~SCHED_RESET_ON_FORK;
+  const bool real_time = policy == SCHED_FIFO || policy == SCHED_RR;
+  child.sched_policy.store(real_time ? SCHED_OTHER : policy, std::memory_order_relaxed);
+  child.sched_priority.store(0, std::memory_order_relaxed);
+  if (real_time || child.nice.load(std::memory_order_relaxed) < 0) child.nice.store(0, std::memory_order_relaxed);
 }
 
 void MoveToNewMounts(vfs::FsContext& fs,
@@ -144,6 +156,7 @@ Result<RefPtr<Task>> Task::Internal::MakeChild(Task& task, const CloneRequest& r
     child->name_ = task.name_;
     child->exe_ = task.exe_;
     internal.exe_file = task.internal_->exe_file;
+    internal.landlock = task.internal_->landlock;
   }
 
   child->regs_ = task.regs_;
@@ -172,6 +185,7 @@ Result<RefPtr<Task>> Task::Internal::MakeChild(Task& task, const CloneRequest& r
   copy(child->cpu_affinity, task.cpu_affinity);
   copy(child->personality, task.personality);
   copy(child->io_priority, task.io_priority);
+  if (child->sched_policy.load(std::memory_order_relaxed) & SCHED_RESET_ON_FORK) ResetSchedule(*child);
   return child;
 }
 
@@ -224,6 +238,7 @@ Result<pid_t> Task::Clone(const CloneRequest& request) {
     linked = Internal::LinkLocked(*child, link);
     if (linked.ok()) {
       if (kernel_.IsPaused()) child->internal_->work.fetch_or(kWorkPause, std::memory_order_relaxed);
+      InheritSeccomp(*this, *child);
       Internal::PtraceCloneLocked(*this, *child, request);
     }
   }

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <optional>
 
 #include "sentry/kernel/kernel.h"
 #include "sentry/syscalls/handlers.h"
@@ -24,7 +25,7 @@ namespace sentry::syscalls {
 namespace {
 
 constexpr int kMinNice = -20, kMaxNice = 19;
-constexpr int kIoprioClassShift = 13;
+constexpr int kIoprioClassShift = 13, kIoprioLevels = 8;
 
 bool IsRealTime(int policy) { return policy == SCHED_FIFO || policy == SCHED_RR; }
 bool IsFair(int policy) { return policy == SCHED_OTHER || policy == SCHED_BATCH || policy == SCHED_IDLE; }
@@ -43,23 +44,59 @@ Result<RefPtr<Task>> Target(Task& task, pid_t pid) {
   return FindTask(task, pid);
 }
 
-Result<void> SetPolicy(Task& task, Task& target, int policy, int priority) {
-  TRY(CheckSameUser(task, target));
-  if (!IsRealTime(policy) && !IsFair(policy)) return Errno(EINVAL);
-  if (IsRealTime(policy) ? priority < 1 || priority > 99 : priority != 0) return Errno(EINVAL);
-  if (IsRealTime(policy) && !task.HasCapability(CAP_SYS_NICE) &&
-      static_cast<uint64_t>(priority) > target.group().limits().Soft(RLIMIT_RTPRIO)) {
-    return Errno(EPERM);
+// The policy with SCHED_RESET_ON_FORK, as sched_policy keeps it.
+int PolicyOf(const Task& task) { return task.sched_policy.load(std::memory_order_relaxed) & ~SCHED_RESET_ON_FORK; }
+bool ResetsOnFork(const Task& task) { return task.sched_policy.load(std::memory_order_relaxed) & SCHED_RESET_ON_FORK; }
+
+bool MayNice(Task& target, int nice) {
+  return static_cast<uint64_t>(20 - nice) <= target.group().limits().Soft(RLIMIT_NICE);
+}
+
+struct Schedule {
+  int policy = SCHED_OTHER;
+  bool reset_on_fork = false;
+  int priority = 0;
+  std::optional<int> nice;  // of fair policies; the present one otherwise
+  bool keep = false;        // SCHED_FLAG_KEEP_PARAMS: checked, but all stays, the policy as well
+};
+
+// What sched(7) lets a thread without CAP_SYS_NICE do. EPERM.
+Result<void> CheckUnprivileged(Task& task, Task& target, const Schedule& wanted) {
+  if (task.HasCapability(CAP_SYS_NICE)) return {};
+  const int before = PolicyOf(target), nice = target.nice.load(std::memory_order_relaxed);
+  bool refused = false;
+  if (IsFair(wanted.policy)) refused = wanted.nice && *wanted.nice < nice && !MayNice(target, *wanted.nice);
+  if (IsRealTime(wanted.policy)) {
+    const uint64_t limit = target.group().limits().Soft(RLIMIT_RTPRIO);
+    if (wanted.policy != before && limit == 0) refused = true;
+    if (wanted.priority > target.sched_priority.load(std::memory_order_relaxed) &&
+        static_cast<uint64_t>(wanted.priority) > limit) {
+      refused = true;
+    }
   }
-  target.sched_policy.store(policy, std::memory_order_relaxed);
-  target.sched_priority.store(priority, std::memory_order_relaxed);
+  if (before == SCHED_IDLE && wanted.policy != SCHED_IDLE && !MayNice(target, nice)) refused = true;
+  if (ResetsOnFork(target) && !wanted.reset_on_fork) refused = true;
+  return refused ? Errno(EPERM) : Result<void>();
+}
+
+Result<void> SetSchedule(Task& task, Task& target, const Schedule& wanted) {
+  const int policy = wanted.policy;
+  if (!IsRealTime(policy) && !IsFair(policy)) return Errno(EINVAL);
+  if (IsRealTime(policy) ? wanted.priority < 1 || wanted.priority > 99 : wanted.priority != 0) return Errno(EINVAL);
+  TRY(CheckUnprivileged(task, target, wanted));
+  TRY(CheckSameUser(task, target));
+  const int kept = wanted.keep ? PolicyOf(target) : policy;
+  target.sched_policy.store(kept | (wanted.reset_on_fork ? SCHED_RESET_ON_FORK : 0), std::memory_order_relaxed);
+  if (wanted.keep) return {};
+  target.sched_priority.store(wanted.priority, std::memory_order_relaxed);
+  if (IsFair(policy) && wanted.nice) target.nice.store(*wanted.nice, std::memory_order_relaxed);
   return {};
 }
 
 Result<void> SetNice(Task& task, Task& target, int nice) {
   nice = std::clamp(nice, kMinNice, kMaxNice);
   if (nice < target.nice.load(std::memory_order_relaxed) && !task.HasCapability(CAP_SYS_NICE) &&
-      static_cast<uint64_t>(20 - nice) > target.group().limits().Soft(RLIMIT_NICE)) {
+      !MayNice(target, nice)) {
     return Errno(EACCES);
   }
   target.nice.store(nice, std::memory_order_relaxed);
@@ -133,7 +170,10 @@ SYSCALL_HANDLER(SysSchedSetscheduler) {
   if (args.Int(1) < 0 || args.Addr(2).IsNull()) return Errno(EINVAL);
   auto priority = TRY(task.CopyIn<int32_t>(args.Addr(2)));
   RefPtr<Task> target = TRY(Target(task, args.Int(0)));
-  TRY(SetPolicy(task, *target, args.Int(1) & ~SCHED_RESET_ON_FORK, priority));
+  TRY(SetSchedule(task, *target,
+                  {.policy = args.Int(1) & ~SCHED_RESET_ON_FORK,
+                   .reset_on_fork = (args.Int(1) & SCHED_RESET_ON_FORK) != 0,
+                   .priority = priority}));
   return 0;
 }
 
@@ -148,7 +188,8 @@ SYSCALL_HANDLER(SysSchedSetparam) {
   if (args.Addr(1).IsNull()) return Errno(EINVAL);
   auto priority = TRY(task.CopyIn<int32_t>(args.Addr(1)));
   RefPtr<Task> target = TRY(Target(task, args.Int(0)));
-  TRY(SetPolicy(task, *target, target->sched_policy.load(std::memory_order_relaxed), priority));
+  TRY(SetSchedule(task, *target,
+                  {.policy = PolicyOf(*target), .reset_on_fork = ResetsOnFork(*target), .priority = priority}));
   return 0;
 }
 
@@ -166,7 +207,7 @@ SYSCALL_HANDLER(SysSchedGetPriorityMin) {
 
 SYSCALL_HANDLER(SysSchedRrGetInterval) {
   RefPtr<Task> target = TRY(Target(task, args.Int(0)));
-  int policy = target->sched_policy.load(std::memory_order_relaxed);
+  int policy = PolicyOf(*target);
   int64_t slice = policy == SCHED_FIFO ? 0 : policy == SCHED_RR ? 100'000'000 : 4'000'000;
   TRY(task.CopyOut(args.Addr(1), base::ToTimespec(slice)));
   return 0;
@@ -183,22 +224,80 @@ struct SchedAttr {  // struct sched_attr, SCHED_ATTR_SIZE_VER1
 };
 static_assert(sizeof(SchedAttr) == 56);
 constexpr uint32_t kSchedAttrMinimum = 48;
+
+// linux/sched.h: SCHED_FLAG_*.
+enum SchedFlags : uint64_t {
+  kFlagResetOnFork = 1,
+  kFlagKeepPolicy = 8,
+  kFlagKeepParams = 0x10,
+  kFlagUtilClamp = 0x60,
+  kFlagsAll = 0x7f,
+};
+constexpr uint32_t kUtilMost = 1024;
+
+// The parameters of SCHED_DEADLINE (sched(7)): runtime <= deadline <= period, in nanoseconds below 2^63.
+bool IsDeadlineValid(const SchedAttr& attr) {
+  constexpr uint64_t kTop = uint64_t{1} << 63;
+  if (attr.deadline == 0 || attr.runtime < 1024 || ((attr.deadline | attr.period) & kTop)) return false;
+  const uint64_t period = attr.period ? attr.period : attr.deadline;
+  return period >= attr.deadline && attr.deadline >= attr.runtime;
+}
+
+// As copy_struct_from_user(). E2BIG tells the size by the way.
+Result<SchedAttr> CopyInSchedAttr(Task& task, UserAddr address) {
+  auto size = TRY(task.CopyIn<uint32_t>(address));
+  if (size == 0) size = kSchedAttrMinimum;
+  bool fits = size >= kSchedAttrMinimum && size <= kPageSize;
+  SchedAttr attr = {};
+  if (fits) {
+    std::vector<uint8_t> bytes(std::max<size_t>(size, sizeof attr));
+    TRY(task.CopyInBytes(address, bytes.data(), size));
+    fits = std::all_of(bytes.begin() + sizeof attr, bytes.end(), [](uint8_t byte) { return byte == 0; });
+    memcpy(&attr, bytes.data(), sizeof attr);
+  }
+  if (!fits) {
+    TRY(task.CopyOut(address, static_cast<uint32_t>(sizeof(SchedAttr))));
+    return Errno(E2BIG);
+  }
+  if ((attr.flags & kFlagUtilClamp) && size < sizeof attr) return Errno(EINVAL);
+  attr.size = size;
+  attr.nice = std::clamp(attr.nice, kMinNice, kMaxNice);
+  return attr;
+}
 }  // namespace
 
 SYSCALL_HANDLER(SysSchedSetattr) {
-  if (args.Addr(1).IsNull() || args.Uint(2) != 0) return Errno(EINVAL);
-  auto size = TRY(task.CopyIn<uint32_t>(args.Addr(1)));
-  if (size == 0) size = kSchedAttrMinimum;
-  if (size < kSchedAttrMinimum || size > kPageSize) {
-    TRY(task.CopyOut(args.Addr(1), static_cast<uint32_t>(sizeof(SchedAttr))));
-    return Errno(E2BIG);
-  }
-  SchedAttr attr = {};
-  TRY(task.CopyInBytes(args.Addr(1), &attr, std::min<size_t>(size, sizeof attr)));
+  if (args.Addr(1).IsNull() || args.Int(0) < 0 || args.Uint(2) != 0) return Errno(EINVAL);
+  SchedAttr attr = TRY(CopyInSchedAttr(task, args.Addr(1)));
+  if (static_cast<int>(attr.policy) < 0) return Errno(EINVAL);
   RefPtr<Task> target = TRY(Target(task, args.Int(0)));
-  if (attr.policy == SCHED_DEADLINE) return Errno(EPERM);
-  TRY(SetPolicy(task, *target, static_cast<int>(attr.policy), static_cast<int>(attr.priority)));
-  if (IsFair(static_cast<int>(attr.policy))) TRY(SetNice(task, *target, attr.nice));
+  if (attr.flags & ~uint64_t{kFlagsAll}) return Errno(EINVAL);
+  Schedule wanted{.policy = static_cast<int>(attr.policy),
+                  .reset_on_fork = (attr.flags & kFlagResetOnFork) != 0,
+                  .priority = static_cast<int>(std::min<uint32_t>(attr.priority, INT32_MAX)),
+                  .nice = attr.nice};
+  if (attr.flags & kFlagKeepPolicy) {
+    wanted.policy = PolicyOf(*target);
+    wanted.reset_on_fork = ResetsOnFork(*target);
+  }
+  if (attr.flags & kFlagKeepParams) {
+    wanted.keep = true;
+    wanted.priority = target->sched_priority.load(std::memory_order_relaxed);
+    wanted.nice.reset();
+  }
+  // Clamps are hints to a scheduler: checked, not kept.
+  if ((attr.flags & kFlagUtilClamp) && (attr.util_min > kUtilMost || attr.util_max > kUtilMost)) {
+    const uint32_t reset = ~0u;
+    if ((attr.util_min > kUtilMost && attr.util_min != reset) || (attr.util_max > kUtilMost && attr.util_max != reset))
+      return Errno(EINVAL);
+  }
+  if (wanted.policy == SCHED_DEADLINE) {
+    if (!IsDeadlineValid(attr) || attr.priority != 0) return Errno(EINVAL);
+    if (!task.HasCapability(CAP_SYS_NICE)) return Errno(EPERM);
+    // As on a machine whose bandwidth is all given away: the host's scheduler makes no promises to a sandbox.
+    return Errno(EBUSY);
+  }
+  TRY(SetSchedule(task, *target, wanted));
   return 0;
 }
 
@@ -208,10 +307,14 @@ SYSCALL_HANDLER(SysSchedGetattr) {
   RefPtr<Task> target = TRY(Target(task, args.Int(0)));
   SchedAttr attr = {};
   attr.size = std::min<uint32_t>(size, sizeof attr);
-  attr.policy = static_cast<uint32_t>(target->sched_policy.load(std::memory_order_relaxed));
-  attr.priority = static_cast<uint32_t>(target->sched_priority.load(std::memory_order_relaxed));
-  attr.nice = target->nice.load(std::memory_order_relaxed);
-  attr.util_max = 1024;
+  attr.policy = static_cast<uint32_t>(PolicyOf(*target));
+  if (ResetsOnFork(*target)) attr.flags = kFlagResetOnFork;
+  if (IsRealTime(PolicyOf(*target))) {
+    attr.priority = static_cast<uint32_t>(target->sched_priority.load(std::memory_order_relaxed));
+  } else {
+    attr.nice = target->nice.load(std::memory_order_relaxed);
+  }
+  attr.util_max = kUtilMost;
   TRY(task.CopyOutBytes(args.Addr(1), &attr, attr.size));
   return 0;
 }
@@ -240,8 +343,13 @@ SYSCALL_HANDLER(SysSetpriority) {
 
 SYSCALL_HANDLER(SysIoprioSet) {
   int kind = args.Int(0) - 1, value = args.Int(2);
-  int io_class = value >> kIoprioClassShift;
-  if (kind < 0 || kind > 2 || io_class < 0 || io_class > 3) return Errno(EINVAL);
+  int io_class = value >> kIoprioClassShift, level = value & ((1 << kIoprioClassShift) - 1);
+  if (io_class < 0 || io_class > 3) return Errno(EINVAL);
+  // Levels are of the classes real-time and best-effort only.
+  if (((io_class == 1 || io_class == 2) && level >= kIoprioLevels) || (io_class == 0 && level != 0)) {
+    return Errno(EINVAL);
+  }
+  if (kind < 0 || kind > 2) return Errno(EINVAL);
   if (io_class == 1 && !task.HasCapability(CAP_SYS_ADMIN) && !task.HasCapability(CAP_SYS_NICE)) return Errno(EPERM);
   Result<void> result;
   bool found = ForEachNamed(task, kind, args.Int(1), [&](Task& each) {
