@@ -413,6 +413,26 @@ test_failing_boot_is_told_in_one_line() {
 }
 
 # The bad input of issue 2. $1: what runc says where it says something else.
+# linux.seccomp: verdicts with and without conditions, for init and for what exec adds. The native front end has no sentry.
+test_seccomp_profile() {
+  [[ $(basename "$RUNTIME") != runsc_native ]] || return 0
+  local out
+  seccomp_bundle() {
+    bundle "$@"
+    edit '$ s/}}$/,"seccomp":{"defaultAction":"SCMP_ACT_ALLOW","architectures":["SCMP_ARCH_X86_64"],"syscalls":[{"names":["mkdir","mkdirat","no_such_call"],"action":"SCMP_ACT_ERRNO","errnoRet":71},{"names":["chown","lchown"],"action":"SCMP_ACT_ERRNO","errnoRet":5,"args":[{"index":1,"value":1,"op":"SCMP_CMP_EQ"}]}]}}}/'
+  }
+  seccomp_bundle sh -c 'busybox grep ^Seccomp: /proc/self/status; busybox mkdir /tmp/x; busybox chown 1 /bin; busybox chown 2 /bin'
+  out=$(rt run -b "$BUNDLE" c </dev/null 2>&1)
+  grep -qE "^Seccomp:[[:space:]]2$" <<<"$out" || fail "no filter: $out"
+  grep -q "Protocol error" <<<"$out" || fail "mkdir was made: $out"
+  grep -qE "(I/O|Input/output) error" <<<"$out" || fail "the condition did not hold: $out"
+  grep -q "Read-only file system" <<<"$out" || fail "the condition held for another value: $out"
+  seccomp_bundle sleep 100
+  rt run -d -b "$BUNDLE" c </dev/null >/dev/null 2>&1 || fail run
+  out=$(rt exec c sh -c 'busybox mkdir /tmp/y' </dev/null 2>&1)
+  grep -q "Protocol error" <<<"$out" || fail "exec is not filtered: $out"
+  rt delete -f c || fail delete
+}
 test_bad_config() {
   bundle true
   local row old new ours theirs
