@@ -27,7 +27,7 @@ using Registers = user_regs_struct;
 
 inline constexpr uint64_t kPageSize = 4096;
 // Guest addresses are below this; the platform's stub lives above it.
-inline constexpr uint64_t kGuestAddressLimit = 0x7fff'fe00'0000;
+inline constexpr uint64_t kGuestAddressLimit = 0x7fff'e000'0000;
 // The lowest address a guest may map (vm.mmap_min_addr).
 inline constexpr uint64_t kGuestAddressMin = 0x1'0000;
 

@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "platform/ptrace/ptrace_platform.h"
+#include "platform/systrap/systrap_platform.h"
 
 namespace platform {
 namespace {
@@ -20,6 +21,12 @@ constexpr Choice kChoices[] = {
     {"ptrace",
      []() -> absl::StatusOr<std::unique_ptr<Platform>> {
        auto platform = ptrace::PtracePlatform::Start();
+       if (!platform.ok()) return platform.status();
+       return std::unique_ptr<Platform>(*std::move(platform));
+     }},
+    {"systrap",
+     []() -> absl::StatusOr<std::unique_ptr<Platform>> {
+       auto platform = systrap::SystrapPlatform::Start();
        if (!platform.ok()) return platform.status();
        return std::unique_ptr<Platform>(*std::move(platform));
      }},

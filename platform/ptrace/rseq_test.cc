@@ -10,9 +10,9 @@
 
 #include "gtest/gtest.h"
 #include "platform/ptrace/context.h"
-#include "platform/ptrace/test_guest.h"
+#include "platform/testing/test_guest.h"
 
-namespace platform::ptrace {
+namespace platform::testing {
 namespace {
 
 using Kind = Event::Kind;
@@ -87,7 +87,7 @@ TEST_F(RseqTest, ForgedReturnIsSeen) {
   ASSERT_TRUE(guest.context().SetRseq(kArea).ok());
   auto* code = TestMemory().Pointer(guest.code_range().start);
   // The instruction after the stub's `syscall`.
-  const uint64_t done = TestPlatform().layout().call() + 2;
+  const uint64_t done = static_cast<ptrace::PtracePlatform&>(TestPlatform()).layout().call() + 2;
   const uint8_t jump[] = {0xff, 0x24, 0x25, 0x00, 0x30, 0x80, 0x00};  // jmp *0x803000
   memcpy(code + (kAbortAddress - kCodeAddress), jump, sizeof jump);
   memcpy(guest.Data(0x3000), &done, sizeof done);
@@ -144,4 +144,4 @@ TEST_F(RseqTest, GeneralProtectionIsNotTheAreasFault) {
 }
 
 }  // namespace
-}  // namespace platform::ptrace
+}  // namespace platform::testing

@@ -19,11 +19,12 @@ inline uint64_t OffsetOf(const uint8_t* entry) { return static_cast<uint64_t>(en
 
 // The end of the 47-bit user address space (TASK_SIZE_MAX with 4-level page tables).
 inline constexpr uint64_t kTaskSize = 0x7fff'ffff'f000;
+// Stub pages are below this; a platform may use what is above it in stubs.
+inline constexpr uint64_t kStubPagesEnd = 0x7fff'e400'0000;
 
 // The addresses of one mapped stub page.
 struct StubLayout {
   uint64_t page = 0;
-  uint64_t scratch() const { return page + 4096; }
   uint64_t zygote() const { return page + OffsetOf(kStubPageZygote); }
   uint64_t pause() const { return page + OffsetOf(kStubPagePause); }
   // Where to start a host call, and where it has trapped once done (rip behind the int3).

@@ -47,37 +47,48 @@ bool HasXsave() {
   return (c & (1u << 27)) != 0;  // OSXSAVE
 }
 
-absl::Status HostError(const char* what) {
-  return absl::UnavailableError(std::string("ptrace platform: ") + what + ": " + strerror(errno));
+absl::Status HostError(const StubProgram& program, const char* what) {
+  return absl::UnavailableError(std::string(program.platform) + " platform: " + what + ": " + strerror(errno));
 }
 
-// Finds room for the stub page and the scratch page behind it: above the guest's addresses, beside the sentry's own
-// stack and vDSO. The zygote inherits both.
-absl::StatusOr<uint64_t> MapStubPages() {
-  for (uint64_t at = kGuestAddressLimit; at + 2 * kPageSize <= kTaskSize; at += 16 * kPageSize) {
+// Code, data, scratch.
+size_t PagesOf(const StubProgram& program) { return program.fill_data ? 3 : 2; }
+
+// Finds room for the stub's pages and the scratch page behind them: above the guest's addresses, beside the sentry's own
+// stack and vDSO. The zygote inherits them.
+absl::StatusOr<uint64_t> MapStubPages(const StubProgram& program) {
+  const size_t length = PagesOf(program) * kPageSize;
+  for (uint64_t at = kGuestAddressLimit; at + length <= kStubPagesEnd; at += 16 * kPageSize) {
     void* want = reinterpret_cast<void*>(at);
-    void* page =
-        mmap(want, 2 * kPageSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+    void* page = mmap(want, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
     if (page == MAP_FAILED) continue;
     if (page != want) {  // a kernel before 4.17 takes the address as a hint
-      munmap(page, 2 * kPageSize);
+      munmap(page, length);
       continue;
     }
     memset(page, 0xcc, kPageSize);
-    memcpy(page, StubCode().data(), StubCode().size());
-    if (mprotect(page, kPageSize, PROT_READ | PROT_EXEC) != 0) {
+    memcpy(page, program.code.data(), program.code.size());
+    uint8_t* data = static_cast<uint8_t*>(page) + kPageSize;
+    if (program.fill_data) program.fill_data({data, kPageSize}, at);
+    if (mprotect(page, kPageSize, PROT_READ | PROT_EXEC) != 0 ||
+        (program.fill_data && mprotect(data, kPageSize, PROT_READ) != 0)) {
       int error = errno;
-      munmap(page, 2 * kPageSize);
+      munmap(page, length);
       errno = error;
-      return HostError("mprotect of the stub page to r-x");
+      return HostError(program, "mprotect of the stub page");
     }
     return at;
   }
-  return absl::UnavailableError("ptrace platform: no free address for the stub page above the guest's address space");
+  return absl::UnavailableError(std::string(program.platform) +
+                                " platform: no free address for the stub page above the guest's address space");
 }
 
 struct ZygoteStart {
-  StubLayout layout;
+  uint64_t page;
+  uint64_t scratch;
+  uint64_t entry;
+  uint64_t handler;  // 0: none
+  std::span<const int> signals;
   int socket;
   pid_t parent;
   uint64_t vector_components;  // RFBM for XRSTOR, 0: no XSAVE
@@ -106,13 +117,19 @@ struct ZygoteStart {
     void* restorer;
     uint64_t mask;
   } action = {};
+  if (start.handler != 0) action.handler = reinterpret_cast<void*>(SIG_IGN);
   for (int signal = 1; signal < _NSIG; ++signal) syscall(SYS_rt_sigaction, signal, &action, nullptr, 8);
   // Dead stub processes leave no zombies.
   action.handler = reinterpret_cast<void*>(SIG_IGN);
   action.flags = SA_NOCLDWAIT;
   check(syscall(SYS_rt_sigaction, SIGCHLD, &action, nullptr, 8) == 0, 5);
-  uint64_t no_signals = 0;
-  check(syscall(SYS_rt_sigprocmask, SIG_SETMASK, &no_signals, nullptr, 8) == 0, 6);
+  // x86-64's kernel wants a restorer; ours never returns to it.
+  constexpr uint64_t kRestorer = 0x0400'0000;
+  action.handler = action.restorer = reinterpret_cast<void*>(start.handler);
+  action.flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER | kRestorer;
+  for (int signal : start.signals) check(syscall(SYS_rt_sigaction, signal, &action, nullptr, 8) == 0, 13);
+  uint64_t blocked = start.handler != 0 ? ~uint64_t{0} : 0;
+  check(syscall(SYS_rt_sigprocmask, SIG_SETMASK, &blocked, nullptr, 8) == 0, 6);
 
   rlimit no_core = {};
   check(setrlimit(RLIMIT_CORE, &no_core) == 0, 7);
@@ -122,7 +139,7 @@ struct ZygoteStart {
   // ptrace(2): a sentry without capabilities may only trace dumpable processes.
   check(prctl(PR_SET_DUMPABLE, 1, 0, 0, 0) == 0, 9);
   prctl(PR_SET_NAME, "stub", 0, 0, 0);
-  check(madvise(reinterpret_cast<void*>(start.layout.scratch()), kPageSize, MADV_DONTFORK) == 0, 10);
+  check(madvise(reinterpret_cast<void*>(start.scratch), kPageSize, MADV_DONTFORK) == 0, 10);
   check(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0, 11);
   pid_t self = getpid();
   check(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &start.filter, 0, 0) == 0, 12);
@@ -136,32 +153,47 @@ struct ZygoteStart {
   } else {
     asm volatile("fxrstor64 %0" : : "m"(initial_vector_state));
   }
-  register uint64_t page asm("r12") = start.layout.page;
-  register uint64_t scratch asm("r13") = start.layout.scratch();
+  register uint64_t page asm("r12") = start.page;
+  register uint64_t scratch asm("r13") = start.scratch;
   register uint64_t socket asm("r14") = static_cast<uint64_t>(start.socket);
   register uint64_t pid asm("r15") = static_cast<uint64_t>(self);
   asm volatile("jmp *%%rax"
                :
-               : "a"(start.layout.zygote()), "b"(kTaskSize), "r"(page), "r"(scratch), "r"(socket), "r"(pid));
+               : "a"(start.entry), "b"(kTaskSize), "r"(page), "r"(scratch), "r"(socket), "r"(pid));
   __builtin_unreachable();
 }
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Zygote>> Zygote::Start() {
+StubProgram Zygote::PtraceStubProgram() {
+  return {.platform = "ptrace",
+          .code = StubCode(),
+          .zygote = OffsetOf(kStubPageZygote),
+          .fill_data = nullptr,
+          .filter = [](uint64_t page, int) { return BuildStubFilter(page); },
+          .signals = {}};
+}
+
+absl::StatusOr<std::unique_ptr<Zygote>> Zygote::Start(const StubProgram& program) {
   std::unique_ptr<Zygote> zygote(new Zygote());
   int sockets[2];
-  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets) != 0) return HostError("socketpair");
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets) != 0) return HostError(program, "socketpair");
   zygote->socket_.Reset(sockets[0]);
   zygote->peer_socket_.Reset(sockets[1]);
 
-  absl::StatusOr<uint64_t> page = MapStubPages();
+  zygote->platform_ = program.platform;
+  absl::StatusOr<uint64_t> page = MapStubPages(program);
   if (!page.ok()) return page.status();
   zygote->layout_.page = *page;
-  base::Cleanup unmap([&] { munmap(reinterpret_cast<void*>(*page), 2 * kPageSize); });
+  const uint64_t length = PagesOf(program) * kPageSize;
+  base::Cleanup unmap([&] { munmap(reinterpret_cast<void*>(*page), length); });
 
   ZygoteStart start = {};
-  start.layout = zygote->layout_;
+  start.page = *page;
+  start.scratch = *page + length - kPageSize;
+  start.entry = *page + program.zygote;
+  start.signals = program.signals;
+  if (!program.signals.empty()) start.handler = *page + program.handler;
   start.socket = sockets[1];
   start.parent = getpid();
   initial_vector_state.bytes[0] = 0x7f;  // FCW = 0x37f, for FXRSTOR
@@ -174,7 +206,7 @@ absl::StatusOr<std::unique_ptr<Zygote>> Zygote::Start() {
     // Protection keys keep the kernel's default: their initial state would allow all.
     start.vector_components = ((uint64_t{high} << 32) | low) & ~kPkruComponent;
   }
-  std::vector<sock_filter> filter = BuildStubFilter(zygote->layout_.page);
+  std::vector<sock_filter> filter = program.filter(*page, sockets[1]);
   start.filter = {.len = static_cast<unsigned short>(filter.size()), .filter = filter.data()};
 
   // No handler of the sentry may run in the child.
@@ -188,7 +220,7 @@ absl::StatusOr<std::unique_ptr<Zygote>> Zygote::Start() {
   pthread_sigmask(SIG_SETMASK, &old, nullptr);
   if (pid < 0) {
     errno = error;
-    return HostError("clone of the stub zygote");
+    return HostError(program, "clone of the stub zygote");
   }
   zygote->pid_ = static_cast<pid_t>(pid);
   zygote->pidfd_.Reset(pidfd);
@@ -202,16 +234,17 @@ Zygote::~Zygote() {
   }
 }
 
-base::Result<pid_t> Zygote::Fork() {
+base::Result<pid_t> Zygote::Fork(std::span<const uint8_t> request) {
   base::MutexLock lock(mu_);
-  char request = 1;
-  if (send(socket_.get(), &request, 1, MSG_NOSIGNAL) != 1) return base::Errno(ESRCH);
+  if (send(socket_.get(), request.data(), request.size(), MSG_NOSIGNAL) != static_cast<ssize_t>(request.size())) {
+    return base::Errno(ESRCH);
+  }
   pollfd fds[2] = {{.fd = socket_.get(), .events = POLLIN}, {.fd = pidfd_.get(), .events = POLLIN}};
   for (;;) {
     int n = poll(fds, 2, kForkTimeoutMs);
     if (n < 0 && errno == EINTR) continue;
     if (n <= 0 || (fds[0].revents & POLLIN) == 0) {
-      LOG_ERROR("ptrace platform: the stub zygote (pid %d) %s", pid_, n == 0 ? "doesn't answer" : "is dead");
+      LOG_ERROR("%s platform: the stub zygote (pid %d) %s", platform_, pid_, n == 0 ? "doesn't answer" : "is dead");
       // A late answer must not be taken for the next one's.
       kill(pid_, SIGKILL);
       return base::Errno(ESRCH);

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <linux/futex.h>
 #include <linux/membarrier.h>
+#include <linux/seccomp.h>
 #include <sched.h>
 #include <seccomp.h>
 #include <signal.h>
@@ -125,6 +126,9 @@ bool AddRules(scmp_filter_ctx filter, std::string* failed) {
   for (int command : {F_DUPFD_CLOEXEC, F_GETFD, F_SETFD, F_GETFL})
     ok = ok && allow(SYS_fcntl, {SCMP_A1(SCMP_CMP_EQ, static_cast<uint64_t>(command))});
   for (unsigned long request : {FIONREAD, TIOCGWINSZ, TCGETS})
+    ok = ok && allow(SYS_ioctl, {SCMP_A1(SCMP_CMP_EQ, request)});
+  // systrap: orders to the service threads of stubs. The last is SECCOMP_IOCTL_NOTIF_SET_FLAGS.
+  for (unsigned long request : {SECCOMP_IOCTL_NOTIF_RECV + 0ul, SECCOMP_IOCTL_NOTIF_SEND + 0ul, SECCOMP_IOW(4, __u64)})
     ok = ok && allow(SYS_ioctl, {SCMP_A1(SCMP_CMP_EQ, request)});
   ok = ok && allow(SYS_membarrier, {SCMP_A0(SCMP_CMP_EQ, MEMBARRIER_CMD_GLOBAL)});
   for (int option : {PR_SET_NAME, PR_GET_NAME, PR_SET_VMA})

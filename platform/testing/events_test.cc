@@ -10,9 +10,9 @@
 #include <string>
 
 #include "gtest/gtest.h"
-#include "platform/ptrace/test_guest.h"
+#include "platform/testing/test_guest.h"
 
-namespace platform::ptrace {
+namespace platform::testing {
 namespace {
 
 using Kind = Event::Kind;
@@ -128,38 +128,20 @@ TEST(EventsTest, VsyscallWithoutStackFaults) {
   EXPECT_TRUE(event.kind == Kind::kFault || event.kind == Kind::kSignal);
 }
 
-// The host calls in the stub page are of no use to a guest that finds them.
-TEST(EventsTest, StubPageCallsAreIntercepted) {
-  TestGuest guest(two_calls());
-  const stub::StubLayout& layout = TestPlatform().layout();
-  for (uint64_t at : {layout.call(), layout.clone(), layout.pause(), layout.zygote()}) {
-    Registers r = TestGuest::Start();
-    r.rip = at;
-    r.rax = SYS_munmap;
-    r.rdi = kDataAddress;
-    r.rsi = kDataLength;
-    r.r12 = layout.page;
-    ASSERT_EQ(guest.context().Switch(r).kind, Kind::kSyscall);
-    EXPECT_EQ(r.rip & ~uint64_t{4095}, layout.page);
-  }
-  Registers r = TestGuest::Start();
-  EXPECT_EQ(guest.context().Switch(r).kind, Kind::kSyscall);
-  guest.Word(0) = 1;
-}
-
 GUEST_PROGRAM(read_rdi, "mov (%rdi), %rax; mov $39, %eax; syscall");
 GUEST_PROGRAM(write_rdi, "mov %rax, (%rdi); mov $39, %eax; syscall");
 GUEST_PROGRAM(jump_rdi, "jmp *%rdi");
 
 TEST(EventsTest, ReadAndWriteFaults) {
-  for (auto program : {read_rdi(), write_rdi()}) {
-    TestGuest guest(program);
+  for (bool write : {false, true}) {
+    TestGuest guest(write ? write_rdi() : read_rdi());
     Registers r = TestGuest::Start();
     r.rdi = 0x1234'5678;
     Event event = guest.context().Switch(r);
     ASSERT_EQ(event.kind, Kind::kFault);
     EXPECT_EQ(event.address, 0x1234'5678u);
-    EXPECT_EQ(event.access, Access::kUnknown);
+    // Not every platform knows.
+    EXPECT_TRUE(event.access == Access::kUnknown || event.access == (write ? Access::kWrite : Access::kRead));
     EXPECT_EQ(event.info.si_signo, SIGSEGV);
     EXPECT_EQ(event.info.si_code, SEGV_MAPERR);
     EXPECT_EQ(r.rip, kCodeAddress);
@@ -296,4 +278,4 @@ TEST(EventsTest, SingleStep) {
 }
 
 }  // namespace
-}  // namespace platform::ptrace
+}  // namespace platform::testing

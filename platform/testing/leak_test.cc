@@ -11,9 +11,9 @@
 
 #include "base/clock.h"
 #include "gtest/gtest.h"
-#include "platform/ptrace/test_guest.h"
+#include "platform/testing/test_guest.h"
 
-namespace platform::ptrace {
+namespace platform::testing {
 namespace {
 
 using Kind = Event::Kind;
@@ -58,7 +58,7 @@ TEST(LeakTest, TenThousandSpaces) {
     Registers r = TestGuest::Start();
     ASSERT_EQ(guest.context().Switch(r).kind, Kind::kSyscall);
   }
-  ExpectSettles("stubs", 0, [] { return ChildrenOf(TestPlatform().zygote().pid()); });
+  ExpectSettles("stubs", 0, [] { return ChildrenOf(ZygotePid()); });
   EXPECT_EQ(ChildrenOf(getpid()), 1) << "the zygote only";
   EXPECT_EQ(Entries("/proc/self/fd"), fds);
   EXPECT_EQ(Entries("/proc/self/task"), threads);
@@ -74,7 +74,7 @@ TEST(LeakTest, ThousandsOfThreadsInOneSpace) {
     ASSERT_EQ((*context)->Switch(r).kind, Kind::kSyscall);
     (*context)->Release();
   }
-  ExpectSettles("stubs", 1, [] { return ChildrenOf(TestPlatform().zygote().pid()); });
+  ExpectSettles("stubs", 1, [] { return ChildrenOf(ZygotePid()); });
 }
 
 TEST(LeakTest, StubsKilledFromOutside) {
@@ -84,8 +84,8 @@ TEST(LeakTest, StubsKilledFromOutside) {
     kill(guest.stub_pid(), SIGKILL);
     while (guest.context().Switch(r).kind != Kind::kDead) r = TestGuest::Start();
   }
-  ExpectSettles("stubs", 0, [] { return ChildrenOf(TestPlatform().zygote().pid()); });
+  ExpectSettles("stubs", 0, [] { return ChildrenOf(ZygotePid()); });
 }
 
 }  // namespace
-}  // namespace platform::ptrace
+}  // namespace platform::testing

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Guests for tests: one platform for the whole test binary, tiny programs in machine code, and an address space with
-// code, data and stack.
-#ifndef PLATFORM_PTRACE_TEST_GUEST_H_
-#define PLATFORM_PTRACE_TEST_GUEST_H_
+// code, data and stack. The same tests are built for each platform, linked with its definitions of the functions below.
+#ifndef PLATFORM_TESTING_TEST_GUEST_H_
+#define PLATFORM_TESTING_TEST_GUEST_H_
 
 #include <cstdint>
 #include <memory>
@@ -10,7 +10,7 @@
 
 #include "platform/memory_file.h"
 #include "platform/platform.h"
-#include "platform/ptrace/ptrace_platform.h"
+#include "platform/ptrace/placement.h"
 
 // Defines `name`, the machine code of assembly text (AT&T).
 #define GUEST_PROGRAM(name, text)                                                                     \
@@ -19,7 +19,7 @@
   static std::span<const uint8_t> name() { return {name##_begin, name##_end}; }                       \
   static_assert(true)
 
-namespace platform::ptrace {
+namespace platform::testing {
 
 inline constexpr uint64_t kCodeAddress = 0x40'0000;
 inline constexpr uint64_t kDataAddress = 0x80'0000;  // 16 pages, rw; the stack is their upper end
@@ -29,8 +29,16 @@ inline constexpr Protection kReadWrite = {.read = true, .write = true};
 inline constexpr Protection kReadExec = {.read = true, .exec = true};
 
 // Started by the first call, which has to be the main thread's.
-PtracePlatform& TestPlatform();
+Platform& TestPlatform();
 MemoryFile& TestMemory();
+
+// Defined by each platform.
+std::unique_ptr<Platform> StartTestPlatform();
+pid_t StubPid(AddressSpace& space);
+pid_t StubTid(Context& context);
+pid_t ZygotePid();
+ptrace::Placement& TestPlacement();
+ptrace::Placement::Slot& SlotOf(Context& context);
 
 class TestGuest {
  public:
@@ -46,7 +54,7 @@ class TestGuest {
   // The sentry's view of guest data.
   uint8_t* Data(uint64_t offset = 0) { return TestMemory().Pointer(data_.start + offset); }
   volatile uint64_t& Word(uint64_t index) { return reinterpret_cast<volatile uint64_t*>(Data())[index]; }
-  pid_t stub_pid() const;
+  pid_t stub_pid() const { return StubPid(*space_); }
   FileRange code_range() const { return code_; }
   FileRange data_range() const { return data_; }
 
@@ -57,6 +65,6 @@ class TestGuest {
   std::unique_ptr<Context> context_;
 };
 
-}  // namespace platform::ptrace
+}  // namespace platform::testing
 
-#endif  // PLATFORM_PTRACE_TEST_GUEST_H_
+#endif  // PLATFORM_TESTING_TEST_GUEST_H_

@@ -8,9 +8,9 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "platform/ptrace/test_guest.h"
+#include "platform/testing/test_guest.h"
 
-namespace platform::ptrace {
+namespace platform::testing {
 namespace {
 
 GUEST_PROGRAM(call_loop, "1: mov $39, %eax; syscall; jmp 1b");
@@ -75,6 +75,6 @@ int Main() {
 }
 
 }  // namespace
-}  // namespace platform::ptrace
+}  // namespace platform::testing
 
-int main() { return platform::ptrace::Main(); }
+int main() { return platform::testing::Main(); }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "platform/ptrace/test_guest.h"
+#include "platform/testing/test_guest.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,16 +8,11 @@
 #include <utility>
 
 #include "base/log.h"
-#include "platform/ptrace/address_space.h"
 
-namespace platform::ptrace {
+namespace platform::testing {
 
-PtracePlatform& TestPlatform() {
-  static PtracePlatform* platform = [] {
-    auto started = PtracePlatform::Start();
-    if (!started.ok()) FATAL("%s", started.status().ToString().c_str());
-    return started->release();
-  }();
+Platform& TestPlatform() {
+  static Platform* platform = StartTestPlatform().release();
   return *platform;
 }
 
@@ -53,8 +48,6 @@ TestGuest::~TestGuest() {
   TestMemory().DecRef(data_);
 }
 
-pid_t TestGuest::stub_pid() const { return static_cast<PtraceAddressSpace&>(*space_).pid(); }
-
 Registers TestGuest::Start() {
   Registers registers = {};
   registers.cs = 0x33;
@@ -65,4 +58,4 @@ Registers TestGuest::Start() {
   return registers;
 }
 
-}  // namespace platform::ptrace
+}  // namespace platform::testing

@@ -12,9 +12,9 @@
 
 #include "base/clock.h"
 #include "gtest/gtest.h"
-#include "platform/ptrace/test_guest.h"
+#include "platform/testing/test_guest.h"
 
-namespace platform::ptrace {
+namespace platform::testing {
 namespace {
 
 using Kind = Event::Kind;
@@ -236,4 +236,4 @@ TEST(AddressSpaceTest, DeadStub) {
 }
 
 }  // namespace
-}  // namespace platform::ptrace
+}  // namespace platform::testing

@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // Contexts: interrupts, threads, vector state, binding, death.
-#include "platform/ptrace/context.h"
-
 #include <errno.h>
 #include <sched.h>
 #include <signal.h>
@@ -15,9 +13,9 @@
 
 #include "base/clock.h"
 #include "gtest/gtest.h"
-#include "platform/ptrace/test_guest.h"
+#include "platform/testing/test_guest.h"
 
-namespace platform::ptrace {
+namespace platform::testing {
 namespace {
 
 using Kind = Event::Kind;
@@ -285,8 +283,6 @@ TEST(BindTest, ToAnotherSpaceAndBack) {
   EXPECT_EQ(context->Switch(r).kind, Kind::kDead);
 }
 
-pid_t StubPid(TestGuest& guest) { return guest.stub_pid(); }
-
 TEST(DeathTest, KilledWhileTheGuestRuns) {
   TestGuest guest(spin());
   Registers r = TestGuest::Start();
@@ -295,7 +291,7 @@ TEST(DeathTest, KilledWhileTheGuestRuns) {
   std::thread other([&] {
     while (guest.Word(0) == 0) std::this_thread::yield();
     killed_at = base::MonotonicNs();
-    kill(StubPid(guest), SIGKILL);
+    kill(guest.stub_pid(), SIGKILL);
   });
   EXPECT_EQ(guest.context().Switch(r).kind, Kind::kDead);
   EXPECT_LT(base::MonotonicNs() - killed_at, base::kNsPerSecond);
@@ -319,7 +315,7 @@ TEST(DeathTest, IsSeenByEachThreadAlone) {
     (*context)->Release();
   });
   while (guest.Word(0) == 0) std::this_thread::yield();
-  kill(StubPid(guest), SIGKILL);
+  kill(guest.stub_pid(), SIGKILL);
   other.join();
   EXPECT_EQ(guest.context().Switch(main_registers).kind, Kind::kDead);
 }
@@ -328,7 +324,7 @@ TEST(DeathTest, BetweenSwitches) {
   TestGuest guest(calls());
   Registers r = TestGuest::Start();
   ASSERT_EQ(guest.context().Switch(r).kind, Kind::kSyscall);
-  kill(StubPid(guest), SIGKILL);
+  kill(guest.stub_pid(), SIGKILL);
   int64_t deadline = base::MonotonicNs() + base::kNsPerSecond;
   while (guest.context().Switch(r).kind != Kind::kDead) ASSERT_LT(base::MonotonicNs(), deadline);
 }
@@ -339,13 +335,15 @@ TEST(DeathTest, OtherSignalsFromOutsideAreDropped) {
   Registers r = TestGuest::Start();
   r.rdi = kDataAddress;
   std::thread other([&] {
-    pid_t tid = static_cast<PtraceContext&>(guest.context()).tracee().tid();
+    pid_t tid = StubTid(guest.context());
     auto ran_on = [&] {
       uint64_t before = guest.Word(0);
       while (guest.Word(0) == before) std::this_thread::yield();
     };
     for (int signal : {SIGSEGV, SIGTRAP, SIGTERM, SIGSYS, SIGUSR1, SIGURG, SIGSTOP, SIGTSTP}) {
-      syscall(SYS_tgkill, StubPid(guest), tid, signal);
+      syscall(SYS_tgkill, guest.stub_pid(), tid, signal);
+      // Nothing but ptrace keeps a stop away from a process.
+      if (signal == SIGSTOP) syscall(SYS_tgkill, guest.stub_pid(), tid, SIGCONT);
       ran_on();
     }
     guest.context().Interrupt();
@@ -355,27 +353,27 @@ TEST(DeathTest, OtherSignalsFromOutsideAreDropped) {
 }
 
 TEST(PlacementTest, PairIsOnOneCpuAndBlockedPairsDontCount) {
-  Placement& placement = TestPlatform().placement();
+  ptrace::Placement& placement = TestPlacement();
   if (!placement.enabled()) GTEST_SKIP() << "one CPU";
   std::thread([&] {
     TestGuest guest(calls());
-    auto& context = static_cast<PtraceContext&>(guest.context());
+    Context& context = guest.context();
     cpu_set_t own, stub;
     ASSERT_EQ(sched_getaffinity(0, sizeof(own), &own), 0);
-    ASSERT_EQ(sched_getaffinity(context.tracee().tid(), sizeof(stub), &stub), 0);
+    ASSERT_EQ(sched_getaffinity(StubTid(context), sizeof(stub), &stub), 0);
     EXPECT_EQ(CPU_COUNT(&own), 1);
     EXPECT_TRUE(CPU_EQUAL(&own, &stub));
-    int before = placement.PairsForTest(context.slot().index);
+    int before = placement.PairsForTest(SlotOf(context).index);
     TestPlatform().OnBlock();
     TestPlatform().OnBlock();
-    EXPECT_EQ(placement.PairsForTest(context.slot().index), before - 1);
+    EXPECT_EQ(placement.PairsForTest(SlotOf(context).index), before - 1);
     TestPlatform().OnUnblock();
     TestPlatform().OnUnblock();
-    EXPECT_GE(placement.PairsForTest(context.slot().index), 1);
+    EXPECT_GE(placement.PairsForTest(SlotOf(context).index), 1);
     Registers r = TestGuest::Start();
     EXPECT_EQ(context.Switch(r).kind, Kind::kSyscall);
   }).join();
 }
 
 }  // namespace
-}  // namespace platform::ptrace
+}  // namespace platform::testing

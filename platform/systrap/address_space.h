@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+// SystrapAddressSpace: one stub process. Its first thread is the service thread, which changes memory and makes guest
+// threads on the sentry's order. Guest threads never end before the process does: one that is given up is parked for the
+// next Context.
+#ifndef PLATFORM_SYSTRAP_ADDRESS_SPACE_H_
+#define PLATFORM_SYSTRAP_ADDRESS_SPACE_H_
+
+#include <sys/types.h>
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "base/mutex.h"
+#include "base/result.h"
+#include "platform/platform.h"
+#include "platform/ptrace/interval_set.h"
+#include "platform/systrap/service.h"
+#include "platform/systrap/stub_thread.h"
+#include "platform/systrap/systrap_platform.h"
+
+namespace platform::systrap {
+
+class SystrapAddressSpace final : public AddressSpace {
+ public:
+  static base::Result<base::RefPtr<SystrapAddressSpace>> Create(SystrapPlatform& platform);
+  // Kills the stub process; the zygote leaves no zombie of it.
+  ~SystrapAddressSpace() override;
+
+  // From any thread. EINVAL: not page-aligned or outside the guest's addresses. ESRCH: the stub is dead.
+  base::Result<void> Map(uint64_t address, uint64_t length, int fd, uint64_t offset, Protection protection,
+                         bool populate) override ABSL_LOCKS_EXCLUDED(mu_);
+  void Unmap(uint64_t address, uint64_t length) override ABSL_LOCKS_EXCLUDED(mu_);
+  void Protect(uint64_t address, uint64_t length, Protection protection) override ABSL_LOCKS_EXCLUDED(mu_);
+
+  pid_t pid() const { return pid_; }
+  // A guest thread that waits for its first registers, in initial vector state. EAGAIN, ENOMEM, ESRCH.
+  base::Result<StubThread*> TakeThread() ABSL_LOCKS_EXCLUDED(mu_);
+  // It has stopped with an event.
+  void ParkThread(StubThread* thread) ABSL_LOCKS_EXCLUDED(mu_);
+  void MarkDead() { dead_.store(true, std::memory_order_seq_cst); }
+  bool dead() const { return dead_.load(std::memory_order_relaxed); }
+  // The stub did what it never does by itself, or can't be made to do what it must: its process ends, nothing else does.
+  void Kill(const char* why);
+  // The process has ended: everyone who waits for its guest threads finds out.
+  void OnDeath() ABSL_LOCKS_EXCLUDED(threads_mu_);
+
+ private:
+  SystrapAddressSpace(SystrapPlatform& platform, pid_t pid, uint64_t control_offset)
+      : platform_(platform), pid_(pid), control_offset_(control_offset) {}
+
+  base::Result<Service::Outcome> RunLocked(std::span<const Order> orders) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  base::Result<StubThread*> NewThreadLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void UnmapLocked(uint64_t start, uint64_t end) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  Control* control() const;
+
+  SystrapPlatform& platform_;
+  const pid_t pid_;
+  const uint64_t control_offset_;
+  std::atomic<bool> dead_{false};
+
+  // Held over host calls made in the stub: they are bounded.
+  base::Mutex mu_{base::LockRank::kPlatform};
+  Service service_ ABSL_GUARDED_BY(mu_);
+  int service_cpu_ ABSL_GUARDED_BY(mu_) = -1;  // index of the placement that the service thread was pinned to
+  ptrace::IntervalSet mapped_ ABSL_GUARDED_BY(mu_);
+  std::vector<StubThread*> parked_ ABSL_GUARDED_BY(mu_);
+  std::vector<uint64_t> units_ ABSL_GUARDED_BY(mu_);  // of the shared file, area by area
+
+  base::Mutex threads_mu_{base::LockRank::kLeaf};
+  std::vector<std::unique_ptr<StubThread>> threads_ ABSL_GUARDED_BY(threads_mu_);
+};
+
+}  // namespace platform::systrap
+
+#endif  // PLATFORM_SYSTRAP_ADDRESS_SPACE_H_

@@ -1,0 +1,279 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "platform/systrap/context.h"
+
+#include <errno.h>
+#include <linux/audit.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <utility>
+#include <vector>
+
+#include "base/log.h"
+#include "platform/systrap/futex.h"
+#include "platform/systrap/registers.h"
+
+namespace platform::systrap {
+namespace {
+
+constexpr uint32_t kSwitchesPerRebalance = 64;
+// A kick that a guest in the stub's code managed to lose is sent again.
+constexpr int64_t kKickPeriodNs = base::kNsPerSecond / 50;
+// Without a watch for dead stubs.
+constexpr int64_t kDeathPollNs = base::kNsPerSecond / 10;
+
+thread_local SystrapContext* current_context = nullptr;
+
+}  // namespace
+
+SystrapContext* SystrapContext::Current() { return current_context; }
+
+SystrapContext::~SystrapContext() {
+  Release();
+  if (current_context == this) current_context = nullptr;
+}
+
+base::Result<void> SystrapContext::Bind(AddressSpace& space) {
+  auto& wanted = static_cast<SystrapAddressSpace&>(space);
+  if (space_.get() == &wanted) {
+    if (space_->dead()) return base::Errno(EAGAIN);
+    Adopt();
+    return base::OkResult();
+  }
+  Release();
+  platform_.placement().Enter(slot_);
+  platform_.placement().Pin(slot_, 0);
+  current_context = this;
+  base::Result<StubThread*> thread = wanted.TakeThread();
+  if (!thread.ok()) {
+    platform_.placement().Leave(slot_);
+    return thread.error_number() == ENOMEM ? thread.error() : base::Errno(EAGAIN);
+  }
+  SetThread(wanted, *thread);
+  platform_.placement().PinOther(slot_, thread_->tid);
+  return base::OkResult();
+}
+
+void SystrapContext::SetThread(SystrapAddressSpace& space, StubThread* thread) {
+  space_ = base::RefPtr<SystrapAddressSpace>(&space);
+  thread_ = thread;
+  // What it has now does not matter: set at the next Switch.
+  fs_base_ = gs_base_ = ~uint64_t{0};
+  memcpy(thread_->fpu().data(), platform_.initial_fpu().data(), platform_.initial_fpu().size());
+  base::MutexLock lock(target_mu_);
+  target_ = thread;
+  target_pid_ = space.pid();
+}
+
+void SystrapContext::Adopt() {
+  if (current_context == this) [[likely]]
+    return;
+  current_context = this;
+  platform_.placement().Enter(slot_);
+  platform_.placement().Pin(slot_, thread_->tid);
+}
+
+void SystrapContext::Release() {
+  if (!space_) return;
+  {
+    base::MutexLock lock(target_mu_);
+    target_ = nullptr;
+  }
+  space_->ParkThread(thread_);
+  platform_.placement().Leave(slot_);
+  thread_ = nullptr;
+  space_.Reset();
+  if (current_context == this) current_context = nullptr;
+}
+
+base::Result<std::unique_ptr<Context>> SystrapContext::CloneInSpace() {
+  if (!space_) return base::Errno(EINVAL);
+  Adopt();
+  base::Result<StubThread*> thread = space_->TakeThread();
+  if (!thread.ok()) return thread.error_number() == ENOMEM ? thread.error() : base::Errno(EAGAIN);
+  auto context = std::make_unique<SystrapContext>(platform_);
+  context->SetThread(*space_, *thread);
+  std::vector<uint8_t> image(platform_.initial_fpu().size());
+  GetFpu(image);
+  // Refused if a sibling scribbled over it.
+  if (!context->SetFpu(image).ok()) (void)context->ResetFpu();
+  return std::unique_ptr<Context>(std::move(context));
+}
+
+void SystrapContext::Interrupt() {
+  uint32_t old = state_.fetch_or(kInterrupt);
+  if ((old & kInGuest) == 0 || (old & kInterrupt) != 0) return;
+  base::MutexLock lock(target_mu_);
+  if (target_ == nullptr) return;
+  // May come after the thread has stopped for another reason: the next Switch drops a kick without cause.
+  syscall(SYS_tgkill, target_pid_, target_->tid, KICK_SIGNAL);
+  // The owner shall not sleep for ever: see HandOver.
+  FutexWake(&target_->mailbox().state);
+}
+
+void SystrapContext::Kick() { syscall(SYS_tgkill, space_->pid(), thread_->tid, KICK_SIGNAL); }
+
+void SystrapContext::Rebalance() {
+  if (thread_ == nullptr) return;
+  if (platform_.placement().Rebalance(slot_)) platform_.placement().Pin(slot_, thread_->tid);
+}
+
+Event SystrapContext::Dead() { return {.kind = Event::Kind::kDead}; }
+
+Event SystrapContext::Inconsistent(const char* what) {
+  space_->Kill(what);
+  return Dead();
+}
+
+Event SystrapContext::Switch(Registers& registers) {
+  if (!space_ || space_->dead()) return Dead();
+  Adopt();
+  if (++switches_ % kSwitchesPerRebalance == 0) Rebalance();
+  for (;;) {
+    uint32_t old = state_.fetch_or(kInGuest);
+    if ((old & kInterrupt) != 0) {
+      state_.fetch_and(~(kInGuest | kInterrupt));
+      return {.kind = Event::Kind::kInterrupted};
+    }
+    Outcome outcome = RunGuest(registers);
+    state_.fetch_and(~kInGuest);
+    if (outcome) return *outcome;
+  }
+}
+
+bool SystrapContext::HandOver() {
+  std::atomic<uint32_t>& word = thread_->mailbox().state;
+  uint32_t old = word.exchange(STATE_GUEST, std::memory_order_seq_cst);
+  if ((old & STATE_SLEEP) != 0) FutexWake(&word);
+  bool was_interrupted = false;
+  for (;;) {
+    if (space_->dead()) return false;
+    uint32_t state = STATE_GUEST;
+    if (!word.compare_exchange_strong(state, STATE_GUEST | STATE_SLEEP, std::memory_order_seq_cst) &&
+        state != (STATE_GUEST | STATE_SLEEP)) {
+      return !space_->dead();
+    }
+    bool interrupted = (state_.load(std::memory_order_seq_cst) & kInterrupt) != 0;
+    int64_t timeout = interrupted ? kKickPeriodNs : platform_.watching() ? -1 : kDeathPollNs;
+    FutexWait(&word, STATE_GUEST | STATE_SLEEP, timeout);
+    if ((word.load(std::memory_order_seq_cst) & ~STATE_SLEEP) != STATE_GUEST) continue;
+    if (interrupted && was_interrupted) Kick();
+    was_interrupted = interrupted;
+    if (timeout == kDeathPollNs && kill(space_->pid(), 0) != 0) space_->OnDeath();
+  }
+}
+
+SystrapContext::Outcome SystrapContext::RunGuest(Registers& registers) {
+  Mailbox& mailbox = thread_->mailbox();
+  SignalContext context;
+  bool set_bases = registers.fs_base != fs_base_ || registers.gs_base != gs_base_;
+  if (!LoadableRegisters(registers, fs_base_, gs_base_)) [[unlikely]] {
+    // What the hardware does to a bad iret.
+    Event event = {.kind = Event::Kind::kSignal};
+    event.info.si_signo = SIGSEGV;
+    event.info.si_code = SI_KERNEL;
+    return event;
+  }
+  ToContext(registers, &context);
+  thread_->WriteContext(context);
+  mailbox.flags = set_bases ? FLAG_SET_BASES : 0;
+  if (set_bases) {
+    mailbox.fs_base = fs_base_ = registers.fs_base;
+    mailbox.gs_base = gs_base_ = registers.gs_base;
+  }
+  if (!HandOver()) return Dead();
+  if ((mailbox.state.load(std::memory_order_acquire) & ~STATE_SLEEP) != STATE_EVENT) {
+    return space_->dead() ? Dead() : Inconsistent("a mailbox in no known state");
+  }
+  if (!thread_->FindFrame()) return Inconsistent("a signal frame outside its stack");
+  volatile Mailbox* read = &mailbox;
+  uint32_t signal = read->signal;
+  fs_base_ = read->fs_base;
+  gs_base_ = read->gs_base;
+  FromContext(thread_->ReadContext(), &registers);
+  registers.fs_base = fs_base_;
+  registers.gs_base = gs_base_;
+  return OnEvent(signal, registers);
+}
+
+SystrapContext::Outcome SystrapContext::OnEvent(uint32_t signal, Registers& registers) {
+  if (signal == SIGSYS) {
+    // `syscall` leaves its return address in rcx and the flags in r11; the other ways in don't.
+    if (registers.rcx == registers.rip && registers.r11 == registers.eflags) [[likely]] {
+      registers.orig_rax = registers.rax;
+      registers.rax = static_cast<uint64_t>(-ENOSYS);
+      return Event{.kind = Event::Kind::kSyscall};
+    }
+    return OnSyscall(registers);
+  }
+  if (signal == KICK_SIGNAL) return std::nullopt;
+  if ((signal & SIGNAL_IN_STUB) != 0) return Inconsistent("a fault in the stub's code");
+  Event event = {.kind = Event::Kind::kSignal};
+  event.info = thread_->ReadInfo();
+  // Sent by someone outside, not raised by an instruction: no business of the guest.
+  if (event.info.si_code <= 0) return std::nullopt;
+  event.info.si_signo = static_cast<int>(signal);
+  switch (signal) {
+    case SIGSEGV:
+      if (event.info.si_code == SI_KERNEL) return event;
+      break;
+    case SIGBUS:
+      if (event.info.si_code == BUS_ADRALN) return event;
+      break;
+    case SIGILL:
+    case SIGFPE:
+    case SIGTRAP:
+      return event;
+    default:
+      return Inconsistent("a signal that the stub doesn't handle");
+  }
+  event.kind = Event::Kind::kFault;
+  event.address = reinterpret_cast<uint64_t>(event.info.si_addr);
+  event.access = FaultAccess(thread_->ReadContext());
+  return event;
+}
+
+SystrapContext::Outcome SystrapContext::OnSyscall(Registers& registers) {
+  siginfo_t info = thread_->ReadInfo();
+  if (info.si_code <= 0) return std::nullopt;
+  if (info.si_arch != AUDIT_ARCH_X86_64) return Event{.kind = Event::Kind::kCompatSyscall, .info = info};
+  uint64_t from = reinterpret_cast<uint64_t>(info.si_call_addr);
+  if (IsVsyscall(from)) {
+    // The kernel has returned to the caller already.
+    registers.orig_rax = VsyscallNumber(from);
+  } else {
+    // Numbers that look like the kernel's restart codes are taken for such on the way to the handler.
+    registers.rip = from;
+    registers.orig_rax = static_cast<uint32_t>(registers.rax) == static_cast<uint32_t>(info.si_syscall)
+                             ? registers.rax
+                             : static_cast<uint64_t>(int64_t{info.si_syscall});
+  }
+  registers.rax = static_cast<uint64_t>(-ENOSYS);
+  return Event{.kind = Event::Kind::kSyscall};
+}
+
+size_t SystrapContext::GetFpu(std::span<uint8_t> buffer) {
+  if (!space_) return 0;
+  std::span<uint8_t> image = thread_->fpu();
+  size_t size = std::min(buffer.size(), image.size());
+  memcpy(buffer.data(), image.data(), size);
+  CleanFpu(buffer.first(size), platform_.xfeatures());
+  return size;
+}
+
+base::Result<void> SystrapContext::SetFpu(std::span<const uint8_t> image) {
+  if (!space_) return base::Errno(EINVAL);
+  std::vector<uint8_t> full(platform_.initial_fpu().size());
+  TRY(CheckFpu(image, platform_.xfeatures(), platform_.mxcsr_mask(), full));
+  memcpy(thread_->fpu().data(), full.data(), full.size());
+  return base::OkResult();
+}
+
+base::Result<void> SystrapContext::ResetFpu() {
+  if (!space_) return base::OkResult();
+  return SetFpu(platform_.initial_fpu());
+}
+
+}  // namespace platform::systrap

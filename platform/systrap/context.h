@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+// SystrapContext: one guest thread as one stub thread. See platform.h for who may call what.
+#ifndef PLATFORM_SYSTRAP_CONTEXT_H_
+#define PLATFORM_SYSTRAP_CONTEXT_H_
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+
+#include "base/mutex.h"
+#include "platform/platform.h"
+#include "platform/ptrace/placement.h"
+#include "platform/systrap/address_space.h"
+#include "platform/systrap/stub_thread.h"
+#include "platform/systrap/systrap_platform.h"
+
+namespace platform::systrap {
+
+class SystrapContext final : public Context {
+ public:
+  explicit SystrapContext(SystrapPlatform& platform) : platform_(platform) {}
+  ~SystrapContext() override;
+
+  // Vector state is initial after a bind to another space.
+  base::Result<void> Bind(AddressSpace& space) override;
+  Event Switch(Registers& registers) override;
+  base::Result<std::unique_ptr<Context>> CloneInSpace() override;
+  void Interrupt() override ABSL_LOCKS_EXCLUDED(target_mu_);
+  size_t GetFpu(std::span<uint8_t> buffer) override;
+  base::Result<void> SetFpu(std::span<const uint8_t> image) override;
+  base::Result<void> ResetFpu() override;
+  void Release() override;
+
+  // The context this thread bound last; null if none. Its owner's view only.
+  static SystrapContext* Current();
+  ptrace::Placement::Slot& slot() { return slot_; }
+  StubThread* thread() { return thread_; }
+  // Every so often, and after a sleep: goes to an idle CPU if this one is crowded.
+  void Rebalance();
+
+ private:
+  // Bits of state_.
+  static constexpr uint32_t kInGuest = 1;    // between the check for interrupts and the stop of the stub thread
+  static constexpr uint32_t kInterrupt = 2;  // sticky until reported
+
+  // How one stay in guest code ended: an event for the sentry, or nothing but a kick.
+  using Outcome = std::optional<Event>;
+
+  void Adopt();
+  // Takes `thread` of `space` over, in initial state.
+  void SetThread(SystrapAddressSpace& space, StubThread* thread);
+  Outcome RunGuest(Registers& registers);
+  // Gives the stub thread its turn and waits for ours. False: the stub is dead.
+  bool HandOver();
+  Outcome OnEvent(uint32_t signal, Registers& registers);
+  Outcome OnSyscall(Registers& registers);
+  void Kick();
+  Event Dead();
+  // The guest tampered with what only the stub may touch.
+  Event Inconsistent(const char* what);
+
+  SystrapPlatform& platform_;
+  base::RefPtr<SystrapAddressSpace> space_;
+  StubThread* thread_ = nullptr;
+  ptrace::Placement::Slot slot_;
+  uint32_t switches_ = 0;
+  uint64_t fs_base_ = 0;  // what the stub thread has
+  uint64_t gs_base_ = 0;
+  std::atomic<uint32_t> state_{0};
+
+  base::Mutex target_mu_{base::LockRank::kLeaf};
+  StubThread* target_ ABSL_GUARDED_BY(target_mu_) = nullptr;  // for Interrupt
+  pid_t target_pid_ ABSL_GUARDED_BY(target_mu_) = 0;
+};
+
+}  // namespace platform::systrap
+
+#endif  // PLATFORM_SYSTRAP_CONTEXT_H_

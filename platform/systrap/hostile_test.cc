@@ -1,0 +1,311 @@
+// SPDX-License-Identifier: Apache-2.0
+// Guests that turn against their stub: they die or run on, in bounded time, and nobody else notices.
+#include <signal.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <fstream>
+#include <string>
+#include <thread>
+
+#include "base/clock.h"
+#include "gtest/gtest.h"
+#include "platform/systrap/address_space.h"
+#include "platform/systrap/context.h"
+#include "platform/systrap/stub_memory.h"
+#include "platform/systrap/systrap_platform.h"
+#include "platform/testing/test_guest.h"
+
+namespace platform::systrap {
+namespace {
+
+using Kind = Event::Kind;
+using testing::kCodeAddress;
+using testing::kDataAddress;
+using testing::kDataLength;
+using testing::TestGuest;
+using testing::TestPlatform;
+
+uint64_t StubPage() { return static_cast<SystrapPlatform&>(TestPlatform()).zygote().layout().page; }
+uint64_t AreaOf(Context& context) { return static_cast<SystrapContext&>(context).thread()->address(); }
+
+GUEST_PROGRAM(call, "mov $39, %eax; syscall; jmp .");
+GUEST_PROGRAM(count, "1: lock incq (%rdi); mov $39, %eax; syscall; jmp 1b");
+
+// A guest beside the hostile one, and its thread that keeps running.
+class Bystander {
+ public:
+  Bystander() : guest_(call()) {}
+  void ExpectWell() {
+    Registers r = TestGuest::Start();
+    ASSERT_EQ(guest_.context().Switch(r).kind, Kind::kSyscall);
+    EXPECT_EQ(r.orig_rax, uint64_t{SYS_getpid});
+  }
+
+ private:
+  TestGuest guest_;
+};
+
+// Switch, but with an interrupt every few milliseconds: what it returns then.
+Event SwitchBriefly(Context& context, Registers& registers) {
+  std::atomic<bool> done{false};
+  std::thread interrupter([&] {
+    timespec pause = {.tv_sec = 0, .tv_nsec = 3'000'000};
+    while (!done) {
+      nanosleep(&pause, nullptr);
+      context.Interrupt();
+    }
+  });
+  int64_t start = base::MonotonicNs();
+  Event event = context.Switch(registers);
+  EXPECT_LT(base::MonotonicNs() - start, 10 * base::kNsPerSecond);
+  done = true;
+  interrupter.join();
+  return event;
+}
+
+GUEST_PROGRAM(fill, "rep stosb; mov $39, %eax; syscall; jmp .");
+
+TEST(HostileTest, ScribblesOverItsMailbox) {
+  Bystander bystander;
+  for (int value : {0x00, 0x01, 0x02, 0x80, 0x81, 0x82, 0xff}) {
+    for (uint64_t length : {uint64_t{1}, uint64_t{64}, kAreaSize}) {
+      TestGuest guest(fill());
+      Registers r = TestGuest::Start();
+      r.rdi = AreaOf(guest.context());
+      r.rcx = length;
+      r.rax = static_cast<uint64_t>(value);
+      Event event = SwitchBriefly(guest.context(), r);
+      for (int i = 0; i < 3 && event.kind != Kind::kDead; ++i) event = SwitchBriefly(guest.context(), r);
+      bystander.ExpectWell();
+    }
+  }
+}
+
+TEST(HostileTest, WritesToTheControlPageAndTheCode) {
+  TestGuest guest(fill());
+  for (uint64_t at : {kControlAddress, StubPage(), StubPage() + STUB_DATA}) {
+    Registers r = TestGuest::Start();
+    r.rdi = at;
+    r.rcx = 8;
+    Event event = guest.context().Switch(r);
+    ASSERT_EQ(event.kind, Kind::kFault);
+    EXPECT_EQ(event.address, at);
+    EXPECT_EQ(event.access, Access::kWrite);
+  }
+}
+
+// Every byte of the stub's code, with registers that aim at calls and at the guest's memory.
+TEST(HostileTest, JumpsIntoTheStub) {
+  Bystander bystander;
+  const uint64_t length = static_cast<uint64_t>(kSystrapEnd - kSystrapBegin);
+  auto guest = std::make_unique<TestGuest>(call());
+  for (uint64_t offset = 0; offset < length; ++offset) {
+    const uint64_t area = AreaOf(guest->context());
+    Registers r = TestGuest::Start();
+    r.rip = StubPage() + offset;
+    r.rax = SYS_munmap;
+    r.rdi = kDataAddress;
+    r.rsi = kDataLength;
+    r.r10 = 0;
+    // In turns: its own mailbox, memory that looks like one, nothing.
+    const uint64_t bases[] = {area, kDataAddress, 0};
+    r.rbx = bases[offset % 3];
+    r.rbp = kControlAddress;
+    r.r12 = offset % 2 == 0 ? StubPage() : kDataAddress + 512;
+    if (offset % 5 == 0) r.rsp = area + kAreaSize - 1024;
+    guest->Word(0) = STATE_EVENT | STATE_SLEEP;
+    Event event = SwitchBriefly(guest->context(), r);
+    guest->Word(0) = 1;
+    if (event.kind == Kind::kDead) guest = std::make_unique<TestGuest>(call());
+    // Its memory is as it was.
+    r = TestGuest::Start();
+    event = SwitchBriefly(guest->context(), r);
+    if (event.kind == Kind::kDead) guest = std::make_unique<TestGuest>(call());
+  }
+  bystander.ExpectWell();
+}
+
+// The service thread's calls are of no use to a guest.
+TEST(HostileTest, MakesTheServiceThreadsCalls) {
+  for (int number : {SYS_munmap, SYS_mmap, SYS_mprotect, SYS_clone, SYS_NOTIFY, SYS_exit_group, SYS_seccomp}) {
+    TestGuest guest(call());
+    guest.Word(0) = 4711;
+    std::span<const uint8_t> code = {kSystrapBegin, kSystrapEnd};
+    for (size_t at = 0; at + 1 < code.size(); ++at) {
+      if (code[at] != 0x0f || code[at + 1] != 0x05) continue;
+      TestGuest victim(call());
+      victim.Word(0) = 1;
+      Registers r = TestGuest::Start();
+      r.rip = StubPage() + at;
+      r.rax = static_cast<uint64_t>(number);
+      r.rdi = kDataAddress;
+      r.rsi = kDataLength;
+      EXPECT_EQ(SwitchBriefly(victim.context(), r).kind, Kind::kDead) << number << " at " << at;
+    }
+    Registers r = TestGuest::Start();
+    EXPECT_EQ(guest.context().Switch(r).kind, Kind::kSyscall);
+  }
+}
+
+GUEST_PROGRAM(move_stack, "mov %rdi, %rsp; ud2");
+
+TEST(HostileTest, PutsItsStackIntoTheSignalStack) {
+  Bystander bystander;
+  for (uint64_t offset = 0; offset <= kAreaSize; offset += 512) {
+    TestGuest guest(move_stack());
+    Registers r = TestGuest::Start();
+    r.rdi = AreaOf(guest.context()) + offset;
+    Event event = SwitchBriefly(guest.context(), r);
+    EXPECT_TRUE(event.kind == Kind::kDead || event.kind == Kind::kSignal) << offset;
+    bystander.ExpectWell();
+  }
+}
+
+// A sibling writes into the frame and the mailbox of a thread in every state.
+TEST(HostileTest, ScribblesOverASibling) {
+  Bystander bystander;
+  for (int round = 0; round < 5; ++round) {
+    TestGuest guest(count());
+    auto cloned = guest.context().CloneInSpace();
+    ASSERT_TRUE(cloned.ok());
+    uint64_t victim = AreaOf(guest.context());
+    // Its own code, in the data's place: fills the victim's area, again and again.
+    const uint8_t scribbler[] = {
+        0x48, 0x89, 0xf7,        // 1: mov %rsi, %rdi
+        0x48, 0x89, 0xd1,        // mov %rdx, %rcx
+        0xf3, 0x48, 0xab,        // rep stosq
+        0x48, 0x05, 0x11, 0x01, 0x00, 0x00,  // add $0x111, %rax
+        0xeb, 0xef,              // jmp 1b
+    };
+    memcpy(guest.Data(2 * kPageSize), scribbler, sizeof scribbler);
+    guest.space().Protect(kDataAddress + 2 * kPageSize, kPageSize, testing::kReadExec);
+    std::thread other([&, context = (*cloned).get()] {
+      Registers r = TestGuest::Start();
+      r.rip = kDataAddress + 2 * kPageSize;
+      const uint64_t starts[] = {0, 8, kPageSize, kAreaSize - 3072, kAreaSize - 3584};
+      r.rsi = victim + starts[round];
+      r.rdx = round < 2 ? 1 : 64;
+      r.rax = victim + kPageSize + 64;
+      for (;;) {
+        Event event = context->Switch(r);
+        if (event.kind == Kind::kDead || event.kind == Kind::kInterrupted) break;
+      }
+      context->Release();
+    });
+    Registers r = TestGuest::Start();
+    r.rdi = kDataAddress;
+    for (int i = 0; i < 30; ++i) {
+      if (SwitchBriefly(guest.context(), r).kind == Kind::kDead) break;
+      r = TestGuest::Start();
+      r.rdi = kDataAddress;
+    }
+    (*cloned)->Interrupt();
+    other.join();
+    bystander.ExpectWell();
+  }
+}
+
+TEST(HostileTest, RunsOutOfMailboxes) {
+  auto& platform = static_cast<SystrapPlatform&>(TestPlatform());
+  TestGuest guest(count());
+  platform.set_max_threads_for_test(4);
+  std::vector<std::unique_ptr<Context>> contexts;
+  for (;;) {
+    auto context = guest.context().CloneInSpace();
+    if (!context.ok()) {
+      EXPECT_EQ(context.error_number(), EAGAIN);
+      break;
+    }
+    contexts.push_back(*std::move(context));
+    ASSERT_LT(contexts.size(), 10u);
+  }
+  EXPECT_EQ(contexts.size(), 3u);
+  contexts.pop_back();
+  EXPECT_TRUE(guest.context().CloneInSpace().ok());
+  platform.set_max_threads_for_test(kMaxAreas);
+  Registers r = TestGuest::Start();
+  r.rdi = kDataAddress;
+  EXPECT_EQ(guest.context().Switch(r).kind, Kind::kSyscall);
+}
+
+GUEST_PROGRAM(segments,
+              "mov $0x123456789, %rax; wrgsbase %rax; mov $0x7777000, %rax; wrfsbase %rax; mov $39, %eax; syscall;"
+              "rdgsbase %rsi; rdfsbase %rdi; mov $39, %eax; syscall;"
+              "rdgsbase %rsi; rdfsbase %rdi; mov $39, %eax; syscall;"
+              "mov $0x2b, %eax; mov %eax, %gs; mov %eax, %fs; mov $39, %eax; syscall;"
+              "mov %gs, %esi; rdfsbase %rdi; mov $39, %eax; syscall");
+
+TEST(HostileTest, SegmentBases) {
+  TestGuest guest(segments());
+  Registers r = TestGuest::Start();
+  ASSERT_EQ(guest.context().Switch(r).kind, Kind::kSyscall);
+  EXPECT_EQ(r.gs_base, 0x1'2345'6789u);
+  EXPECT_EQ(r.fs_base, 0x777'7000u);
+  ASSERT_EQ(guest.context().Switch(r).kind, Kind::kSyscall);
+  EXPECT_EQ(r.rsi, 0x1'2345'6789u);
+  EXPECT_EQ(r.rdi, 0x777'7000u);
+  r.gs_base = 0x5000;
+  r.fs_base = 0x6000;
+  ASSERT_EQ(guest.context().Switch(r).kind, Kind::kSyscall);
+  EXPECT_EQ(r.rsi, 0x5000u);
+  EXPECT_EQ(r.rdi, 0x6000u);
+  ASSERT_EQ(guest.context().Switch(r).kind, Kind::kSyscall);
+  ASSERT_EQ(guest.context().Switch(r).kind, Kind::kSyscall);
+  EXPECT_EQ(r.rsi, 0x2bu);
+}
+
+GUEST_PROGRAM(flags, "push %rdi; popf; mov $39, %eax; syscall; pushf; pop %rsi; mov $39, %eax; syscall");
+
+// NT makes iretq fault, AC and DF could upset the handler, ID does nothing.
+TEST(HostileTest, Flags) {
+  for (uint64_t flag : {uint64_t{1} << 14, uint64_t{1} << 18, uint64_t{1} << 10, uint64_t{1} << 21}) {
+    TestGuest guest(flags());
+    Registers r = TestGuest::Start();
+    r.rdi = 0x202 | flag;
+    ASSERT_EQ(guest.context().Switch(r).kind, Kind::kSyscall);
+    EXPECT_EQ(r.eflags, 0x202 | flag);
+    ASSERT_EQ(guest.context().Switch(r).kind, Kind::kSyscall);
+    EXPECT_EQ(r.rsi, 0x202 | flag);
+    r = TestGuest::Start();
+    r.eflags |= flag;
+    ASSERT_EQ(guest.context().Switch(r).kind, Kind::kSyscall) << std::hex << flag;
+  }
+}
+
+GUEST_PROGRAM(restart_codes, "syscall; mov %rax, %rsi; mov $39, %eax; syscall");
+
+// Call numbers that the kernel takes for its own restart codes on the way to the handler.
+TEST(HostileTest, NumbersLikeRestartCodes) {
+  for (int number : {-512, -513, -514, -516, -1, -2}) {
+    TestGuest guest(restart_codes());
+    Registers r = TestGuest::Start();
+    r.rax = static_cast<uint64_t>(int64_t{number});
+    ASSERT_EQ(guest.context().Switch(r).kind, Kind::kSyscall);
+    EXPECT_EQ(r.rip, kCodeAddress + 2) << number;
+    r.rax = 5;
+    ASSERT_EQ(guest.context().Switch(r).kind, Kind::kSyscall);
+    EXPECT_EQ(r.rsi, 5u);
+    EXPECT_EQ(r.orig_rax, uint64_t{SYS_getpid});
+  }
+}
+
+TEST(StubTest, HoldsNothingOfTheHost) {
+  TestGuest guest(call());
+  std::ifstream maps("/proc/" + std::to_string(guest.stub_pid()) + "/maps");
+  for (std::string line; std::getline(maps, line);) {
+    EXPECT_EQ(line.find("[vdso]"), std::string::npos);
+    EXPECT_EQ(line.find("[vvar"), std::string::npos);
+    EXPECT_EQ(line.find("[stack]"), std::string::npos);
+    if (line.find("[vsyscall]") != std::string::npos) continue;
+    uint64_t start = std::stoull(line, nullptr, 16);
+    bool writable = line.find(" rw") != std::string::npos;
+    if (start >= kGuestAddressLimit) EXPECT_EQ(writable, start >= kAreaAddress) << line;
+    if (start >= kGuestAddressLimit && line.find("x") != std::string::npos) EXPECT_TRUE(start == StubPage()) << line;
+  }
+}
+
+}  // namespace
+}  // namespace platform::systrap

@@ -1,0 +1,336 @@
+// SPDX-License-Identifier: Apache-2.0
+// All code of a stub process that is not the guest's: one page, position independent, copied to a fixed address and
+// mapped r-x. Three kinds of threads run it. The zygote and the service threads have no stack and, while guests exist,
+// read nothing but read-only memory: guest code can't steer them. Guest threads come here by signals, on an alternate
+// stack that siblings can write to; whatever they are made to do, their filter lets them only sleep and wake.
+#include "platform/systrap/stub_layout.h"
+
+#define SYS_read 0
+#define SYS_write 1
+#define SYS_mmap 9
+#define SYS_mprotect 10
+#define SYS_munmap 11
+#define SYS_rt_sigprocmask 14
+#define SYS_clone 56
+#define SYS_getppid 110
+#define SYS_sigaltstack 131
+#define SYS_prctl 157
+#define SYS_futex 202
+#define SYS_exit_group 231
+#define SYS_seccomp 317
+
+    .section .rodata
+    .balign 16
+    .globl kSystrapBegin
+    .globl kSystrapZygote
+    .globl kSystrapHandler
+    .globl kSystrapGuestWake
+    .globl kSystrapGuestWait
+    .globl kSystrapProbe
+    .globl kSystrapEnd
+
+kSystrapBegin:
+
+// The zygote. %r12 = the stub's pages, %r13 = the scratch page, %r14 = socket, %r15 = its own pid, %rbx = end of the
+// address space. First everything of the sentry's image goes: its stack, its code, the vDSO.
+kSystrapZygote:
+    mov $SYS_munmap, %eax
+    xor %edi, %edi
+    mov %r12, %rsi
+    syscall
+    test %rax, %rax
+    jnz .Ldie
+    mov $SYS_munmap, %eax
+    lea 0x1000(%r13), %rdi
+    mov %rbx, %rsi
+    sub %rdi, %rsi
+    syscall
+    test %rax, %rax
+    jnz .Ldie
+
+// 8 bytes ask for a child: where in the shared file its control page is. The answer is its pid or a negative errno.
+.Lserve:
+    mov $SYS_read, %eax
+    mov %r14d, %edi
+    mov %r13, %rsi
+    mov $8, %edx
+    syscall
+    cmp $-4, %rax                   // EINTR
+    je .Lserve
+    cmp $8, %rax
+    jne .Ldie
+    mov (%r13), %rbx
+    mov $SYS_clone, %eax
+    mov $0x411, %edi                // CLONE_FILES | SIGCHLD
+    xor %esi, %esi
+    xor %edx, %edx
+    xor %r10d, %r10d
+    xor %r8d, %r8d
+    syscall
+    test %eax, %eax
+    jz .Lchild
+    mov %eax, (%r13)
+.Lanswer:
+    mov $SYS_write, %eax
+    mov %r14d, %edi
+    mov %r13, %rsi
+    mov $4, %edx
+    syscall
+    cmp $-4, %rax
+    je .Lanswer
+    cmp $4, %rax
+    je .Lserve
+.Ldie:
+    mov $SYS_exit_group, %eax
+    mov $1, %edi
+    syscall
+    jmp .Ldie
+
+// A new stub process. Its first thread becomes the service thread. There is no guest code yet, so that the control page
+// can be written to until it is made read-only.
+.Lchild:
+    mov $SYS_prctl, %eax
+    mov $1, %edi                    // PR_SET_PDEATHSIG
+    mov $9, %esi                    // SIGKILL
+    xor %edx, %edx
+    xor %r10d, %r10d
+    xor %r8d, %r8d
+    syscall
+    test %rax, %rax
+    jnz .Ldie
+    mov $SYS_getppid, %eax
+    syscall
+    cmp %r15d, %eax
+    jne .Ldie
+    mov (STUB_DATA + DATA_CONTROL)(%r12), %rbp
+    mov $SYS_mmap, %eax
+    mov %rbp, %rdi
+    mov $0x1000, %esi
+    mov $3, %edx                    // PROT_READ | PROT_WRITE
+    mov $0x11, %r10d                // MAP_SHARED | MAP_FIXED
+    mov (STUB_DATA + DATA_FILE)(%r12), %r8d
+    mov %rbx, %r9
+    syscall
+    cmp %rbp, %rax
+    jne .Ldie
+    mov $SYS_seccomp, %eax
+    mov $1, %edi                    // SECCOMP_SET_MODE_FILTER
+    mov $8, %esi                    // SECCOMP_FILTER_FLAG_NEW_LISTENER
+    lea (STUB_DATA + DATA_SERVICE_FILTER)(%r12), %rdx
+    syscall
+    mov %eax, CONTROL_LISTENER(%rbp)
+    movl $1, CONTROL_READY(%rbp)
+    mov $SYS_futex, %eax
+    lea CONTROL_READY(%rbp), %rdi
+    mov $1, %esi                    // FUTEX_WAKE
+    mov $1, %edx
+    xor %r10d, %r10d
+    syscall
+    cmpl $0, CONTROL_LISTENER(%rbp)
+    jl .Ldie
+    mov $SYS_mprotect, %eax
+    mov %rbp, %rdi
+    mov $0x1000, %esi
+    mov $1, %edx                    // PROT_READ
+    syscall
+    test %rax, %rax
+    jnz .Ldie
+    xor %r13d, %r13d
+    xor %r14d, %r14d
+
+// The service thread: says what came of the last orders (%r14 the last result, %r13 how many succeeded), in registers,
+// and sleeps until the sentry has written others. %rbp = control page.
+.Lorders:
+    mov $SYS_NOTIFY, %eax
+    mov %r14, %rdi
+    mov %r13, %rsi
+    syscall
+    mov CONTROL_COUNT(%rbp), %r15d
+    xor %r13d, %r13d
+    xor %r14d, %r14d
+    lea CONTROL_ORDERS(%rbp), %rbx
+.Lorder:
+    cmp %r15d, %r13d
+    jae .Lorders
+    mov (%rbx), %rax
+    mov 8(%rbx), %rdi
+    mov 16(%rbx), %rsi
+    mov 24(%rbx), %rdx
+    mov 32(%rbx), %r10
+    mov 40(%rbx), %r8
+    mov 48(%rbx), %r9
+    cmp $SYS_clone, %rax
+    je .Lclone
+    syscall
+.Ldone:
+    mov %rax, %r14
+    cmp $-4095, %rax
+    jae .Lorders
+    inc %r13d
+    add $ORDER_SIZE, %rbx
+    jmp .Lorder
+.Lclone:
+    syscall
+    test %rax, %rax
+    jnz .Ldone
+
+// A new guest thread: opens itself to signals, takes its stack for them, and gives up all calls but two.
+    mov $SYS_rt_sigprocmask, %eax
+    mov $2, %edi                    // SIG_SETMASK
+    lea (STUB_DATA + DATA_NO_SIGNALS)(%r12), %rsi
+    xor %edx, %edx
+    mov $8, %r10d
+    syscall
+    test %rax, %rax
+    jnz .Ldie
+    mov $SYS_sigaltstack, %eax
+    lea CONTROL_STACK(%rbp), %rdi
+    xor %esi, %esi
+    syscall
+    test %rax, %rax
+    jnz .Ldie
+    mov CONTROL_AREA(%rbp), %rbx
+    mov $SYS_seccomp, %eax
+    mov $1, %edi
+    xor %esi, %esi
+    lea (STUB_DATA + DATA_GUEST_FILTER)(%r12), %rdx
+    syscall
+    test %rax, %rax
+    jnz .Ldie
+    mov MAILBOX_CONTEXT(%rbx), %r12
+    lea -FRAME_TO_SC(%r12), %rsp
+    jmp .Lpost
+
+// Loads the general registers and leaves for where they say: `iretq` takes what no other instruction can without the
+// guest's stack. %r12 = struct sigcontext, with the frame's room below it.
+.macro LEAVE
+    lea -FRAME_TO_SC(%r12), %rsp
+    pushq $2                        // NT would make iretq fault
+    popfq
+    movzwl SC_SS(%r12), %eax
+    push %rax
+    push SC_RSP(%r12)
+    push SC_EFLAGS(%r12)
+    movzwl SC_CS(%r12), %eax
+    push %rax
+    push SC_RIP(%r12)
+    mov SC_R8(%r12), %r8
+    mov SC_R9(%r12), %r9
+    mov SC_R10(%r12), %r10
+    mov SC_R11(%r12), %r11
+    mov SC_R13(%r12), %r13
+    mov SC_R14(%r12), %r14
+    mov SC_R15(%r12), %r15
+    mov SC_RDI(%r12), %rdi
+    mov SC_RSI(%r12), %rsi
+    mov SC_RBP(%r12), %rbp
+    mov SC_RBX(%r12), %rbx
+    mov SC_RDX(%r12), %rdx
+    mov SC_RAX(%r12), %rax
+    mov SC_RCX(%r12), %rcx
+    mov SC_R12(%r12), %r12
+    iretq
+.endm
+
+// Every signal of a guest thread: %edi = signal, %rsi = siginfo, %rdx = ucontext, %rsp = the frame. No vector register
+// is touched: the kernel has put them into their initial state, and the guest's are in the frame. Here and up to
+// .Lwait a kick that interrupts us is dropped, as what we post will do as well.
+    .balign 64
+kSystrapHandler:
+    mov %rsp, %rbx
+    and $-AREA_SIZE, %rbx           // the mailbox
+    lea UC_MCONTEXT(%rdx), %r12
+    lea kSystrapBegin(%rip), %rcx
+    mov SC_RIP(%r12), %rax
+    sub %rcx, %rax
+    cmp $0x1000, %rax
+    jb .Lin_stub
+    mov %edi, MAILBOX_SIGNAL(%rbx)
+.Lsave:
+    mov %r12, MAILBOX_CONTEXT(%rbx)
+    rdfsbase %rax
+    mov %rax, MAILBOX_FS_BASE(%rbx)
+    rdgsbase %rax
+    mov %rax, MAILBOX_GS_BASE(%rbx)
+.Lpost:
+    mov $STATE_EVENT, %eax
+    xchg %eax, MAILBOX_STATE(%rbx)
+.Lposted:
+    test $STATE_SLEEP, %eax
+    jz .Lwait
+    mov $SYS_futex, %eax
+    mov %rbx, %rdi
+    mov $1, %esi                    // FUTEX_WAKE
+    mov $1, %edx
+    xor %r10d, %r10d
+    syscall
+kSystrapGuestWake:
+
+.Lwait:
+    mov $STATE_EVENT, %eax
+    mov $(STATE_EVENT | STATE_SLEEP), %edx
+    lock cmpxchg %edx, MAILBOX_STATE(%rbx)
+    je .Lsleep
+    cmp %edx, %eax
+    jne .Lresume
+.Lsleep:
+    mov $SYS_futex, %eax
+    mov %rbx, %rdi
+    xor %esi, %esi                  // FUTEX_WAIT
+    xor %r10d, %r10d
+    syscall
+kSystrapGuestWait:
+    jmp .Lwait
+
+// The sentry has put new registers into the frame. A kick from here on, seen by .Lin_stub, makes an event of the
+// registers as they are there.
+.Lresume:
+    mov MAILBOX_CONTEXT(%rbx), %r12
+    testl $FLAG_SET_BASES, MAILBOX_FLAGS(%rbx)
+    jz 1f
+    mov MAILBOX_FS_BASE(%rbx), %rax
+    wrfsbase %rax
+    mov MAILBOX_GS_BASE(%rbx), %rax
+    wrgsbase %rax
+1:  lea kSystrapBegin(%rip), %rcx
+    mov (STUB_DATA + DATA_XFEATURES)(%rcx), %eax
+    mov (STUB_DATA + DATA_XFEATURES + 4)(%rcx), %edx
+    mov SC_FPSTATE(%r12), %rdi
+    xrstor64 (%rdi)
+    LEAVE
+
+// A signal in our own code; %rax = the offset in this page. Kicks, and what somebody outside sends, may come at any time.
+.Lin_stub:
+    cmp $KICK_SIGNAL, %edi
+    je 1f
+    cmpl $0, 8(%rsi)                // si_code: sent by somebody
+    jle 1f
+    or $SIGNAL_IN_STUB, %edi
+    mov %edi, MAILBOX_SIGNAL(%rbx)
+    jmp .Lsave
+1:  testl $STATE_EVENT, MAILBOX_STATE(%rbx)
+    jnz .Lreturn                    // the sentry's turn: it has its event
+    cmp $(kSystrapHandler - kSystrapBegin), %rax
+    jb 2f
+    cmp $(.Lposted - kSystrapBegin), %rax
+    jb .Lreturn                     // about to post
+    cmp $(.Lreturn - kSystrapBegin), %rax
+    jb 2f
+    cmp $(.Lreturn_end - kSystrapBegin), %rax
+    jb .Lreturn                     // on the way back to one of those
+2:  movl $KICK_SIGNAL, MAILBOX_SIGNAL(%rbx)
+    mov MAILBOX_CONTEXT(%rbx), %r12
+    lea -FRAME_TO_SC(%r12), %rsp
+    jmp .Lpost
+.Lreturn:
+    LEAVE
+.Lreturn_end:
+
+// For the platform's self-test: a guest's call.
+kSystrapProbe:
+    syscall
+    ud2
+kSystrapEnd:
+    .byte 0xcc
+
+    .section .note.GNU-stack, "", @progbits

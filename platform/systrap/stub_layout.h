@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the stub's code and the sentry agree on: addresses, offsets, states. Read by stub_code.S and by C++.
+#ifndef PLATFORM_SYSTRAP_STUB_LAYOUT_H_
+#define PLATFORM_SYSTRAP_STUB_LAYOUT_H_
+
+// The pages of a stub, from StubLayout::page up.
+#define STUB_DATA 0x1000     // read-only constants and filters: struct StubData
+#define STUB_SCRATCH 0x2000  // the zygote's only writable memory; its children don't have it
+
+// struct StubData
+#define DATA_XFEATURES 0
+#define DATA_NO_SIGNALS 8
+#define DATA_SERVICE_FILTER 16
+#define DATA_GUEST_FILTER 32
+#define DATA_FILE 48
+#define DATA_CONTROL 56
+#define DATA_PROGRAMS 64
+
+// struct Control: one page per stub process, read-only in it.
+#define CONTROL_READY 0
+#define CONTROL_LISTENER 4
+#define CONTROL_COUNT 8
+#define CONTROL_AREA 16
+#define CONTROL_STACK 24
+#define CONTROL_ORDERS 64
+#define ORDER_SIZE 64
+#define MAX_ORDERS 63
+
+// One guest thread's memory, shared with the sentry: the mailbox's page, then the alternate signal stack.
+#define AREA_SIZE 0x8000
+
+// struct Mailbox
+#define MAILBOX_STATE 0
+#define MAILBOX_SIGNAL 4
+#define MAILBOX_CONTEXT 8
+#define MAILBOX_FS_BASE 16
+#define MAILBOX_GS_BASE 24
+#define MAILBOX_FLAGS 32
+
+// Mailbox::state. Whose turn it is, and whether the other side sleeps on the word.
+#define STATE_GUEST 1
+#define STATE_EVENT 2
+#define STATE_SLEEP 0x80
+// Mailbox::flags
+#define FLAG_SET_BASES 1
+// Mailbox::signal of a signal in the stub's own code.
+#define SIGNAL_IN_STUB 0x100
+#define KICK_SIGNAL 23  // SIGURG
+
+// struct sigcontext_64 of the kernel, and its place in struct rt_sigframe.
+#define SC_R8 0
+#define SC_R9 8
+#define SC_R10 16
+#define SC_R11 24
+#define SC_R12 32
+#define SC_R13 40
+#define SC_R14 48
+#define SC_R15 56
+#define SC_RDI 64
+#define SC_RSI 72
+#define SC_RBP 80
+#define SC_RBX 88
+#define SC_RDX 96
+#define SC_RAX 104
+#define SC_RCX 112
+#define SC_RSP 120
+#define SC_RIP 128
+#define SC_EFLAGS 136
+#define SC_CS 144
+#define SC_SS 150
+#define SC_FPSTATE 184
+#define SC_SIZE 256
+#define UC_MCONTEXT 40
+#define FRAME_TO_SC 48    // from the frame's start, the handler's first rsp
+#define SC_TO_INFO 264    // from there to the siginfo
+
+// A call that only the service thread makes: its filter turns it into a notification, whose arguments no guest can
+// forge. Without that filter it is harmless.
+#define SYS_NOTIFY 111  // getpgrp
+
+#endif  // PLATFORM_SYSTRAP_STUB_LAYOUT_H_

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+// The structures that sentry and stub share. What a stub can write to (Mailbox, the frames behind it) is hostile: read
+// once, through volatile or atomics, and checked.
+#ifndef PLATFORM_SYSTRAP_STUB_MEMORY_H_
+#define PLATFORM_SYSTRAP_STUB_MEMORY_H_
+
+#include <linux/filter.h>
+#include <signal.h>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+#include "platform/platform.h"
+#include "platform/stub/stub_page.h"
+#include "platform/systrap/stub_layout.h"
+
+namespace platform::systrap {
+
+extern "C" {
+extern const uint8_t kSystrapBegin[], kSystrapZygote[], kSystrapHandler[], kSystrapGuestWake[], kSystrapGuestWait[],
+    kSystrapEnd[];
+}
+inline uint64_t StubOffset(const uint8_t* label) { return static_cast<uint64_t>(label - kSystrapBegin); }
+
+// Where things are in every stub: above the guest's addresses and the stub's pages.
+inline constexpr uint64_t kControlAddress = stub::kStubPagesEnd;
+inline constexpr uint64_t kAreaAddress = kControlAddress + (uint64_t{64} << 20);
+inline constexpr uint64_t kAreaSize = AREA_SIZE;
+// Guest threads per stub process.
+inline constexpr uint32_t kMaxAreas = static_cast<uint32_t>((stub::kTaskSize - kAreaAddress) / kAreaSize);
+
+// The read-only page behind the stub's code.
+struct StubData {
+  uint64_t xfeatures;   // RFBM for xrstor: what the kernel saves in signal frames
+  uint64_t no_signals;  // an empty mask
+  sock_fprog service_filter;
+  sock_fprog guest_filter;
+  int32_t file;
+  uint64_t control;
+  sock_filter programs[];
+};
+static_assert(offsetof(StubData, xfeatures) == DATA_XFEATURES && offsetof(StubData, no_signals) == DATA_NO_SIGNALS &&
+              offsetof(StubData, service_filter) == DATA_SERVICE_FILTER &&
+              offsetof(StubData, guest_filter) == DATA_GUEST_FILTER && offsetof(StubData, file) == DATA_FILE &&
+              offsetof(StubData, control) == DATA_CONTROL && offsetof(StubData, programs) == DATA_PROGRAMS);
+
+// One host call for the service thread.
+struct Order {
+  uint64_t number;
+  uint64_t arguments[6];
+  uint64_t unused;
+};
+static_assert(sizeof(Order) == ORDER_SIZE);
+
+// One per stub process, mapped read-only there.
+struct Control {
+  std::atomic<uint32_t> ready;
+  int32_t listener;  // of the service thread's notifications, or a negative errno
+  uint32_t count;
+  uint32_t unused;
+  uint64_t area;    // of the guest thread that is being made
+  stack_t stack;    // its signal stack
+  uint64_t pad[2];
+  Order orders[MAX_ORDERS];
+};
+static_assert(offsetof(Control, ready) == CONTROL_READY && offsetof(Control, listener) == CONTROL_LISTENER &&
+              offsetof(Control, count) == CONTROL_COUNT && offsetof(Control, area) == CONTROL_AREA &&
+              offsetof(Control, stack) == CONTROL_STACK && offsetof(Control, orders) == CONTROL_ORDERS &&
+              sizeof(Control) == kPageSize);
+
+// One per guest thread, at the start of its area. Hostile.
+struct alignas(64) Mailbox {
+  std::atomic<uint32_t> state;  // a futex word, shared by the two processes
+  uint32_t signal;
+  uint64_t context;  // address in the stub of the interrupted thread's SignalContext
+  uint64_t fs_base;
+  uint64_t gs_base;
+  uint32_t flags;
+};
+static_assert(offsetof(Mailbox, state) == MAILBOX_STATE && offsetof(Mailbox, signal) == MAILBOX_SIGNAL &&
+              offsetof(Mailbox, context) == MAILBOX_CONTEXT && offsetof(Mailbox, fs_base) == MAILBOX_FS_BASE &&
+              offsetof(Mailbox, gs_base) == MAILBOX_GS_BASE && offsetof(Mailbox, flags) == MAILBOX_FLAGS);
+
+// The kernel's struct sigcontext_64.
+struct SignalContext {
+  uint64_t r8, r9, r10, r11, r12, r13, r14, r15, rdi, rsi, rbp, rbx, rdx, rax, rcx, rsp, rip, eflags;
+  uint16_t cs, gs, fs, ss;
+  uint64_t error, trap, old_mask, cr2, fpstate, reserved[8];
+};
+static_assert(sizeof(SignalContext) == SC_SIZE && offsetof(SignalContext, rip) == SC_RIP &&
+              offsetof(SignalContext, ss) == SC_SS && offsetof(SignalContext, fpstate) == SC_FPSTATE);
+
+}  // namespace platform::systrap
+
+#endif  // PLATFORM_SYSTRAP_STUB_MEMORY_H_

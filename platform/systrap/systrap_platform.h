@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+// The systrap platform: guest code runs in stub processes in which seccomp turns every system call into a signal, and
+// the signal's handler hands over to the sentry through shared memory. No ptrace.
+#ifndef PLATFORM_SYSTRAP_SYSTRAP_PLATFORM_H_
+#define PLATFORM_SYSTRAP_SYSTRAP_PLATFORM_H_
+
+#include <sys/types.h>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "base/mutex.h"
+#include "platform/platform.h"
+#include "platform/ptrace/placement.h"
+#include "platform/ptrace/stub_watch.h"
+#include "platform/stub/zygote.h"
+#include "platform/systrap/shared_file.h"
+
+namespace platform::systrap {
+
+class SystrapAddressSpace;
+
+class SystrapPlatform final : public Platform {
+ public:
+  // Starts the zygote (see stub::Zygote::Start for when and by whom this may be called) and proves with one call and one
+  // fault of a guest that the host lets it work. All AddressSpaces and Contexts must be gone before the platform is.
+  static absl::StatusOr<std::unique_ptr<SystrapPlatform>> Start();
+
+  const char* Name() const override { return "systrap"; }
+  base::Result<base::RefPtr<AddressSpace>> NewAddressSpace() override;
+  std::unique_ptr<Context> NewContext() override;
+  size_t FpuStateSize() const override { return initial_fpu_.size(); }
+  void OnBlock() override;
+  void OnUnblock() override;
+  void OnStubLost(std::function<void()> callback) override;
+
+  SharedFile& file() { return *file_; }
+  ptrace::Placement& placement() { return placement_; }
+  const stub::Zygote& zygote() const { return *zygote_; }
+  const std::vector<uint8_t>& initial_fpu() const { return initial_fpu_; }
+  // The components in it.
+  uint64_t xfeatures() const { return xfeatures_; }
+  uint32_t mxcsr_mask() const { return mxcsr_mask_; }
+  // Whether the death of a stub wakes those who wait for it.
+  bool watching() const { return watching_.load(std::memory_order_relaxed); }
+
+  // Guest threads per stub process.
+  uint32_t max_threads() const { return max_threads_; }
+  void set_max_threads_for_test(uint32_t value) { max_threads_ = value; }
+
+  // A new stub process whose control page is the unit at `control`.
+  base::Result<pid_t> Fork(uint64_t control);
+  // While registered, the death of the space's process is noticed, and is the sandbox's loss.
+  void Register(SystrapAddressSpace& space) ABSL_LOCKS_EXCLUDED(spaces_mu_);
+  void Unregister(SystrapAddressSpace& space) ABSL_LOCKS_EXCLUDED(spaces_mu_);
+  // The sentry is about to kill it.
+  void Forget(SystrapAddressSpace& space);
+  // Frees units once the killed process can't write to them any more.
+  void FreeAfterDeath(pid_t pid, std::vector<uint64_t> units) ABSL_LOCKS_EXCLUDED(spaces_mu_);
+
+ private:
+  SystrapPlatform() = default;
+  absl::Status ProbeVectorState();
+  absl::Status SelfTest();
+  absl::Status RunTestGuest(SystrapAddressSpace& space);
+  void OnDeath(pid_t pid, const std::function<void()>& callback) ABSL_LOCKS_EXCLUDED(spaces_mu_);
+
+  struct Grave {
+    pid_t pid;
+    std::vector<uint64_t> units;
+  };
+
+  std::unique_ptr<SharedFile> file_;
+  std::unique_ptr<stub::Zygote> zygote_;
+  ptrace::Placement placement_;
+  ptrace::StubWatch watch_;
+  std::vector<uint8_t> initial_fpu_;
+  uint64_t xfeatures_ = 0;
+  uint32_t mxcsr_mask_ = 0;
+  std::atomic<bool> watching_{false};
+  uint32_t max_threads_ = kMaxAreas;
+
+  // Before a space's threads_mu_; never with a space's mu_.
+  base::Mutex spaces_mu_{base::LockRank::kPlatform};
+  std::map<pid_t, SystrapAddressSpace*> spaces_ ABSL_GUARDED_BY(spaces_mu_);
+  std::deque<Grave> graves_ ABSL_GUARDED_BY(spaces_mu_);
+};
+
+}  // namespace platform::systrap
+
+#endif  // PLATFORM_SYSTRAP_SYSTRAP_PLATFORM_H_
