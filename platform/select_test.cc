@@ -9,10 +9,10 @@ namespace platform {
 namespace {
 
 TEST(SelectTest, KnownNames) {
-  for (const char* name : {"ptrace", "auto"}) {
+  for (std::string name : {"ptrace", "systrap", "auto"}) {
     auto platform = MakePlatform(name);
     ASSERT_TRUE(platform.ok()) << platform.status().ToString();
-    EXPECT_STREQ((*platform)->Name(), "ptrace");
+    EXPECT_EQ((*platform)->Name(), name == "auto" ? "ptrace" : name);
     EXPECT_GE((*platform)->FpuStateSize(), 512u);
   }
 }

@@ -54,8 +54,8 @@ absl::Status HostError(const StubProgram& program, const char* what) {
 // Code, data, scratch.
 size_t PagesOf(const StubProgram& program) { return program.fill_data ? 3 : 2; }
 
-// Finds room for the stub's pages and the scratch page behind them: above the guest's addresses, beside the sentry's own
-// stack and vDSO. The zygote inherits them.
+// Finds room for the stub's pages and the scratch page behind them: above the guest's addresses, beside the sentry's
+// own stack and vDSO. The zygote inherits them.
 absl::StatusOr<uint64_t> MapStubPages(const StubProgram& program) {
   const size_t length = PagesOf(program) * kPageSize;
   for (uint64_t at = kGuestAddressLimit; at + length <= kStubPagesEnd; at += 16 * kPageSize) {
@@ -157,9 +157,7 @@ struct ZygoteStart {
   register uint64_t scratch asm("r13") = start.scratch;
   register uint64_t socket asm("r14") = static_cast<uint64_t>(start.socket);
   register uint64_t pid asm("r15") = static_cast<uint64_t>(self);
-  asm volatile("jmp *%%rax"
-               :
-               : "a"(start.entry), "b"(kTaskSize), "r"(page), "r"(scratch), "r"(socket), "r"(pid));
+  asm volatile("jmp *%%rax" : : "a"(start.entry), "b"(kTaskSize), "r"(page), "r"(scratch), "r"(socket), "r"(pid));
   __builtin_unreachable();
 }
 

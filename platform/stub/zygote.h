@@ -25,13 +25,13 @@ namespace platform::stub {
 struct StubProgram {
   const char* platform;           // for messages
   std::span<const uint8_t> code;  // position independent, at most a page
-  uint64_t zygote;                // offset of the zygote's code. On entry: %r12 = the pages, %r13 = a writable page that
-                                  // forks don't inherit, %r14 = socket, %r15 = own pid, %rbx = end of the address space
+  uint64_t zygote;  // offset of the zygote's code. On entry: %r12 = the pages, %r13 = a writable page that
+                    // forks don't inherit, %r14 = socket, %r15 = own pid, %rbx = end of the address space
   // Fills a read-only page behind the code, at address `data`, given the code's address; null: there is none.
   std::function<void(std::span<uint8_t> data, uint64_t page)> fill_data;
   std::function<std::vector<sock_filter>(uint64_t page, int socket)> filter;
-  // Handled at `handler` (an offset) on the alternate stack, SA_NODEFER, nothing masked. Then everything else is ignored,
-  // and the zygote blocks all signals. Empty: all signals have their default actions.
+  // Handled at `handler` (an offset) on the alternate stack, SA_NODEFER, nothing masked. Then everything else is
+  // ignored, and the zygote blocks all signals. Empty: all signals have their default actions.
   std::span<const int> signals;
   uint64_t handler = 0;
 };

@@ -107,8 +107,7 @@ base::Result<StubThread*> SystrapAddressSpace::NewThreadLocked() {
   uint64_t unit = TRY(platform_.file().Allocate());
   uint64_t address = kAreaAddress + units_.size() * kAreaSize;
   units_.push_back(unit);
-  auto thread =
-      std::make_unique<StubThread>(platform_.file().Pointer(unit), address, platform_.initial_fpu().size());
+  auto thread = std::make_unique<StubThread>(platform_.file().Pointer(unit), address, platform_.initial_fpu().size());
   thread->PrepareFrame();
   Mailbox& mailbox = thread->mailbox();
   mailbox.state.store(STATE_GUEST | STATE_SLEEP, std::memory_order_relaxed);

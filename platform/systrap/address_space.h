@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // SystrapAddressSpace: one stub process. Its first thread is the service thread, which changes memory and makes guest
-// threads on the sentry's order. Guest threads never end before the process does: one that is given up is parked for the
-// next Context.
+// threads on the sentry's order. Guest threads never end before the process does: one that is given up is parked for
+// the next Context.
 #ifndef PLATFORM_SYSTRAP_ADDRESS_SPACE_H_
 #define PLATFORM_SYSTRAP_ADDRESS_SPACE_H_
 
@@ -41,7 +41,8 @@ class SystrapAddressSpace final : public AddressSpace {
   void ParkThread(StubThread* thread) ABSL_LOCKS_EXCLUDED(mu_);
   void MarkDead() { dead_.store(true, std::memory_order_seq_cst); }
   bool dead() const { return dead_.load(std::memory_order_relaxed); }
-  // The stub did what it never does by itself, or can't be made to do what it must: its process ends, nothing else does.
+  // The stub did what it never does by itself, or can't be made to do what it must: its process ends, nothing else
+  // does.
   void Kill(const char* why);
   // The process has ended: everyone who waits for its guest threads finds out.
   void OnDeath() ABSL_LOCKS_EXCLUDED(threads_mu_);

@@ -174,11 +174,11 @@ TEST(HostileTest, ScribblesOverASibling) {
     uint64_t victim = AreaOf(guest.context());
     // Its own code, in the data's place: fills the victim's area, again and again.
     const uint8_t scribbler[] = {
-        0x48, 0x89, 0xf7,        // 1: mov %rsi, %rdi
-        0x48, 0x89, 0xd1,        // mov %rdx, %rcx
-        0xf3, 0x48, 0xab,        // rep stosq
+        0x48, 0x89, 0xf7,                    // 1: mov %rsi, %rdi
+        0x48, 0x89, 0xd1,                    // mov %rdx, %rcx
+        0xf3, 0x48, 0xab,                    // rep stosq
         0x48, 0x05, 0x11, 0x01, 0x00, 0x00,  // add $0x111, %rax
-        0xeb, 0xef,              // jmp 1b
+        0xeb, 0xef,                          // jmp 1b
     };
     memcpy(guest.Data(2 * kPageSize), scribbler, sizeof scribbler);
     guest.space().Protect(kDataAddress + 2 * kPageSize, kPageSize, testing::kReadExec);

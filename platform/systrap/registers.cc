@@ -31,7 +31,9 @@ constexpr size_t kXsaveHeaderEnd = 576;
 constexpr size_t kMxcsrOffset = 24;
 constexpr uint64_t kX87AndSse = 3;
 
-bool IsCanonical(uint64_t address) { return static_cast<uint64_t>(static_cast<int64_t>(address << 16) >> 16) == address; }
+bool IsCanonical(uint64_t address) {
+  return static_cast<uint64_t>(static_cast<int64_t>(address << 16) >> 16) == address;
+}
 
 }  // namespace
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Service: the sentry's side of a stub's service thread, which makes host calls in the stub on the sentry's order. Orders
-// go by a page that is read-only in the stub; results come in registers, by seccomp's user notification: guest code that
-// shares the address space can neither change the ones nor forge the others. Not thread-safe.
+// Service: the sentry's side of a stub's service thread, which makes host calls in the stub on the sentry's order.
+// Orders go by a page that is read-only in the stub; results come in registers, by seccomp's user notification: guest
+// code that shares the address space can neither change the ones nor forge the others. Not thread-safe.
 #ifndef PLATFORM_SYSTRAP_SERVICE_H_
 #define PLATFORM_SYSTRAP_SERVICE_H_
 
@@ -20,9 +20,9 @@ class Service {
   base::Result<void> Start(Control* control, pid_t pid);
 
   struct Outcome {
-    size_t done = 0;      // orders that succeeded
-    uint64_t result = 0;  // of the last one
-    base::Errno error{0};   // of the one that failed, or 0
+    size_t done = 0;       // orders that succeeded
+    uint64_t result = 0;   // of the last one
+    base::Errno error{0};  // of the one that failed, or 0
   };
   // Runs at most MAX_ORDERS orders up to the first that fails. ESRCH: the stub is dead.
   base::Result<Outcome> Run(std::span<const Order> orders);

@@ -71,8 +71,8 @@
 #define SC_FPSTATE 184
 #define SC_SIZE 256
 #define UC_MCONTEXT 40
-#define FRAME_TO_SC 48    // from the frame's start, the handler's first rsp
-#define SC_TO_INFO 264    // from there to the siginfo
+#define FRAME_TO_SC 48  // from the frame's start, the handler's first rsp
+#define SC_TO_INFO 264  // from there to the siginfo
 
 // A call that only the service thread makes: its filter turns it into a notification, whose arguments no guest can
 // forge. Without that filter it is harmless.

@@ -59,8 +59,8 @@ struct Control {
   int32_t listener;  // of the service thread's notifications, or a negative errno
   uint32_t count;
   uint32_t unused;
-  uint64_t area;    // of the guest thread that is being made
-  stack_t stack;    // its signal stack
+  uint64_t area;  // of the guest thread that is being made
+  stack_t stack;  // its signal stack
   uint64_t pad[2];
   Order orders[MAX_ORDERS];
 };

@@ -54,9 +54,9 @@ absl::Status Failed(const std::string& what, int error = 0) {
 
 // A guest for the self-test: a call, then a fault.
 constexpr uint8_t kTestProgram[] = {
-    0xb8, 39, 0, 0, 0,                     // mov $39, %eax
-    0x0f, 0x05,                            // syscall
-    0x48, 0x8b, 0x04, 0x25, 0, 0, 1, 0,    // mov 0x10000, %rax
+    0xb8, 39,   0,    0,    0,           // mov $39, %eax
+    0x0f, 0x05,                          // syscall
+    0x48, 0x8b, 0x04, 0x25, 0, 0, 1, 0,  // mov 0x10000, %rax
 };
 constexpr uint64_t kTestAddress = 0x40'0000;
 

@@ -29,8 +29,9 @@ class SystrapAddressSpace;
 
 class SystrapPlatform final : public Platform {
  public:
-  // Starts the zygote (see stub::Zygote::Start for when and by whom this may be called) and proves with one call and one
-  // fault of a guest that the host lets it work. All AddressSpaces and Contexts must be gone before the platform is.
+  // Starts the zygote (see stub::Zygote::Start for when and by whom this may be called) and proves with one call and
+  // one fault of a guest that the host lets it work. All AddressSpaces and Contexts must be gone before the platform
+  // is.
   static absl::StatusOr<std::unique_ptr<SystrapPlatform>> Start();
 
   const char* Name() const override { return "systrap"; }
