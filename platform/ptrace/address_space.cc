@@ -138,7 +138,7 @@ base::Result<void> PtraceAddressSpace::Map(uint64_t address, uint64_t length, in
       offset,
   };
   base::MutexLock lock(mu_);
-  return WithTracee([&](Tracee& tracee) -> base::Result<void> {
+  return WithTracee([&](Tracee& tracee) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) -> base::Result<void> {
     TRY(LeaveRseq(tracee, address, address + length));
     base::Result<uint64_t> result = tracee.Call(SYS_mmap, arguments);
     if (result.ok()) {
@@ -172,7 +172,7 @@ void PtraceAddressSpace::Unmap(uint64_t address, uint64_t length) {
   }
   base::MutexLock lock(mu_);
   if (!mapped_.Intersects(address, address + length)) return;
-  base::Result<void> result = WithTracee([&](Tracee& tracee) {
+  base::Result<void> result = WithTracee([&](Tracee& tracee) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
     UnmapLocked(tracee, address, address + length);
     return base::OkResult();
   });
@@ -186,7 +186,7 @@ void PtraceAddressSpace::Protect(uint64_t address, uint64_t length, Protection p
   }
   base::MutexLock lock(mu_);
   if (!mapped_.Intersects(address, address + length)) return;
-  base::Result<void> result = WithTracee([&](Tracee& tracee) -> base::Result<void> {
+  base::Result<void> result = WithTracee([&](Tracee& tracee) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) -> base::Result<void> {
     TRY(LeaveRseq(tracee, address, address + length));
     base::Errno error(0);
     // mprotect(2) stops at the first hole.

@@ -182,8 +182,13 @@ class NativeSandbox : public control::ControlHandler {
     kill(-1, SIGKILL);
     while (waitpid(-1, nullptr, 0) > 0) {
     }
-    Finish(0, init_status_);
-    return init_status_;
+    int status;
+    {
+      base::MutexLock lock(mu_);
+      status = init_status_;
+    }
+    Finish(0, status);
+    return status;
   }
 
  private:

@@ -151,12 +151,19 @@ Result<RefPtr<Task>> Task::Internal::MakeChild(Task& task, const CloneRequest& r
   child->fs_ = std::move(fs);
   child->fds_ = (flags & CLONE_FILES) ? task.fds_ : task.fds_->Clone();
   child->namespaces_ = std::move(namespaces);
+  std::string name;
+  vfs::Path exe;
   {
     MutexLock lock(task.mu_);
-    child->name_ = task.name_;
-    child->exe_ = task.exe_;
+    name = task.name_;
+    exe = task.exe_;
     internal.exe_file = task.internal_->exe_file;
     internal.landlock = task.internal_->landlock;
+  }
+  {
+    MutexLock lock(child->mu_);
+    child->name_ = std::move(name);
+    child->exe_ = std::move(exe);
   }
 
   child->regs_ = task.regs_;

@@ -28,6 +28,7 @@ Result<void> Task::Internal::PickIdsLocked(PidNamespace& ns, const std::vector<p
 
 Result<void> Task::Internal::LinkLocked(Task& child, const LinkRequest& request) {
   TaskSet& tasks = child.kernel_.tasks();
+  tasks.mu().AssertHeld();
   ThreadGroup& group = *child.group_;
   ThreadGroup::State& state = group.state();
   PidNamespace& ns = *group.pid_ns_;
@@ -89,6 +90,7 @@ void Task::Internal::ReleaseTaskLocked(Task& task, Garbage& garbage) {
   if (internal.released) return;
   internal.released = true;
   TaskSet& tasks = task.kernel_.tasks();
+  tasks.mu().AssertHeld();
   ThreadGroup& group = *task.group_;
   ThreadGroup::State& state = group.state();
   {

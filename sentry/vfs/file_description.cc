@@ -55,8 +55,8 @@ void FileDescription::OnLastRef() const {
   for (;;) {
     EpollLink* link;
     {
-      MutexLock lock(links_mu_);
-      if (epoll_links_.empty()) return;
+      MutexLock lock(self->links_mu_);
+      if (self->epoll_links_.empty()) return;
       link = self->epoll_links_.back();
       self->epoll_links_.pop_back();
     }

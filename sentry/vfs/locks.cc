@@ -81,7 +81,7 @@ Result<void> FileLocks::TrySetLocked(const LockRequest& request) {
 bool FileLocks::WouldDeadlockLocked(FileLocks& locks, const LockRequest& request) {
   std::unordered_set<const void*> seen;
   std::vector<const void*> todo;
-  auto add_holders = [&](const FileLocks& at, const LockRequest& wanted) {
+  auto add_holders = [&](const FileLocks& at, const LockRequest& wanted) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
     for (const Held& held : at.held_) {
       if (held.kind == LockKind::kPosix && Conflicts(held, wanted) && seen.insert(held.owner).second)
         todo.push_back(held.owner);

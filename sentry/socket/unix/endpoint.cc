@@ -31,6 +31,14 @@ PeerCredentials PeerCredentials::OfCaller() {
 
 UnixEndpoint::UnixEndpoint(int type, uint64_t net_namespace) : type_(type), net_namespace_(net_namespace) {}
 
+UnixEndpoint::UnixEndpoint(const UnixEndpoint& listener, UnixEndpoint& peer, PeerCredentials credentials)
+    : UnixEndpoint(peer.type_, peer.net_namespace_) {
+  state_ = State::kConnected;
+  peer_ = RefPtr<UnixEndpoint>(&peer);
+  address_ = listener.address_;
+  peer_credentials_ = std::move(credentials);
+}
+
 UnixEndpoint::~UnixEndpoint() = default;
 
 void UnixEndpoint::Pair(UnixEndpoint& a, UnixEndpoint& b) {
@@ -200,7 +208,6 @@ Result<void> UnixEndpoint::ConnectStream(std::string_view address, WaitOn* wait_
   if (name.kind == ParsedUnixName::Kind::kUnnamed) return Errno(EINVAL);
   if (pass_creds_.load(std::memory_order_relaxed)) TRY(Autobind());
   RefPtr<UnixEndpoint> listener = TRY(UnixNames::Get().Find(*this, name));
-  auto accepted = MakeRef<UnixEndpoint>(type_, net_namespace_);
   PeerCredentials mine = PeerCredentials::OfCaller();
   {
     base::LockPair lock(mu_, listener->mu_);
@@ -212,14 +219,7 @@ Result<void> UnixEndpoint::ConnectStream(std::string_view address, WaitOn* wait_
     }
     if (state_ == State::kConnected) return Errno(EISCONN);
     if (state_ != State::kUnconnected || dead_) return Errno(EINVAL);
-    {
-      // Nobody else knows it yet; a second lock of its class would need an order.
-      UnixEndpoint& fresh = *accepted;
-      fresh.state_ = State::kConnected;
-      fresh.peer_ = RefPtr<UnixEndpoint>(this);
-      fresh.address_ = listener->address_;
-      fresh.peer_credentials_ = std::move(mine);
-    }
+    auto accepted = MakeRef<UnixEndpoint>(*listener, *this, std::move(mine));
     state_ = State::kConnected;
     peer_ = accepted;
     peer_credentials_ = listener->peer_credentials_;

@@ -31,6 +31,8 @@ class UnixEndpoint final : public Message::Payer {
 
   // `type`: SOCK_STREAM, SOCK_DGRAM or SOCK_SEQPACKET.
   explicit UnixEndpoint(int type, uint64_t net_namespace);
+  // What accept(2) gives for a connection from `peer`; the caller holds both their locks.
+  UnixEndpoint(const UnixEndpoint& listener, UnixEndpoint& peer, PeerCredentials credentials);
   ~UnixEndpoint() override;
   // socketpair(2).
   static void Pair(UnixEndpoint& a, UnixEndpoint& b);

@@ -98,7 +98,7 @@ std::vector<RefPtr<UnixEndpoint>> InFlight::FindGarbage() {
     UnixEndpoint* owner = node.listener ? node.listener : endpoint;
     if (!node.holds.empty() && outside.contains(owner)) owners[owner].push_back(endpoint);
   }
-  auto each_held = [&](UnixEndpoint* owner, auto visit) {
+  auto each_held = [&](UnixEndpoint* owner, auto visit) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
     auto it = owners.find(owner);
     if (it == owners.end()) return;
     for (UnixEndpoint* holder : it->second) {
