@@ -15,28 +15,30 @@
 namespace sentry::syscalls {
 namespace {
 
-Result<RefPtr<mm::MemoryManager>> MmOfOther(Task& task, pid_t pid) {
-  RefPtr<Task> other = TRY(FindTask(task, pid));
-  if (pid == 0 || pid < 0) return Errno(ESRCH);
-  RefPtr<mm::MemoryManager> mm = other->mm_ref();
+// The address space of `target`, for a caller that shares it or may trace the process. EPERM; ESRCH when it has ended.
+Result<RefPtr<mm::MemoryManager>> AccessMemoryOf(Task& task, Task& target) {
+  RefPtr<mm::MemoryManager> mm = target.mm_ref();
   if (!mm) return Errno(ESRCH);
-  // ptrace_may_access(PTRACE_MODE_ATTACH_REALCREDS).
-  if (other->group_ref().get() != &task.group()) {
-    auto theirs = other->creds_ref();
-    const auto& mine = task.creds();
-    bool same = mine->ruid == theirs->euid && mine->ruid == theirs->suid && mine->ruid == theirs->ruid &&
-                mine->rgid == theirs->egid && mine->rgid == theirs->sgid && mine->rgid == theirs->rgid;
-    if ((!same || mm->dumpable.load() != 1) && !task.HasCapability(CAP_SYS_PTRACE)) return Errno(EPERM);
-  }
+  // Who shares it needs no leave (a vfork child).
+  if (mm.get() != &task.mm()) TRY(kernel::CheckPtraceAccess(task, target));
   return mm;
 }
 
-// Copies between two address spaces through a bounce buffer; the bytes done, EFAULT when none.
+bool AnyBytes(const std::vector<iovec>& vectors) {
+  return std::any_of(vectors.begin(), vectors.end(), [](const iovec& v) { return v.iov_len != 0; });
+}
+
+// Copies between two address spaces through a bounce buffer; the bytes done, EFAULT when none. Nothing to copy is no
+// error, whatever the process.
 Value ProcessVm(Task& task, const Arguments& args, bool write) {
   if (args.Ulong(5)) return Errno(EINVAL);
   std::vector<iovec> local = TRY(CopyInIovec(task, args.Addr(1), args.Ulong(2)));
+  if (!AnyBytes(local)) return 0;
   std::vector<iovec> remote = TRY(CopyInIovec(task, args.Addr(3), args.Ulong(4)));
-  RefPtr<mm::MemoryManager> other = TRY(MmOfOther(task, args.Int(0)));
+  if (!AnyBytes(remote)) return 0;
+  RefPtr<Task> target = kernel::Kernel::Get().tasks().FindTask(task.pid_ns(), args.Int(0));
+  if (!target) return Errno(ESRCH);
+  RefPtr<mm::MemoryManager> other = TRY(AccessMemoryOf(task, *target));
   size_t i = 0, j = 0, i_done = 0, j_done = 0, total = 0;
   uint8_t buffer[16384];
   while (i < local.size() && j < remote.size()) {
@@ -95,12 +97,13 @@ SYSCALL_HANDLER(SysMmap) {
                           .offset = args.Ulong(5)};
   int type = flags & MAP_TYPE;
   if (args.Ulong(5) & (kPageSize - 1)) return Errno(EINVAL);
+  vfs::FileRef file;
+  if (!(flags & MAP_ANONYMOUS)) file = TRY(GetFile(task, args.Int(4)));
   if (type != MAP_SHARED && type != MAP_PRIVATE && type != MAP_SHARED_VALIDATE) return Errno(EINVAL);
   request.is_private = type == MAP_PRIVATE;
-  if (flags & MAP_HUGETLB) return Errno((flags & MAP_ANONYMOUS) ? ENOMEM : EINVAL);
+  if (flags & MAP_HUGETLB) return Errno(file ? EINVAL : ENOMEM);
   if (request.length == 0) return Errno(EINVAL);
-  if (!(flags & MAP_ANONYMOUS)) {
-    vfs::FileRef file = TRY(GetFile(task, args.Int(4)));
+  if (file) {
     if (!file->IsReadable()) return Errno(EACCES);
     if (!request.is_private && !file->IsWritable()) {
       if (request.protection.write) return Errno(EACCES);
@@ -167,9 +170,9 @@ SYSCALL_HANDLER(SysProcessMadvise) {
   if (!target) return Errno(ESRCH);
   const int advice = args.Int(3);
   const bool own = group.get() == &task.group();
-  if (!own) TRY(kernel::CheckPtraceAccess(task, *target));
-  RefPtr<mm::MemoryManager> mm = target->mm_ref();
-  if (!mm) return Errno(ESRCH);
+  auto accessed = AccessMemoryOf(task, *target);
+  if (!accessed.ok()) return accessed.error() == Errno(EPERM) ? Errno(EACCES) : accessed.error();
+  mm::MemoryManager* mm = accessed->get();
   // What changes no contents (process_madvise(2)).
   constexpr int kCollapse = 25;
   if (advice != MADV_COLD && advice != MADV_PAGEOUT && advice != MADV_WILLNEED && advice != kCollapse)

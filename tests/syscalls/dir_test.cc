@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
@@ -325,6 +326,32 @@ TEST_F(TmpfsTest, ReadOnlyRemount) {
   EXPECT_FAILS(EROFS, open(C("m/g"), O_RDWR | O_CREAT, 0600));
   EXPECT_FAILS(EROFS, open(C("m/f"), O_RDWR));
   EXPECT_FAILS(EROFS, unlink(C("m/f")));
+}
+
+TEST_F(TmpfsTest, ReadOnlyRemountWaitsForWriters) {
+  for (unsigned long kind : {0ul, static_cast<unsigned long>(MS_BIND)}) {
+    auto remount = [&](unsigned long flags) {
+      return mount(nullptr, C("m"), nullptr, MS_REMOUNT | kind | flags, nullptr);
+    };
+    Fd reader(open(C("m/f"), O_RDONLY | O_CREAT, 0600));
+    Fd writer(open(C("m/f"), O_WRONLY));
+    ASSERT_OK(ftruncate(writer.get(), 4096));
+    EXPECT_FAILS(EBUSY, remount(MS_RDONLY));
+    EXPECT_EQ(1, write(writer.get(), "x", 1));
+    EXPECT_OK(close(open(C("m/g"), O_WRONLY | O_CREAT, 0600))) << "the refused remount changed nothing";
+    // What is mapped is still open.
+    Fd both(open(C("m/f"), O_RDWR));
+    void* mapping = mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, both.get(), 0);
+    ASSERT_NE(MAP_FAILED, mapping);
+    both.reset();
+    writer.reset();
+    EXPECT_FAILS(EBUSY, remount(MS_RDONLY));
+    ASSERT_OK(munmap(mapping, 4096));
+    EXPECT_OK(remount(MS_RDONLY)) << "readers are no obstacle";
+    EXPECT_FAILS(EROFS, open(C("m/f"), O_WRONLY));
+    EXPECT_OK(remount(0));
+    EXPECT_OK(close(open(C("m/f"), O_WRONLY)));
+  }
 }
 
 TEST_F(TmpfsTest, LinkAndRenameAcrossMountsIsEXDEV) {

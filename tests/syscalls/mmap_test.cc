@@ -79,6 +79,7 @@ TEST(Mmap, InvalidArguments) {
   EXPECT_FAILS(EINVAL, mmap(nullptr, 0, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
   EXPECT_FAILS(EINVAL, mmap(nullptr, kPage, PROT_READ, MAP_ANONYMOUS, -1, 0));
   EXPECT_FAILS(EBADF, mmap(nullptr, kPage, PROT_READ, MAP_PRIVATE, -1, 0));
+  EXPECT_FAILS(EBADF, mmap(nullptr, 0, PROT_READ, 0, -1, 0)) << "the descriptor comes before length and type";
   EXPECT_FAILS(EINVAL, mmap(nullptr, kPage, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 100));
   EXPECT_FAILS(EINVAL, mmap((void*)0x10001, kPage, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0));
   EXPECT_FAILS(ENOMEM, mmap(nullptr, 1ul << 47, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));

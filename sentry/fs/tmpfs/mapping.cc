@@ -51,10 +51,14 @@ class TmpfsMapping final : public mm::MappedObject {
  public:
   TmpfsMapping(vfs::Path path, RefPtr<TmpfsRegularFile> file, bool may_write)
       : path_(std::move(path)), file_(std::move(file)), may_write_(may_write) {
-    if (may_write_) file_->AddWritableMapping(1);
+    if (!may_write_) return;
+    file_->AddWritableMapping(1);
+    // As the open file does: mmap(2) outlives its descriptor, and what it writes needs a writable mount.
+    holds_mount_write_ = path_.mount->GetWrite().ok();
   }
   ~TmpfsMapping() override {
     if (may_write_) file().AddWritableMapping(-1);
+    if (holds_mount_write_) path_.mount->PutWrite();
   }
   Result<mm::Backing> GetBacking(uint64_t offset, uint64_t length, bool write) override {
     return file().GetBacking(offset, length);
@@ -71,6 +75,7 @@ class TmpfsMapping final : public mm::MappedObject {
   const vfs::Path path_;
   const RefPtr<TmpfsRegularFile> file_;
   const bool may_write_;
+  bool holds_mount_write_ = false;
 };
 
 }  // namespace
