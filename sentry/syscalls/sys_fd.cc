@@ -143,7 +143,7 @@ SYSCALL_HANDLER(SysFcntl) {
       TRY(task.fds().SetCloseOnExec(fd, args.Int(2) & FD_CLOEXEC));
       return 0;
     case F_GETFL:
-      return file->flags() | 0100000;  // the kernel's O_LARGEFILE, always set on x86-64
+      return file->flags();
     case F_SETFL:
       TRY(file->SetStatusFlags(args.Int(2)));
       return 0;

@@ -156,7 +156,7 @@ SYSCALL_HANDLER(SysMemfdCreate) {
   if (!name.ok()) return name.error() == Errno(ENAMETOOLONG) ? Errno(EINVAL) : name.error();
   tmpfs::MemfdOptions options{.allow_sealing = (flags & (MFD_ALLOW_SEALING | kNoExecSeal)) != 0,
                               .no_exec_seal = (flags & kNoExecSeal) != 0};
-  return InstallFile(task, TRY(tmpfs::NewMemfd(*name, *task.creds(), options)), flags & MFD_CLOEXEC);
+  return InstallFile(task, TRY(tmpfs::NewMemfd(*name, *task.creds(), options, 0100000)), flags & MFD_CLOEXEC);
 }
 
 }  // namespace sentry::syscalls

@@ -2,9 +2,12 @@
 // open and friends, descriptors and their flags, positioned and vectored I/O, seeking, sizes, copying between files.
 #include <fcntl.h>
 #include <linux/openat2.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/sendfile.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -95,6 +98,29 @@ TEST_F(OpenTest, Nofollow) {
   EXPECT_TRUE(S_ISLNK(st.st_mode));
   char buf[8];
   EXPECT_EQ(1, readlinkat(path.get(), "", buf, sizeof buf));
+}
+
+// open(2) and memfd_create(2) add O_LARGEFILE on x86-64; what else makes descriptors does not.
+TEST_F(OpenTest, FlagsAreThoseOfTheOpen) {
+  constexpr int kLargeFile = 0100000;
+  New("f");
+  Fd file(Open("f", O_RDWR | O_APPEND | O_CLOEXEC | O_CREAT | O_TRUNC | O_NOCTTY));
+  EXPECT_EQ(O_RDWR | O_APPEND | kLargeFile, fcntl(file.get(), F_GETFL));
+  Fd directory(open("/", O_RDONLY | O_DIRECTORY | O_NONBLOCK));
+  EXPECT_EQ(O_DIRECTORY | O_NONBLOCK | kLargeFile, fcntl(directory.get(), F_GETFL));
+  Fd path(Open("f", O_PATH));
+  EXPECT_EQ(O_PATH, fcntl(path.get(), F_GETFL));
+  Fd memory(memfd_create("m", 0));
+  EXPECT_EQ(O_RDWR | kLargeFile, fcntl(memory.get(), F_GETFL));
+  Pipe pipe(O_NONBLOCK | O_CLOEXEC);
+  EXPECT_EQ(O_NONBLOCK, fcntl(pipe.r.get(), F_GETFL));
+  EXPECT_EQ(O_WRONLY | O_NONBLOCK, fcntl(pipe.w.get(), F_GETFL));
+  Fd event(eventfd(0, EFD_NONBLOCK));
+  EXPECT_EQ(O_RDWR | O_NONBLOCK, fcntl(event.get(), F_GETFL));
+  Fd socket_fd(socket(AF_UNIX, SOCK_STREAM, 0));
+  EXPECT_EQ(O_RDWR, fcntl(socket_fd.get(), F_GETFL));
+  Fd epoll(epoll_create1(EPOLL_CLOEXEC));
+  EXPECT_EQ(O_RDWR, fcntl(epoll.get(), F_GETFL));
 }
 
 TEST_F(OpenTest, PathDescriptorOnlyNames) {
