@@ -78,6 +78,7 @@ void StartLogging(const Command& command, CommandContext& context, base::UniqueF
                          : fd >= 0                                              ? base::LogLevel::kInfo
                                                                                 : base::LogLevel::kWarning;
   base::InitLogging("runsc", fd, level);
+  LOG_DEBUG("command %s, state below %s", command.name, config.root.c_str());
 }
 
 absl::Status CheckArguments(const Command& command, const CommandContext& context) {

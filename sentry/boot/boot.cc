@@ -226,6 +226,8 @@ absl::Status Boot(runsc::BootArgs& args, Sandbox& sandbox, std::unique_ptr<runsc
   // itself.
   mm::MemoryManager::SetMemoryLimit(options.total_memory);
   StartMemoryWatch(options.total_memory - options.total_memory / 16);
+  LOG_DEBUG("the sandbox is confined: %u processors, %lu MiB of memory, at most %lu tasks", options.cpus,
+            static_cast<unsigned long>(options.total_memory >> 20), static_cast<unsigned long>(kernel->max_tasks()));
   return absl::OkStatus();
 }
 

@@ -119,6 +119,7 @@ absl::StatusOr<Container::Started> Container::StartProcess(const runsc::spec::Pr
   auto group = kernel::Kernel::Get().StartProcess(request);
   if (!group.ok()) return ExecError(process.args[0], group.error());
   started.group = *group;
+  LOG_DEBUG("container %s: process %d starts: %s", id_.c_str(), started.group->tgid(), process.args[0].c_str());
   return started;
 }
 
@@ -189,6 +190,7 @@ void Container::Watch(int32_t pid, RefPtr<kernel::ThreadGroup> group) {
 }
 
 void Container::OnExit(int32_t pid, int wait_status) {
+  LOG_DEBUG("container %s: process %d ended with wait status %#x", id_.c_str(), pid, static_cast<unsigned>(wait_status));
   std::vector<runsc::control::WaitDone> waiters;
   std::shared_ptr<TerminalPump> pump;
   bool is_init;

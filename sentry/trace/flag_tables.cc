@@ -36,6 +36,7 @@ constexpr NamedValue kOpenFlags[] = {
     {0100000, "O_LARGEFILE"}, NAMED(O_TMPFILE), NAMED(O_DIRECTORY), NAMED(O_NOFOLLOW), NAMED(O_NOATIME),
     NAMED(O_CLOEXEC),         NAMED(O_PATH),
 };
+constexpr NamedValue kCloseOnExec[] = {NAMED(FD_CLOEXEC)};
 constexpr NamedValue kProt[] = {NAMED(PROT_READ), NAMED(PROT_WRITE), NAMED(PROT_EXEC), NAMED(PROT_GROWSDOWN),
                                 NAMED(PROT_GROWSUP)};
 constexpr NamedValue kProtNone[] = {NAMED(PROT_NONE)};
@@ -165,6 +166,8 @@ constexpr NameTable kTables[] = {
     {"ioctl", Naming::kValue, kIoctls},
     {"mmap_flags", Naming::kBits, kMapFlags, 0xf, kMapTypes},
     {"open_flags", Naming::kBits, kOpenFlags, O_ACCMODE, kAccessModes},
+    {"fd_flags", Naming::kBits, kOpenFlags},
+    {"fd_close_on_exec", Naming::kBits, kCloseOnExec},
     {"poll_events", Naming::kBits, kPollEvents},
     {"prot", Naming::kBits, kProt, 0, kProtNone},
     {"rlimit", Naming::kValue, kRlimits},

@@ -260,6 +260,38 @@ void SockAddr(Context& c) {
   c.out += '}';
 }
 
+// The names of what an fcntl command takes or gives; null for others.
+const char* FcntlNames(uint64_t command) {
+  switch (static_cast<int>(command)) {
+    case F_GETFD:
+    case F_SETFD:
+      return "fd_close_on_exec";
+    case F_GETFL:
+    case F_SETFL:
+      return "open_flags";
+    default:
+      return nullptr;
+  }
+}
+
+// fcntl(2): these take no third argument.
+bool FcntlTakesNothing(uint64_t command) {
+  constexpr int kTakeNothing[] = {F_GETFD, F_GETFL, F_GETOWN, F_GETSIG, F_GETLEASE, F_GETPIPE_SZ, F_GET_SEALS};
+  return std::find(std::begin(kTakeNothing), std::end(kTakeNothing), static_cast<int>(command)) !=
+         std::end(kTakeNothing);
+}
+
+void FcntlArgument(Context& c) {
+  const uint64_t command = c.call.raw[c.index - 1];
+  if (const char* names = FcntlNames(command)) {
+    Names(c.out, names, c.value());
+  } else if (static_cast<int>(command) == F_DUPFD || static_cast<int>(command) == F_DUPFD_CLOEXEC) {
+    Int(c);
+  } else {
+    Hex(c);
+  }
+}
+
 struct Kind {
   std::string_view name;
   void (*format)(Context&);
@@ -267,15 +299,32 @@ struct Kind {
 
 // Beside the kinds that are only names (flag_tables.h). "mode" is shown only after flags that create.
 constexpr Kind kKinds[] = {
-    {"argv", &ArgVector},    {"buf", &InBuffer},      {"fd", &Fd},
-    {"hex", &Hex},           {"int", &Int},           {"iovec", &IoVectors},
-    {"mode", &Oct},          {"obuf", &OutBuffer},    {"oct", &Oct},
-    {"ofds", &OutFds},       {"opath", &OutPath},     {"osigaction", &OutSigAction},
-    {"osigset", &OutSigSet}, {"ostat", &OutStat},     {"path", &String},
-    {"pollfds", &PollFds},   {"ptr", &Pointer},       {"sigaction", &SigAction},
-    {"sigset", &SigSet},     {"size", &Size},         {"sockaddr", &SockAddr},
-    {"str", &String},        {"timespec", &TimeSpec}, {"timeval", &TimeVal},
+    {"argv", &ArgVector},
+    {"buf", &InBuffer},
+    {"fd", &Fd},
+    {"hex", &Hex},
+    {"int", &Int},
+    {"iovec", &IoVectors},
+    {"mode", &Oct},
+    {"obuf", &OutBuffer},
+    {"oct", &Oct},
+    {"ofds", &OutFds},
+    {"opath", &OutPath},
+    {"osigaction", &OutSigAction},
+    {"osigset", &OutSigSet},
+    {"ostat", &OutStat},
+    {"path", &String},
+    {"pollfds", &PollFds},
+    {"ptr", &Pointer},
+    {"sigaction", &SigAction},
+    {"sigset", &SigSet},
+    {"size", &Size},
+    {"sockaddr", &SockAddr},
+    {"str", &String},
+    {"timespec", &TimeSpec},
+    {"timeval", &TimeVal},
     {"uint", &Uint},
+    {"fcntl_arg", &FcntlArgument},
 };
 
 const Kind* FindKind(std::string_view name) {
@@ -325,6 +374,7 @@ std::string FormatCall(const CallView& call, Caller& memory, size_t max_string) 
     std::string_view kind = kinds.substr(0, kinds.find(','));
     kinds.remove_prefix(std::min(kinds.size(), kind.size() + 1));
     if (kind == "mode" && hides_mode) continue;
+    if (kind == "fcntl_arg" && i > 0 && FcntlTakesNothing(call.raw[i - 1])) continue;
     if (i) out += ", ";
     context.index = i;
     if (const Kind* known = FindKind(kind)) {
@@ -340,15 +390,25 @@ std::string FormatCall(const CallView& call, Caller& memory, size_t max_string) 
   return out;
 }
 
-std::string FormatResult(const Result<int64_t>& result, std::string_view name) {
+std::string FormatResult(const CallView& call) {
+  const Result<int64_t>& result = *call.result;
+  const std::string_view name = call.name;
   std::string out;
   if (!result.ok()) {
-    out = result.error().IsRestart() ? "? " : "-1 ";
-    return out + result.error().Name();
+    if (result.error().IsRestart()) return std::string("? ") + result.error().Name();
+    out = std::string("-1 ") + result.error().Name();
+    const char* meaning = strerrordesc_np(result.error().number());
+    return meaning ? out + " (" + meaning + ")" : out;
   }
   const bool is_pointer =
       std::find(std::begin(kPointerResults), std::end(kPointerResults), name) != std::end(kPointerResults);
-  AppendFormat(out, is_pointer ? "%#lx" : "%ld", *result);
+  const int command = static_cast<int>(call.raw[1]);
+  if (name == "fcntl" && *result != 0 && (command == F_GETFD || command == F_GETFL)) {
+    AppendFormat(out, "%#lx (flags ", *result);
+    Names(out, FcntlNames(call.raw[1]), *result);
+    return out + ')';
+  }
+  AppendFormat(out, name == "umask" ? "%#03lo" : is_pointer ? "%#lx" : "%ld", *result);
   return out;
 }
 

@@ -21,8 +21,9 @@ struct CallView {
 
 // "openat(AT_FDCWD, "/etc/passwd", O_RDONLY|O_CLOEXEC)"; strings are cut after `max_string` bytes.
 std::string FormatCall(const CallView& call, Caller& memory, size_t max_string);
-// "3", "-1 ENOENT", "?": restarted calls show their internal code.
-std::string FormatResult(const Result<int64_t>& result, std::string_view name);
+// Of a call that has its result: "3", "-1 ENOENT (No such file or directory)", "? ERESTARTSYS": restarted calls show
+// their internal code.
+std::string FormatResult(const CallView& call);
 // Whether FormatCall has a way to show it.
 bool IsKnownKind(std::string_view kind);
 // "a\n\303" in quotes; "..." after it when `cut`.

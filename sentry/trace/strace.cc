@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "sentry/trace/strace.h"
 
-#include <string.h>
+#include <stdio.h>
 
 #include <algorithm>
 #include <bitset>
@@ -19,6 +19,10 @@ using syscalls::kTableSize;
 
 // Shown at entry, too: they may never return, or their arguments are gone then.
 constexpr std::string_view kShownAtEntry[] = {"execve", "execveat", "exit", "exit_group", "rt_sigreturn"};
+
+bool Returns(const syscalls::Entry& entry) {
+  return std::string_view(entry.name) != "exit" && std::string_view(entry.name) != "exit_group";
+}
 
 struct Settings {
   std::bitset<kTableSize> shown, shown_at_entry;
@@ -38,14 +42,16 @@ void OnCall(kernel::Task& task, uint64_t number, const syscalls::Arguments& args
   const syscalls::Entry* entry = syscalls::Find(number);
   if (entry ? !settings->shown[number] : !settings->unknown_too) return;
   const bool at_entry = entry && settings->shown_at_entry[number];
-  CallView call{
-      .name = entry ? entry->name : "unknown", .kinds = entry ? entry->arguments : "hex,hex,hex", .result = result};
+  CallView call{.name = entry ? entry->name : "",
+                .kinds = entry ? entry->arguments : "hex,hex,hex,hex,hex,hex",
+                .result = result};
   std::copy(std::begin(args.raw), std::end(args.raw), call.raw);
   if (!result) {
     entered_ns = base::MonotonicNs();
-    if (at_entry) Print(task, FormatCall(call, task, settings->max_string) + " ...");
+    if (at_entry) Print(task, FormatCall(call, task, settings->max_string) + (Returns(*entry) ? " ..." : " = ?"));
     return;
   }
+  if (at_entry && !Returns(*entry)) return;
   const int64_t took_us = (base::MonotonicNs() - entered_ns) / 1000;
   std::string line;
   if (at_entry) {
@@ -53,9 +59,11 @@ void OnCall(kernel::Task& task, uint64_t number, const syscalls::Arguments& args
   } else if (entry) {
     line = FormatCall(call, task, settings->max_string);
   } else {
-    line = "syscall_" + std::to_string(number) + FormatCall(call, task, settings->max_string).substr(strlen(call.name));
+    char name[32];
+    snprintf(name, sizeof name, "syscall_%#lx", number);
+    line = name + FormatCall(call, task, settings->max_string);
   }
-  Print(task, line + " = " + FormatResult(*result, call.name) + " <" + std::to_string(took_us) + "us>");
+  Print(task, line + " = " + FormatResult(call) + " <" + std::to_string(took_us) + "us>");
 }
 
 }  // namespace

@@ -112,6 +112,14 @@ TEST_F(StraceTest, PathsAndFlags) {
   EXPECT_EQ(Show("path", {0}), "call(NULL)");
 }
 
+TEST_F(StraceTest, Fcntl) {
+  EXPECT_EQ(Show("fd,fcntl,fcntl_arg", {3, F_GETFD, 99}), "call(3, F_GETFD)");
+  EXPECT_EQ(Show("fd,fcntl,fcntl_arg", {3, F_SETFD, 1}), "call(3, F_SETFD, FD_CLOEXEC)");
+  EXPECT_EQ(Show("fd,fcntl,fcntl_arg", {3, F_SETFL, O_NONBLOCK}), "call(3, F_SETFL, O_RDONLY|O_NONBLOCK)");
+  EXPECT_EQ(Show("fd,fcntl,fcntl_arg", {3, F_DUPFD, 10}), "call(3, F_DUPFD, 10)");
+  EXPECT_EQ(Show("ofds,fd_flags", {0, O_CLOEXEC}), "call(NULL, O_CLOEXEC)");
+}
+
 TEST_F(StraceTest, BitsWithoutNames) {
   EXPECT_EQ(Show("prot", {PROT_READ | 0x40}), "call(PROT_READ|0x40)");
   EXPECT_EQ(Show("prot", {0}), "call(PROT_NONE)");
@@ -187,10 +195,18 @@ TEST_F(StraceTest, HostileCounts) {
 }
 
 TEST(FormatTest, Results) {
-  EXPECT_EQ(FormatResult(int64_t{3}, "open"), "3");
-  EXPECT_EQ(FormatResult(Errno(ENOENT), "open"), "-1 ENOENT");
-  EXPECT_EQ(FormatResult(base::kErestartsys, "read"), "? ERESTARTSYS");
-  EXPECT_EQ(FormatResult(int64_t{0x7f0000001000}, "mmap"), "0x7f0000001000");
+  const auto show = [](const char* name, Result<int64_t> result, uint64_t second = 0) {
+    return FormatResult({.name = name, .raw = {0, second}, .result = &result});
+  };
+  EXPECT_EQ(show("open", 3), "3");
+  EXPECT_EQ(show("open", Errno(ENOENT)), "-1 ENOENT (No such file or directory)");
+  EXPECT_EQ(show("read", base::kErestartsys), "? ERESTARTSYS");
+  EXPECT_EQ(show("mmap", 0x7f0000001000), "0x7f0000001000");
+  EXPECT_EQ(show("umask", 022), "022");
+  EXPECT_EQ(show("fcntl", 1, F_GETFD), "0x1 (flags FD_CLOEXEC)");
+  EXPECT_EQ(show("fcntl", 0, F_GETFD), "0");
+  EXPECT_EQ(show("fcntl", O_RDWR | O_NONBLOCK, F_GETFL), "0x802 (flags O_RDWR|O_NONBLOCK)");
+  EXPECT_EQ(show("fcntl", 7, F_DUPFD), "7");
 }
 
 }  // namespace
