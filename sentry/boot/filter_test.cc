@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+// The sentry's filter as the kernel evaluates it: each test installs it in a child of its own and makes one call there.
+#include <errno.h>
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <linux/sched.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <functional>
+#include <vector>
+
+#include "sentry/boot/confine.h"
+
+namespace sentry {
+namespace {
+
+constexpr int kNoFilter = 99;
+
+// The wait status of a child that runs `body` under the filter; `body`'s result is the child's exit status.
+int UnderFilter(const std::function<int()>& body) {
+  const pid_t pid = fork();
+  if (pid == 0) {
+    const rlimit none = {};
+    setrlimit(RLIMIT_CORE, &none);
+    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    if (!InstallSentryFilter({}).ok()) _exit(kNoFilter);
+    _exit(body());
+  }
+  int status = 0;
+  EXPECT_EQ(pid, waitpid(pid, &status, 0));
+  return status;
+}
+
+struct Call {
+  const char* what;
+  long number;
+  std::vector<unsigned long> arguments;
+};
+
+long Make(const Call& call) {
+  unsigned long a[6] = {};
+  std::copy(call.arguments.begin(), call.arguments.end(), a);
+  return syscall(call.number, a[0], a[1], a[2], a[3], a[4], a[5]);
+}
+
+TEST(SentryFilter, KillsTheProcessForWhatIsNotAllowed) {
+  char path[] = "/";
+  const auto at = reinterpret_cast<unsigned long>(path);
+  const Call kCalls[] = {
+      {"open", SYS_open, {at, O_RDONLY}},
+      {"openat", SYS_openat, {static_cast<unsigned long>(AT_FDCWD), at, O_RDONLY}},
+      {"openat2", SYS_openat2, {}},
+      {"socket", SYS_socket, {AF_UNIX, SOCK_STREAM, 0}},
+      {"connect", SYS_connect, {0, 0, 0}},
+      {"execve", SYS_execve, {at, 0, 0}},
+      {"execveat", SYS_execveat, {}},
+      {"fork", SYS_fork, {}},
+      {"vfork", SYS_vfork, {}},
+      {"clone of a process", SYS_clone, {SIGCHLD}},
+      {"clone of a process with shared memory", SYS_clone, {CLONE_VM | CLONE_VFORK | SIGCHLD}},
+      {"an executable mapping", SYS_mmap, {0, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, ~0ul, 0}},
+      {"mprotect to executable", SYS_mprotect, {0x10000, 4096, PROT_EXEC}},
+      {"pkey_mprotect", SYS_pkey_mprotect, {}},
+      {"ptrace attach", SYS_ptrace, {PTRACE_ATTACH, 1}},
+      {"ptrace traceme", SYS_ptrace, {PTRACE_TRACEME}},
+      {"process_vm_readv", SYS_process_vm_readv, {}},
+      {"prctl", SYS_prctl, {PR_SET_DUMPABLE, 1}},
+      {"ioctl TIOCSTI", SYS_ioctl, {0, TIOCSTI, at}},
+      {"fcntl F_SETFL", SYS_fcntl, {0, F_SETFL, 0}},
+      {"setuid", SYS_setuid, {0}},
+      {"mount", SYS_mount, {}},
+      {"unshare", SYS_unshare, {CLONE_NEWUSER}},
+      {"setns", SYS_setns, {}},
+      {"bpf", SYS_bpf, {}},
+      {"io_uring_setup", SYS_io_uring_setup, {}},
+      {"perf_event_open", SYS_perf_event_open, {}},
+      {"keyctl", SYS_keyctl, {}},
+      {"pidfd_getfd", SYS_pidfd_getfd, {}},
+      {"userfaultfd", SYS_userfaultfd, {}},
+      {"a seccomp filter", SYS_seccomp, {}},
+      {"an x32 number", 0x40000000 | SYS_read, {0, 0, 0}},
+      {"no such number", 100000, {}},
+  };
+  for (const Call& call : kCalls) {
+    const int status = UnderFilter([&] {
+      Make(call);
+      return 0;
+    });
+    EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS) << call.what << ": wait status " << status;
+  }
+}
+
+TEST(SentryFilter, AnotherArchitecturesCallsEndTheProcess) {
+  const int status = UnderFilter([] {
+    long result = 20;  // getpid of i386
+    asm volatile("int $0x80" : "+a"(result)::"memory");
+    return 0;
+  });
+  EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS) << "wait status " << status;
+}
+
+TEST(SentryFilter, LetsTheSentryWork) {
+  EXPECT_EQ(0, UnderFilter([] {
+              const auto page = static_cast<unsigned long>(
+                  Make({"", SYS_mmap, {0, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, ~0ul, 0}}));
+              if (page >= -4095ul) return 1;
+              if (Make({"", SYS_mprotect, {page, 4096, PROT_READ}}) != 0) return 2;
+              if (Make({"", SYS_munmap, {page, 4096}}) != 0) return 3;
+              if (Make({"", SYS_gettid, {}}) != getpid()) return 4;
+              if (Make({"", SYS_fcntl, {0, F_DUPFD_CLOEXEC, 100}}) < 100) return 5;
+              if (Make({"", SYS_prctl, {PR_SET_NAME, reinterpret_cast<unsigned long>("name")}}) != 0) return 6;
+              return 0;
+            }));
+}
+
+// Its flags are in memory, out of a filter's sight: glibc then falls back on clone.
+TEST(SentryFilter, Clone3IsNotThere) {
+  EXPECT_EQ(0, UnderFilter([] {
+              clone_args args = {};
+              args.exit_signal = SIGCHLD;
+              const long result = syscall(SYS_clone3, &args, sizeof args);
+              return result == -1 && errno == ENOSYS ? 0 : 1;
+            }));
+}
+
+TEST(SentryFilter, ThreadsCanBeMade) {
+  EXPECT_EQ(0, UnderFilter([] {
+              alignas(16) static char stack[65536];
+              static int child_tid = 1;
+              constexpr int kFlags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM |
+                                     CLONE_CHILD_CLEARTID;
+              const int tid =
+                  clone([](void*) { return 0; }, stack + sizeof stack, kFlags, nullptr, nullptr, nullptr, &child_tid);
+              return tid > 0 ? 0 : errno;
+            }));
+}
+
+TEST(SentryFilter, DebugNamesTheCallAndEndsTheProcess) {
+  const pid_t pid = fork();
+  if (pid == 0) {
+    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    if (!InstallSentryFilter({.debug = true}).ok()) _exit(kNoFilter);
+    syscall(SYS_socket, AF_UNIX, SOCK_STREAM, 0);
+    _exit(0);
+  }
+  int status = 0;
+  ASSERT_EQ(pid, waitpid(pid, &status, 0));
+  EXPECT_TRUE(WIFEXITED(status));
+  EXPECT_EQ(128 + SIGSYS, WEXITSTATUS(status));
+}
+
+TEST(SentryFilter, ListsWhatItAllows) {
+  const std::vector<std::string> names = AllowedSentryCalls();
+  EXPECT_NE(names.end(), std::find(names.begin(), names.end(), "read"));
+  EXPECT_EQ(names.end(), std::find(names.begin(), names.end(), "openat"));
+  EXPECT_EQ(names.end(), std::find(names.begin(), names.end(), "execve"));
+}
+
+}  // namespace
+}  // namespace sentry
