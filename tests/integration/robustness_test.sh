@@ -22,40 +22,43 @@ start_busy() {
   hold_namespace_of "$pid"
 }
 
-# killed WHAT PID SIGNAL: kills it; the run must end within a second; the bound leaves room for a loaded machine of 2 cores.
+# killed WHAT PID SIGNAL: kills it; the run must end with a status. Sets $took, in ms.
 killed() {
-  local start=${EPOCHREALTIME/./} took
-  kill "-$3" "$2" || fail "no process $2"
+  local start=${EPOCHREALTIME/./}
+  kill "-$3" "$2" || fail "no $1 to kill: '$2'"
   ended 10
   took=$(((${EPOCHREALTIME/./} - start) / 1000))
   ((status != 0 && status != 124)) || fail "exit status $status after the death of the $1"
-  ((took < 5000)) || fail "the container ended $took ms after the death of the $1"
   [[ $driver != runsc || $(wc -l <"$it_bundle_dir/err") -eq 1 ]] ||
     fail "not one line after the death of the $1, but: $(cat "$it_bundle_dir/err")"
   nothing_left
 }
 
-test_killed_sandbox() {
-  start_busy
-  killed sandbox "$pid" KILL
+# ends_at_once WHAT: the container has to end within a second. It takes 10 ms and this test runs alone, but a machine may
+# be busy with other things for longer than that: the best of three times counts.
+ends_at_once() {
+  local try times=()
+  for try in 1 2 3; do
+    start_busy
+    killed "$1" "$(pid_of "$1")" KILL
+    ((took < 1000)) && return 0
+    times+=("$took")
+  done
+  fail "the container ended so many ms after the death of the $1: ${times[*]}"
 }
-test_killed_gofer() {
-  [[ $driver == runsc ]] || return 0
-  start_busy
-  local gofer
-  gofer=$(sed -nE 's/.*"goferPid": ?([0-9]+).*/\1/p' "$it_work/state/$it_id/state.json")
-  [[ -n $gofer ]] || fail "no goferPid in state.json"
-  killed gofer "$gofer" KILL
+# The process of the started container that is called so.
+pid_of() {
+  case $1 in
+    sandbox) echo "$pid" ;;
+    gofer) sed -nE 's/.*"goferPid": ?([0-9]+).*/\1/p' "$it_work/state/$it_id/state.json" ;;
+    # The sandbox's other processes are its stubs; not the sentry.
+    stub) processes_in "$namespace" | grep -vx "$pid" | sort -n | tail -n 1 ;;
+  esac
 }
-test_killed_stub() {
-  [[ $driver == runsc ]] || return 0
-  start_busy
-  local stub
-  # The sandbox's other processes are its stubs; not the sentry.
-  stub=$(processes_in "$namespace" | grep -vx "$pid" | sort -n | tail -n 1)
-  [[ -n $stub ]] || fail "no stub besides the sentry $pid"
-  killed stub "$stub" KILL
-}
+
+test_killed_sandbox() { ends_at_once sandbox; }
+test_killed_gofer() { [[ $driver != runsc ]] || ends_at_once gofer; }
+test_killed_stub() { [[ $driver != runsc ]] || ends_at_once stub; }
 test_stopped_stub_cannot_outlive_kill() {
   [[ $driver == runsc ]] || return 0
   start_busy
