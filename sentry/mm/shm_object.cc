@@ -28,11 +28,7 @@ Result<Backing> ShmObject::GetBacking(uint64_t offset, uint64_t length, bool wri
   return Backing{.fd = memory_.fd(), .offset = range_.start + offset, .length = length, .in_memory_file = true};
 }
 
-uint64_t ShmObject::ResidentBytes() const {
-  uint64_t bytes = 0;
-  HostDataRuns(memory_.fd(), range_.start, range_.end, [&](uint64_t a, uint64_t b) { bytes += b - a; });
-  return bytes;
-}
+uint64_t ShmObject::ResidentBytes() const { return memory_.DataBytes(range_); }
 
 Result<void> ShmObject::PunchHole(uint64_t offset, uint64_t length) {
   if (offset >= range_.length()) return OkResult();
