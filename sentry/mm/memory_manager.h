@@ -212,37 +212,57 @@ class MemoryManager : public RefCounted<MemoryManager> {
   std::unique_ptr<State> state_ ABSL_PT_GUARDED_BY(mu_);
 };
 
-// IoTarget/IoSource over guest memory, one iovec list. At most MAX_RW_COUNT bytes in all.
-class UserTarget final : public IoTarget {
+// A position in a list of guest vectors, of which at most MAX_RW_COUNT bytes count.
+class UserCursor {
  public:
-  UserTarget(MemoryManager& mm, std::vector<iovec> vectors);
-  UserTarget(MemoryManager& mm, UserAddr address, size_t length);
-  size_t remaining() const override { return remaining_; }
-  Result<size_t> Put(const void* data, size_t length) override;
-  Result<size_t> PutZeroes(size_t length) override;
-  Result<size_t> PutFromHost(int fd, int64_t offset, size_t length) override;
+  UserCursor(MemoryManager& mm, std::vector<iovec> vectors);
+  MemoryManager& mm() const { return mm_; }
+  size_t remaining() const { return remaining_; }
+  void Advance(size_t n);
+  // Undoes the last `n` bytes of Advance.
+  void Retreat(size_t n);
+  // Calls `step(address, bytes done so far, length)` for the pieces of the next `length` bytes and advances by what
+  // each says it did; ends at the first that did less. The count done, or the error of the first step.
+  template <typename Step>
+  Result<size_t> Walk(size_t length, Step step);
+  // The same with pinned pages and a host call on a file at `offset` (-1: its position, one call only):
+  // `call(pieces, position)`. `bounce(position, length)` moves what can't be pinned, and advances itself.
+  template <typename Call, typename Bounce>
+  Result<size_t> WalkPinned(size_t length, int64_t offset, bool for_write, Call call, Bounce bounce);
 
  private:
-  void Advance(size_t n);
+  struct Batch;
+  Result<Batch> Pin(size_t length, bool for_write) const;
   MemoryManager& mm_;
   std::vector<iovec> vectors_;
   size_t index_ = 0, offset_ = 0, remaining_ = 0;
 };
 
+// IoTarget/IoSource over guest memory.
+class UserTarget final : public IoTarget {
+ public:
+  UserTarget(MemoryManager& mm, std::vector<iovec> vectors) : at_(mm, std::move(vectors)) {}
+  UserTarget(MemoryManager& mm, UserAddr address, size_t length);
+  size_t remaining() const override { return at_.remaining(); }
+  Result<size_t> Put(const void* data, size_t length) override;
+  Result<size_t> PutZeroes(size_t length) override;
+  Result<size_t> PutFromHost(int fd, int64_t offset, size_t length) override;
+
+ private:
+  UserCursor at_;
+};
+
 class UserSource final : public IoSource {
  public:
-  UserSource(MemoryManager& mm, std::vector<iovec> vectors);
+  UserSource(MemoryManager& mm, std::vector<iovec> vectors) : at_(mm, std::move(vectors)) {}
   UserSource(MemoryManager& mm, UserAddr address, size_t length);
-  size_t remaining() const override { return remaining_; }
+  size_t remaining() const override { return at_.remaining(); }
   Result<size_t> Take(void* data, size_t length) override;
-  void Untake(size_t length) override;
+  void Untake(size_t length) override { at_.Retreat(length); }
   Result<size_t> TakeToHost(int fd, int64_t offset, size_t length) override;
 
  private:
-  void Advance(size_t n);
-  MemoryManager& mm_;
-  std::vector<iovec> vectors_;
-  size_t index_ = 0, offset_ = 0, remaining_ = 0;
+  UserCursor at_;
 };
 
 }  // namespace sentry::mm
