@@ -23,7 +23,7 @@ constexpr RseqArea kArea = {.address = kDataAddress + kAreaOffset, .length = 32,
 GUEST_PROGRAM(call_loop, "1: mov $39, %eax; syscall; jmp 1b; .balign 64; .long 0x12345678; 2: mov $186, %eax; syscall");
 constexpr uint64_t kAbortAddress = kCodeAddress + 64 + 4;
 
-class RseqTest : public testing::Test {
+class RseqTest : public ::testing::Test {
  protected:
   void SetUp() override {
     if (!TestPlatform().SupportsRseq()) GTEST_SKIP() << "the host lacks rseq(2), or numbers its CPUs with gaps";

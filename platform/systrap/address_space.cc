@@ -185,7 +185,7 @@ void SystrapAddressSpace::Protect(uint64_t address, uint64_t length, Protection 
   }
   base::MutexLock lock(mu_);
   std::vector<Order> orders;
-  auto run = [&] {
+  auto run = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
     if (orders.empty()) return true;
     base::Result<Service::Outcome> outcome = RunLocked(orders);
     orders.clear();
@@ -193,6 +193,7 @@ void SystrapAddressSpace::Protect(uint64_t address, uint64_t length, Protection 
   };
   // mprotect(2) stops at the first hole.
   bool ok = mapped_.ForEach(address, address + length, [&](uint64_t start, uint64_t end) {
+    mu_.AssertHeld();  // ForEach is a template that knows no locks
     orders.push_back(Call(SYS_mprotect, start, end - start, static_cast<uint64_t>(protection.ToHost())));
     return orders.size() < MAX_ORDERS || run();
   });
