@@ -38,6 +38,8 @@ class SleepScope {
 }  // namespace
 
 Result<void> Task::Block(int64_t deadline_ns) {
+  if (internal_->no_sleep) [[unlikely]]
+    return kWouldSleep;
   if (internal_->work.load(std::memory_order_acquire) & kWorkInterruptsBlock) return base::kErestartsys;
   bool woken;
   {
@@ -50,6 +52,8 @@ Result<void> Task::Block(int64_t deadline_ns) {
 }
 
 Result<void> Task::BlockKillable(int64_t deadline_ns) {
+  if (internal_->no_sleep) [[unlikely]]
+    return kWouldSleep;
   if (internal_->work.load(std::memory_order_acquire) & kWorkFatal) return base::kErestartsys;
   bool woken;
   {

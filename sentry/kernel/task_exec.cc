@@ -138,6 +138,7 @@ Result<void> Task::Internal::Exec(Task& task, const vfs::FileRef& executable, st
                                           .vdso = task.kernel_.vdso()}));
   const pid_t former_tid = task.TidIn(task.pid_ns());
   TRY(DeThread(task));
+  task.group_->async_work().CancelAll(task);
 
   // No way back from here.
   if (!EnterImage(task, std::move(image.mm), std::move(exe_file))) {

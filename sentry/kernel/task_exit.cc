@@ -320,7 +320,10 @@ void Task::Internal::ExitTask(Task& task) {
     }
     if (stop_complete) NotifyParentLocked(group, CLD_STOPPED, stop_signal);
   }
-  if (last) group.timers().Shutdown();
+  if (last) {
+    group.timers().Shutdown();
+    group.async_work().Shutdown(task);
+  }
   ReleaseSeccomp(task);
   LeaveResources(task);
   if (last) {

@@ -6,9 +6,11 @@
 #define SENTRY_KERNEL_TASK_INTERNAL_H_
 
 #include <atomic>
+#include <functional>
 #include <optional>
 #include <vector>
 
+#include "sentry/kernel/async_work.h"
 #include "sentry/kernel/kernel.h"
 #include "sentry/kernel/seccomp.h"
 #include "sentry/kernel/task.h"
@@ -94,6 +96,10 @@ struct Task::Internal {
   RefPtr<ExeFile> exe_file;
   RefPtr<vfs::LandlockDomain> landlock;  // written by the own thread, which uses vfs::LandlockDomain::Current()
 
+  // Set for the workers of AsyncWork: run instead of the guest. They get no signals (RaiseSelf does nothing).
+  std::function<void(Task&)> worker_body;
+  bool no_sleep = false;  // own: a NoSleep scope is open
+
   // T.
   bool zombie = false;    // ended; only the leader stays so
   bool released = false;  // out of all tables
@@ -138,6 +144,9 @@ struct Task::Internal {
   static bool StartThread(RefPtr<Task> task);
   static void OpenStartGate(Task& task, bool go);
   static bool PrepareThread(Task& task);
+  // [run] An unlinked task without a guest thread, for AsyncWork; StartThread runs `body`. And whose resources it uses.
+  static RefPtr<Task> NewWorker(ThreadGroup& group, std::function<void(Task&)> body);
+  static void Assume(Task& worker, TaskIdentity identity);
   static void HandleEvent(Task& task, const platform::Event& event);
   static void Park(Task& task);
   // [rseq] (own, bound) Gives the platform the area of `internal.rseq`, which fork may have copied.

@@ -72,8 +72,13 @@ bool Task::Internal::StartThread(RefPtr<Task> task) {
     while (internal.start.load(std::memory_order_acquire) == StartState::kWaiting)
       (void)self->blocker_.Wait(kNoDeadline);
     if (internal.start.load(std::memory_order_acquire) == StartState::kGo) {
-      self->Run();
-    } else {
+      if (internal.worker_body) {
+        SetCurrent(self.get());
+        internal.worker_body(*self);
+      } else {
+        self->Run();
+      }
+    } else if (!internal.worker_body) {
       Abandon(*self);
     }
     SetCurrent(nullptr);

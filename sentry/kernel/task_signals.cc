@@ -38,7 +38,9 @@ void Rewind(Registers& regs, uint64_t number) {
 
 }  // namespace
 
-void Task::RaiseSelf(int signal) { (void)SendSignal(KernelSignal(signal)); }
+void Task::RaiseSelf(int signal) {
+  if (!internal_->worker_body) (void)SendSignal(KernelSignal(signal));
+}
 
 void Task::Internal::SetMaskLocked(Task& task, SignalSet mask) {
   mask &= ~kUnblockable;

@@ -2,6 +2,7 @@
 // ThreadGroup: construction, look at its topology, and its end.
 #include "sentry/kernel/thread_group.h"
 
+#include "sentry/kernel/async_work.h"
 #include "sentry/kernel/posix_timers.h"
 #include "sentry/kernel/task_internal.h"
 
@@ -12,6 +13,7 @@ ThreadGroup::ThreadGroup(RefPtr<PidNamespace> pid_ns, RefPtr<SignalHandlers> han
   state_->handlers = std::move(handlers);
   state_->exit_signal = exit_signal;
   state_->timers = std::make_unique<PosixTimers>(*this);
+  state_->async_work = std::make_unique<AsyncWork>(*this);
 }
 
 ThreadGroup::~ThreadGroup() = default;
@@ -110,5 +112,7 @@ CpuUsage ThreadGroup::children_usage() const {
 }
 
 PosixTimers& ThreadGroup::timers() { return *state_->timers; }
+
+AsyncWork& ThreadGroup::async_work() { return *state_->async_work; }
 
 }  // namespace sentry::kernel

@@ -24,6 +24,7 @@
 namespace sentry::kernel {
 
 class Task;
+class AsyncWork;
 class PosixTimers;
 
 // Shared by CLONE_SIGHAND; copied by fork; reset by exec.
@@ -112,6 +113,7 @@ class ThreadGroup : public RefCounted<ThreadGroup> {
   std::atomic<bool> child_subreaper{false};
   std::atomic<int> oom_score_adj{0};
   PosixTimers& timers();
+  AsyncWork& async_work();
 
   // The container this process belongs to (boot/); empty inside nested namespaces too: inherited.
   const std::string& container_id() const { return container_id_; }

@@ -16,6 +16,7 @@ namespace sentry::kernel {
 
 // posix_timers.h: PosixTimers(ThreadGroup&); OnExec() deletes timer_create's and keeps the interval timers; Shutdown()
 // disarms all for good (called once when the last thread ends, without locks).
+class AsyncWork;
 class PosixTimers;
 
 struct ThreadGroup::State {
@@ -54,8 +55,9 @@ struct ThreadGroup::State {
   // Own locks.
   mutable Mutex handlers_mu{LockRank::kLeaf};
   RefPtr<SignalHandlers> handlers ABSL_GUARDED_BY(handlers_mu);
-  std::unique_ptr<PosixTimers> timers;  // made with the group, lives as long
-  std::atomic<bool> has_exited{false};  // zombie, readable without locks; exit_queue was notified after
+  std::unique_ptr<PosixTimers> timers;    // made with the group, lives as long
+  std::unique_ptr<AsyncWork> async_work;  // the same
+  std::atomic<bool> has_exited{false};    // zombie, readable without locks; exit_queue was notified after
 };
 
 // Holds the signal mutex of a group: its present handlers' (exec may replace them, hence the second look).

@@ -185,6 +185,17 @@ class MemoryManager : public RefCounted<MemoryManager> {
   Usage GetUsage();
   void SetLimits(const MmLimits& limits);
 
+  // What a higher layer keeps with an address space (aio contexts). OnClear comes, without locks, before the mappings
+  // go.
+  class Companion : public RefCounted<Companion> {
+   public:
+    virtual ~Companion() = default;
+    virtual void OnClear() = 0;
+  };
+  RefPtr<Companion> companion() const;
+  // The one that is there after the call: `companion`, or an earlier one.
+  RefPtr<Companion> SetCompanion(RefPtr<Companion> companion);
+
   // Image facts; the exe file is kept as an opaque reference by the kernel layer (Task).
   ImageInfo image() const;
   void SetImage(const ImageInfo& image);
@@ -210,6 +221,8 @@ class MemoryManager : public RefCounted<MemoryManager> {
   RefPtr<platform::AddressSpace> address_space_;
   mutable Mutex mu_{LockRank::kMm};
   std::unique_ptr<State> state_ ABSL_PT_GUARDED_BY(mu_);
+  mutable Mutex companion_mu_{LockRank::kLeaf};
+  RefPtr<Companion> companion_ ABSL_GUARDED_BY(companion_mu_);
 };
 
 // A position in a list of guest vectors, of which at most MAX_RW_COUNT bytes count.

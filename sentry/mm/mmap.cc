@@ -21,7 +21,24 @@ Result<RefPtr<MemoryManager>> MemoryManager::Create(platform::Platform& platform
   return RefPtr<MemoryManager>(new MemoryManager(platform, memory_file, std::move(space)));
 }
 
+RefPtr<MemoryManager::Companion> MemoryManager::companion() const {
+  MutexLock lock(companion_mu_);
+  return companion_;
+}
+
+RefPtr<MemoryManager::Companion> MemoryManager::SetCompanion(RefPtr<Companion> companion) {
+  MutexLock lock(companion_mu_);
+  if (!companion_) companion_ = std::move(companion);
+  return companion_;
+}
+
 void MemoryManager::Clear() {
+  RefPtr<Companion> companion;
+  {
+    MutexLock lock(companion_mu_);
+    std::swap(companion, companion_);
+  }
+  if (companion) companion->OnClear();
   Lock lock(*this);
   State& state = *state_;
   if (!state.vmas.empty()) state.UnmapRange(state.vmas.begin()->first, state.vmas.rbegin()->second.end);

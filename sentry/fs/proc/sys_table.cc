@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // /proc/sys. Values that the sentry has are shown as they are; others hold what Linux has by default, and those that an
 // administrator may change keep what was written, for all mounts.
+#include <charconv>
 #include <map>
 
 #include "sentry/fs/dev/host_entropy.h"
 #include "sentry/fs/proc/system.h"
+#include "sentry/kernel/core/tunables.h"
 #include "sentry/kernel/kernel.h"
 
 namespace sentry::fs {
@@ -85,6 +87,22 @@ Result<std::string> Stored(const Context& context) {
   return it == store.values.end() ? std::string(context.entry.text) : it->second;
 }
 
+template <Tunable& tunable>
+Result<std::string> ReadTunable(const Context&) {
+  return std::to_string(tunable.Get()) + "\n";
+}
+template <Tunable& tunable>
+Result<size_t> WriteTunable(const Context&, std::string_view data) {
+  const size_t whole = data.size();
+  while (!data.empty() && isspace(static_cast<unsigned char>(data.front()))) data.remove_prefix(1);
+  int64_t value;
+  auto [end, error] = std::from_chars(data.begin(), data.end(), value);
+  bool clean = end == data.end() || isspace(static_cast<unsigned char>(*end)) || *end == '\0';
+  if (error != std::errc() || !clean || value < tunable.min || value > tunable.max) return Errno(EINVAL);
+  tunable.value.store(value, std::memory_order_relaxed);
+  return whole;
+}
+
 // As many numbers as the default has; a text where the default is none.
 Result<size_t> Keep(const Context& context, std::string_view data) {
   auto words = [](std::string_view text, bool* numbers) {
@@ -112,6 +130,10 @@ Result<size_t> Keep(const Context& context, std::string_view data) {
 
 #define VALUE(name, text) \
   { name, 0444, nullptr, nullptr, nullptr, text "\n" }
+#define TUNABLE(name, which) \
+  { name, 0644, &ReadTunable<tunables::which>, &WriteTunable<tunables::which> }
+#define COUNTER(name, which) \
+  { name, 0444, &ReadTunable<tunables::which> }
 #define SETTING(name, text) \
   { name, 0644, &Stored, &Keep, nullptr, text "\n" }
 
@@ -172,18 +194,18 @@ constexpr TextEntry kVm[] = {
 };
 
 constexpr TextEntry kFs[] = {
-    SETTING("aio-max-nr", "65536"),
-    VALUE("aio-nr", "0"),
+    TUNABLE("aio-max-nr", aio_max_nr),
+    COUNTER("aio-nr", aio_nr),
     VALUE("dentry-state", "0\t0\t45\t0\t0\t0"),
     SETTING("epoll/max_user_watches", "1048576"),
     SETTING("file-max", "9223372036854775807"),
     VALUE("file-nr", "0\t0\t9223372036854775807"),
     VALUE("inode-nr", "0\t0"),
-    SETTING("inotify/max_queued_events", "16384"),
-    SETTING("inotify/max_user_instances", "128"),
-    SETTING("inotify/max_user_watches", "65536"),
-    SETTING("lease-break-time", "45"),
-    SETTING("leases-enable", "1"),
+    TUNABLE("inotify/max_queued_events", inotify_max_queued_events),
+    TUNABLE("inotify/max_user_instances", inotify_max_user_instances),
+    TUNABLE("inotify/max_user_watches", inotify_max_user_watches),
+    TUNABLE("lease-break-time", lease_break_time),
+    TUNABLE("leases-enable", leases_enable),
     SETTING("mount-max", "100000"),
     SETTING("mqueue/msg_default", "10"),
     SETTING("mqueue/msg_max", "10"),

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+// Settings below /proc/sys that a subsystem looks at, and counters that it shows there. One per sandbox; fs/proc reads
+// and writes them (within [min, max], else EINVAL), their subsystem reads them where it needs them.
+#ifndef SENTRY_KERNEL_CORE_TUNABLES_H_
+#define SENTRY_KERNEL_CORE_TUNABLES_H_
+
+#include <atomic>
+#include <cstdint>
+
+namespace sentry {
+
+struct Tunable {
+  std::atomic<int64_t> value;
+  const int64_t min, max;
+  int64_t Get() const { return value.load(std::memory_order_relaxed); }
+  operator int64_t() const { return Get(); }  // NOLINT
+};
+
+namespace tunables {
+inline constinit Tunable aio_max_nr{65536, 0, INT64_MAX};
+inline constinit Tunable aio_nr{0, 0, INT64_MAX};  // requests that the contexts of all processes may hold
+inline constinit Tunable inotify_max_queued_events{16384, 0, INT32_MAX};
+inline constinit Tunable inotify_max_user_instances{128, 0, INT32_MAX};
+inline constinit Tunable inotify_max_user_watches{65536, 0, INT32_MAX};
+inline constinit Tunable lease_break_time{45, 0, INT32_MAX};  // seconds
+inline constinit Tunable leases_enable{1, 0, INT32_MAX};
+}  // namespace tunables
+
+}  // namespace sentry
+
+#endif  // SENTRY_KERNEL_CORE_TUNABLES_H_
