@@ -6,7 +6,9 @@
 #include <sys/file.h>
 #include <sys/ioctl.h>
 
+#include "sentry/kernel/kernel.h"
 #include "sentry/kernel/task_set.h"
+#include "sentry/syscalls/async_notifier.h"
 #include "sentry/syscalls/handlers.h"
 #include "sentry/vfs/locks.h"
 
@@ -82,6 +84,11 @@ Value RecordLock(Task& task, vfs::FileDescription& file, int command, UserAddr a
 }
 
 Value SetOwner(Task& task, vfs::FileDescription& file, int type, pid_t id) {
+  kernel::TaskSet& tasks = task.kernel().tasks();
+  const bool known = type == F_OWNER_TID   ? tasks.FindTask(task.pid_ns(), id) != nullptr
+                     : type == F_OWNER_PID ? tasks.FindThreadGroup(task.pid_ns(), id) != nullptr
+                                           : tasks.FindProcessGroup(task.pid_ns(), id) != nullptr;
+  if (id != 0 && !known) return Errno(ESRCH);
   vfs::AsyncOwner owner = file.async_owner();
   owner.type = type;
   owner.id = id;
@@ -145,7 +152,7 @@ SYSCALL_HANDLER(SysFcntl) {
     case F_GETFL:
       return file->flags();
     case F_SETFL:
-      TRY(file->SetStatusFlags(args.Int(2)));
+      TRY(SetStatusFlags(task, *file, fd, args.Int(2)));
       return 0;
     case F_GETLK:
     case F_SETLK:
@@ -222,7 +229,7 @@ SYSCALL_HANDLER(SysIoctl) {
     }
     case FIOASYNC: {
       int on = TRY(task.CopyIn<int>(args.Addr(2)));
-      TRY(file->SetStatusFlags(on ? file->flags() | O_ASYNC : file->flags() & ~O_ASYNC));
+      TRY(SetStatusFlags(task, *file, fd, on ? file->flags() | O_ASYNC : file->flags() & ~O_ASYNC));
       return 0;
     }
     case FIGETBSZ:

@@ -56,7 +56,7 @@ Value MakeSignalFd(Task& task, int fd, UserAddr mask_address, uint64_t size, int
 
 Value MakeInotify(Task& task, int flags) {
   if (flags & ~(IN_CLOEXEC | IN_NONBLOCK)) return Errno(EINVAL);
-  return InstallFile(task, fs::InotifyFile::Create(*task.creds(), flags), flags & IN_CLOEXEC);
+  return InstallFile(task, TRY(fs::InotifyFile::Create(*task.creds(), flags)), flags & IN_CLOEXEC);
 }
 
 itimerspec ToItimerspec(const fs::TimerFd::Setting& setting) {

@@ -7,6 +7,7 @@
 
 #include "sentry/kernel/task_set.h"
 #include "sentry/kernel/kernel.h"
+#include "sentry/syscalls/call_scope.h"
 #include "sentry/syscalls/syscall.h"
 
 namespace sentry::syscalls {
@@ -29,10 +30,27 @@ Result<vfs::WalkContext> WalkFrom(Task& task, int dirfd, std::string_view path, 
   return context;
 }
 
-Result<vfs::FileRef> GetFile(Task& task, int fd) { return task.fds().GetOpen(fd); }
-Result<vfs::FileRef> GetAnyFile(Task& task, int fd) { return task.fds().Get(fd); }
+Result<vfs::FileRef> GetFile(Task& task, int fd) {
+  if (fd == CallScope::kFile && CallScope::Current()) [[unlikely]] {
+    const vfs::FileRef& file = CallScope::Current()->file();
+    if (!file || (file->flags() & O_PATH)) return Errno(EBADF);
+    return file;
+  }
+  return task.fds().GetOpen(fd);
+}
+Result<vfs::FileRef> GetAnyFile(Task& task, int fd) {
+  if (fd == CallScope::kFile && CallScope::Current()) [[unlikely]] {
+    if (!CallScope::Current()->file()) return Errno(EBADF);
+    return CallScope::Current()->file();
+  }
+  return task.fds().Get(fd);
+}
 
 Result<int64_t> InstallFile(Task& task, vfs::FileRef file, bool close_on_exec) {
+  if (CallScope* scope = CallScope::Current(); scope && scope->captures()) [[unlikely]] {
+    scope->made = std::move(file);
+    return 0;
+  }
   return TRY(task.fds().Add(std::move(file), close_on_exec, task.SoftLimit(RLIMIT_NOFILE)));
 }
 

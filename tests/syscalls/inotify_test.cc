@@ -183,4 +183,34 @@ TEST_F(InotifyTest, Errors) {
   EXPECT_FAILS(EAGAIN, read(fd_.get(), &c, 1));
 }
 
+TEST_F(InotifyTest, AFullQueueOverflows) {
+  const long limit = atol(ReadFile("/proc/sys/fs/inotify/max_queued_events").c_str());
+  ASSERT_GT(limit, 0);
+  if (limit > 100000) GTEST_SKIP() << "a queue of " << limit;
+  Fd f[2];
+  for (int i = 0; i < 2; ++i) f[i].reset(open((dir_ / std::to_string(i)).c_str(), O_RDWR | O_CREAT, 0600));
+  ASSERT_GE(Watch(dir_.path(), IN_MODIFY), 0);
+  for (long i = 0; i < limit + 10; ++i) ASSERT_EQ(pwrite(f[i % 2].get(), "x", 1, 0), 1);
+  std::vector<Ev> events = Events();
+  ASSERT_EQ(events.size(), static_cast<size_t>(limit) + 1);
+  EXPECT_EQ(events.back().mask, static_cast<uint32_t>(IN_Q_OVERFLOW));
+  EXPECT_EQ(events.back().wd, -1);
+}
+
+TEST_F(InotifyTest, InstancesAreLimited) {
+  const long limit = atol(ReadFile("/proc/sys/fs/inotify/max_user_instances").c_str());
+  ASSERT_GT(limit, 0);
+  if (limit > 900) GTEST_SKIP() << "more instances than descriptors";
+  std::vector<Fd> instances;
+  int error = 0;
+  while (instances.size() < 1000) {
+    Fd one(inotify_init1(IN_CLOEXEC));
+    error = errno;
+    if (!one.ok()) break;
+    instances.push_back(std::move(one));
+  }
+  EXPECT_EQ(error, EMFILE);
+  EXPECT_LE(instances.size(), static_cast<size_t>(limit));
+}
+
 }  // namespace

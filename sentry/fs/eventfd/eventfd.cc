@@ -10,6 +10,7 @@
 namespace sentry::fs {
 namespace {
 
+constexpr char kName[] = "anon_inode:[eventfd]";
 constexpr uint64_t kMaximum = UINT64_MAX - 1;
 
 class EventFd final : public vfs::FileDescription {
@@ -71,8 +72,13 @@ class EventFd final : public vfs::FileDescription {
 }  // namespace
 
 vfs::FileRef NewEventFd(const Credentials& creds, uint64_t initial, bool semaphore, int flags) {
-  vfs::Path path = vfs::NewAnonymousPath("anon_inode:[eventfd]", 0600, creds);
+  vfs::Path path = vfs::NewAnonymousPath(kName, 0600, creds);
   return vfs::FileRef(new EventFd(std::move(path), O_RDWR | (flags & O_NONBLOCK), initial, semaphore));
+}
+
+bool IsEventFd(const vfs::FileDescription& file) {
+  // No tree can hold a detached dentry, and only eventfds have this name.
+  return !file.path().dentry->parent() && file.path().dentry->name() == kName;
 }
 
 }  // namespace sentry::fs

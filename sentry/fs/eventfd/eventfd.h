@@ -9,6 +9,7 @@ namespace sentry::fs {
 
 // `flags`: O_NONBLOCK; `semaphore`: EFD_SEMAPHORE.
 vfs::FileRef NewEventFd(const Credentials& creds, uint64_t initial, bool semaphore, int flags);
+bool IsEventFd(const vfs::FileDescription& file);
 
 }  // namespace sentry::fs
 

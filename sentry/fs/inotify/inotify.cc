@@ -10,12 +10,39 @@
 
 #include <algorithm>
 
+#include "sentry/kernel/core/tunables.h"
 #include "sentry/vfs/special_files.h"
 
 namespace sentry::fs {
 namespace {
 
 constexpr char kName[] = "anon_inode:inotify";
+// What each user has of instances and watches, for the limits of /proc/sys/fs/inotify.
+class Usage {
+ public:
+  struct Counts {
+    int64_t instances = 0, watches = 0;
+  };
+  static bool Take(uid_t user, int64_t Counts::*what, int64_t limit) {
+    MutexLock lock(mu_);
+    int64_t& count = counts_[user].*what;
+    if (count >= limit) return false;
+    ++count;
+    return true;
+  }
+  static void Give(uid_t user, int64_t Counts::*what, int64_t n = 1) {
+    MutexLock lock(mu_);
+    Counts& counts = counts_[user];
+    counts.*what -= n;
+    if (counts.instances == 0 && counts.watches == 0) counts_.erase(user);
+  }
+
+ private:
+  static inline Mutex mu_{LockRank::kLeaf};
+  static inline std::map<uid_t, Counts> counts_;
+};
+using Counts = Usage::Counts;
+
 constexpr uint32_t kWatchable = IN_ALL_EVENTS | IN_UNMOUNT | IN_IGNORED | IN_Q_OVERFLOW;
 
 }  // namespace
@@ -71,11 +98,14 @@ size_t InotifyFile::Event::Size() const {
   return sizeof(inotify_event) + padded;
 }
 
-InotifyFile::InotifyFile(vfs::Path path, int flags)
-    : FileDescription(std::move(path), O_RDONLY | (flags & O_NONBLOCK)) {}
+InotifyFile::InotifyFile(vfs::Path path, int flags, uid_t user)
+    : FileDescription(std::move(path), O_RDONLY | (flags & O_NONBLOCK)),
+      user_(user),
+      max_queued_(static_cast<size_t>(tunables::inotify_max_queued_events.Get())) {}
 
-RefPtr<InotifyFile> InotifyFile::Create(const Credentials& creds, int flags) {
-  return RefPtr<InotifyFile>(new InotifyFile(vfs::NewAnonymousPath(kName, 0600, creds), flags));
+Result<RefPtr<InotifyFile>> InotifyFile::Create(const Credentials& creds, int flags) {
+  if (!Usage::Take(creds.ruid, &Counts::instances, tunables::inotify_max_user_instances)) return Errno(EMFILE);
+  return RefPtr<InotifyFile>(new InotifyFile(vfs::NewAnonymousPath(kName, 0600, creds), flags, creds.ruid));
 }
 
 InotifyFile* InotifyFile::From(vfs::FileDescription& file) {
@@ -90,6 +120,8 @@ InotifyFile::~InotifyFile() {
     watches.swap(watches_);
   }
   for (auto& [descriptor, watch] : watches) watch->Detach();
+  Usage::Give(user_, &Counts::watches, static_cast<int64_t>(watches.size()));
+  Usage::Give(user_, &Counts::instances);
 }
 
 void InotifyFile::Enqueue(Event event) {
@@ -97,8 +129,8 @@ void InotifyFile::Enqueue(Event event) {
     MutexLock lock(mu_);
     // An event equal to the last one is merged into it.
     if (!events_.empty() && events_.back() == event) return;
-    if (events_.size() >= kMaxQueued) {
-      if (events_.back().mask == IN_Q_OVERFLOW) return;
+    if (events_.size() >= max_queued_) {
+      if (!events_.empty() && events_.back().mask == IN_Q_OVERFLOW) return;
       event = {-1, IN_Q_OVERFLOW, 0, ""};
     }
     events_.push_back(std::move(event));
@@ -108,23 +140,31 @@ void InotifyFile::Enqueue(Event event) {
 
 void InotifyFile::Forget(Watch& watch) {
   Enqueue({watch.descriptor(), IN_IGNORED, 0, ""});
-  MutexLock lock(mu_);
-  watches_.erase(watch.descriptor());
+  size_t gone;
+  {
+    MutexLock lock(mu_);
+    gone = watches_.erase(watch.descriptor());
+  }
+  if (gone) Usage::Give(user_, &Counts::watches);
 }
 
 Result<int> InotifyFile::AddWatch(const RefPtr<vfs::Inode>& inode, uint32_t mask) {
   uint32_t kept = mask & (kWatchable | IN_ONESHOT | IN_EXCL_UNLINK);
   RefPtr<Watch> known, fresh;
+  // Taken for a new watch, and given back when there is one already.
+  const bool room = Usage::Take(user_, &Counts::watches, tunables::inotify_max_user_watches);
   {
     MutexLock lock(mu_);
     for (const auto& [descriptor, existing] : watches_) {
       if (existing->inode() == inode) known = existing;
     }
-    if (!known) {
+    if (!known && room) {
       fresh = MakeRef<Watch>(this, inode, next_descriptor_++, kept);
       watches_[fresh->descriptor()] = fresh;
     }
   }
+  if (!fresh && room) Usage::Give(user_, &Counts::watches);
+  if (!fresh && !known) return Errno(ENOSPC);
   if (known) {
     if (mask & IN_MASK_CREATE) return Errno(EEXIST);
     known->SetMask(kept, mask & IN_MASK_ADD);

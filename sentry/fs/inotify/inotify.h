@@ -14,13 +14,13 @@ namespace sentry::fs {
 
 class InotifyFile final : public vfs::FileDescription {
  public:
-  static constexpr size_t kMaxQueued = 16384;  // /proc/sys/fs/inotify/max_queued_events
-
-  static RefPtr<InotifyFile> Create(const Credentials& creds, int flags);
+  // EMFILE beyond fs.inotify.max_user_instances of the user.
+  static Result<RefPtr<InotifyFile>> Create(const Credentials& creds, int flags);
   static InotifyFile* From(vfs::FileDescription& file);
   ~InotifyFile() override;
 
-  // inotify_add_watch(2): the watch descriptor; EEXIST with IN_MASK_CREATE.
+  // inotify_add_watch(2): the watch descriptor; EEXIST with IN_MASK_CREATE, ENOSPC beyond
+  // fs.inotify.max_user_watches of the instance's user.
   Result<int> AddWatch(const RefPtr<vfs::Inode>& inode, uint32_t mask);
   Result<void> RemoveWatch(int descriptor);
 
@@ -39,10 +39,12 @@ class InotifyFile final : public vfs::FileDescription {
     size_t Size() const;
     friend bool operator==(const Event&, const Event&) = default;
   };
-  InotifyFile(vfs::Path path, int flags);
+  InotifyFile(vfs::Path path, int flags, uid_t user);
   void Enqueue(Event event);
   void Forget(Watch& watch);
 
+  const uid_t user_;         // whose limits count
+  const size_t max_queued_;  // as the limit was when this was made
   mutable Mutex mu_{LockRank::kLeaf};
   std::deque<Event> events_ ABSL_GUARDED_BY(mu_);
   std::map<int, RefPtr<Watch>> watches_ ABSL_GUARDED_BY(mu_);

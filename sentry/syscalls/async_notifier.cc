@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "sentry/syscalls/async_notifier.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+
+#include <map>
+
+#include "sentry/kernel/async_work.h"
+#include "sentry/kernel/kernel.h"
+#include "sentry/kernel/session.h"
+
+namespace sentry::syscalls {
+namespace {
+
+// What an owner hears of. POLL_OUT only from files that can be written to: queues are shared by both directions.
+EventMask Interest(const vfs::FileDescription& file) {
+  EventMask mask = EPOLLPRI;
+  if (file.IsReadable()) mask |= kEventIn | EPOLLRDHUP;
+  if (file.IsWritable()) mask |= kEventOut;
+  return mask;
+}
+
+class Notifier final : public kernel::AsyncJob, public WaitEntry, public vfs::FileDescription::EpollLink {
+ public:
+  Notifier(Task& task, vfs::FileDescription& file, int fd)
+      : group_(task.group_ref()), creds_(task.creds()), file_(&file), fd_(fd) {}
+  ~Notifier() override {
+    if (queue()) queue()->Remove(*this);
+  }
+
+  void Start() {
+    file_->AddEpollLink(this);
+    file_->wait_queue()->Add(*this, Interest(*file_));
+  }
+  void Stop() {
+    file_->RemoveEpollLink(this);
+    OnFileDestroyed();
+  }
+  void OnFileDestroyed() override;
+
+  const kernel::TaskIdentity& identity() const override { return identity_; }
+  void OnEvent(EventMask events) override {
+    // Events that come while a signal is on its way are told by that one.
+    if (events_.fetch_or(events, std::memory_order_acq_rel) != 0) return;
+    if (TryIncRef()) group_->async_work().Retry(RefPtr<AsyncJob>::Adopt(this));
+  }
+
+  void Run(Task&) override {
+    const EventMask events = events_.exchange(0, std::memory_order_acq_rel);
+    vfs::AsyncOwner owner;
+    {
+      MutexLock lock(mu_);
+      if (!file_) return;
+      owner = file_->async_owner();
+    }
+    if (owner.id != 0) Send(owner, events);
+  }
+
+ private:
+  kernel::SignalInfo InfoFor(const vfs::AsyncOwner& owner, EventMask events) const {
+    if (owner.signal == 0) {
+      kernel::SignalInfo info = kernel::KernelSignal(SIGIO);
+      return info;
+    }
+    // In the order of POLL_IN..POLL_HUP of siginfo.h, with the bands that poll(2) gives them.
+    kernel::SignalInfo info = {};
+    info.si_signo = owner.signal;
+    if (events & (EPOLLHUP | EPOLLERR)) {
+      info.si_code = events & EPOLLHUP ? POLL_HUP : POLL_ERR;
+      info.si_band = events & EPOLLHUP ? POLLHUP | POLLERR : POLLERR;
+    } else if (events & kEventIn) {
+      info.si_code = POLL_IN;
+      info.si_band = POLLIN | POLLRDNORM;
+    } else if (events & kEventOut) {
+      info.si_code = POLL_OUT;
+      info.si_band = POLLOUT | POLLWRNORM | POLLWRBAND;
+    } else {
+      info.si_code = POLL_PRI;
+      info.si_band = POLLPRI | POLLRDBAND;
+    }
+    info.si_fd = fd_;
+    return info;
+  }
+
+  // Who owns a file may not thereby signal whom it could not kill(2) (sigio_perm of the kernel).
+  bool MaySignal(const RefPtr<Task>& target) const {
+    if (!target) return false;
+    RefPtr<const Credentials> theirs = target->creds_ref();
+    if (!theirs) return false;
+    return creds_->euid == 0 || creds_->euid == theirs->suid || creds_->euid == theirs->ruid ||
+           creds_->ruid == theirs->suid || creds_->ruid == theirs->ruid;
+  }
+
+  void Send(const vfs::AsyncOwner& owner, EventMask events) const {
+    const kernel::SignalInfo info = InfoFor(owner, events);
+    kernel::TaskSet& tasks = kernel::Kernel::Get().tasks();
+    const kernel::PidNamespace& ns = *group_->pid_ns();
+    switch (owner.type) {
+      case F_OWNER_TID: {
+        RefPtr<Task> thread = tasks.FindTask(ns, owner.id);
+        if (MaySignal(thread)) (void)thread->SendSignal(info).ok();
+        return;
+      }
+      case F_OWNER_PID: {
+        RefPtr<kernel::ThreadGroup> group = tasks.FindThreadGroup(ns, owner.id);
+        if (group && MaySignal(group->leader())) (void)group->SendSignal(info).ok();
+        return;
+      }
+      case F_OWNER_PGRP: {
+        RefPtr<kernel::ProcessGroup> wanted = tasks.FindProcessGroup(ns, owner.id);
+        if (!wanted) return;
+        for (auto& [id, group] : tasks.ThreadGroups(ns)) {
+          if (group->process_group() == wanted && MaySignal(group->leader())) (void)group->SendSignal(info).ok();
+        }
+        return;
+      }
+    }
+  }
+
+  const RefPtr<kernel::ThreadGroup> group_;
+  const RefPtr<const Credentials> creds_;
+  const kernel::TaskIdentity identity_;  // a signal needs nothing of the process
+  Mutex mu_{LockRank::kEpollSet};        // outside of the file's own lock
+  vfs::FileDescription* file_;           // null once it is gone
+  const int fd_;
+  std::atomic<EventMask> events_{0};
+};
+
+// One per file with O_ASYNC.
+struct Registry {
+  Mutex mu{LockRank::kLeaf};
+  std::map<const vfs::FileDescription*, RefPtr<Notifier>> notifiers ABSL_GUARDED_BY(mu);
+};
+Registry& TheRegistry() {
+  static Registry* registry = new Registry;
+  return *registry;
+}
+
+RefPtr<Notifier> Forget(const vfs::FileDescription* file) {
+  Registry& registry = TheRegistry();
+  MutexLock lock(registry.mu);
+  auto it = registry.notifiers.find(file);
+  if (it == registry.notifiers.end()) return nullptr;
+  RefPtr<Notifier> notifier = std::move(it->second);
+  registry.notifiers.erase(it);
+  return notifier;
+}
+
+void Notifier::OnFileDestroyed() {
+  RefPtr<Notifier> self(this);
+  vfs::FileDescription* file;
+  {
+    MutexLock lock(mu_);
+    file = std::exchange(file_, nullptr);
+  }
+  if (queue()) queue()->Remove(*this);
+  if (file) (void)Forget(file);
+}
+
+}  // namespace
+
+Result<void> SetStatusFlags(Task& task, vfs::FileDescription& file, int fd, int flags) {
+  const bool was_on = file.flags() & O_ASYNC, on = flags & O_ASYNC;
+  if (on && !was_on && file.wait_queue()) TRY(task.group().async_work().Prepare());
+  TRY(file.SetStatusFlags(flags));
+  if (on == was_on || !file.wait_queue()) return OkResult();
+  if (!on) {
+    if (RefPtr<Notifier> notifier = Forget(&file)) notifier->Stop();
+    return OkResult();
+  }
+  auto notifier = MakeRef<Notifier>(task, file, fd);
+  Registry& registry = TheRegistry();
+  {
+    MutexLock lock(registry.mu);
+    if (!registry.notifiers.emplace(&file, notifier).second) return OkResult();  // another thread did it
+  }
+  notifier->Start();
+  return OkResult();
+}
+
+}  // namespace sentry::syscalls
