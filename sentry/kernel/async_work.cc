@@ -20,7 +20,8 @@ TaskIdentity TaskIdentity::Of(Task& task) {
           .fds = task.fds_ref(),
           .fs = task.fs_ref(),
           .namespaces = task.namespaces_ref(),
-          .creds = task.creds()};
+          .creds = task.creds(),
+          .landlock = Task::Internal::LandlockOf(task)};
 }
 
 NoSleep::NoSleep(Task& task, bool on) : task_(task), before_(std::exchange(task.internal().no_sleep, on)) {}
@@ -29,6 +30,7 @@ NoSleep::~NoSleep() { task_.internal().no_sleep = before_; }
 AsyncWork::~AsyncWork() { CHECK_THAT(workers_.empty()); }
 
 void Task::Internal::Assume(Task& worker, TaskIdentity identity) {
+  SetLandlock(worker, std::move(identity.landlock));
   // The former values are let go of after the lock: a last reference may close files.
   MutexLock lock(worker.mu_);
   std::swap(worker.mm_, identity.mm);

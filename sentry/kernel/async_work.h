@@ -17,6 +17,7 @@
 #include "sentry/kernel/fd_table.h"
 #include "sentry/kernel/namespaces.h"
 #include "sentry/mm/memory_manager.h"
+#include "sentry/vfs/landlock.h"
 #include "sentry/vfs/path.h"
 
 namespace sentry::kernel {
@@ -32,6 +33,7 @@ struct TaskIdentity {
   RefPtr<vfs::FsContext> fs;
   RefPtr<Namespaces> namespaces;
   RefPtr<const Credentials> creds;
+  RefPtr<vfs::LandlockDomain> landlock;
   static TaskIdentity Of(Task& task);  // of the calling task
 };
 
