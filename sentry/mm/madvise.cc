@@ -74,6 +74,10 @@ Result<void> MemoryManager::State::Advise(uint64_t start, uint64_t end, int advi
     VmaAt(start)->second.*field = value;
     return OkResult();
   };
+  // What would change a sealed read-only page as a write does.
+  const bool discards = advice == MADV_FREE || advice == MADV_DONTNEED || advice == kMadvDontneedLocked ||
+                        advice == MADV_DONTFORK || advice == MADV_WIPEONFORK;
+  if (vma.sealed && discards && vma.is_private && !vma.prot.write) return Errno(EPERM);
   switch (advice) {
     case MADV_DONTNEED:
       if (vma.locked) return Errno(EINVAL);

@@ -45,8 +45,8 @@ class MappedObject : public RefCounted<MappedObject> {
   virtual Result<void> Sync(uint64_t offset, uint64_t length) { return OkResult(); }
   // madvise(MADV_REMOVE): frees the pages of the range, which read as zeroes afterwards. Called without locks.
   virtual Result<void> PunchHole(uint64_t offset, uint64_t length) { return Errno(EOPNOTSUPP); }
-  // A VMA that maps this appeared or went: mmap, fork, a split or a merge. With the address space's lock held: locks above
-  // kMm only. The last reference is not dropped in OnVmaRemoved.
+  // A VMA that maps this appeared or went: mmap, fork, a split or a merge. With the address space's lock held: locks
+  // above kMm only. The last reference is not dropped in OnVmaRemoved.
   virtual void OnVmaAdded() {}
   virtual void OnVmaRemoved() {}
   // Of a System V segment: what shmdt(2) unmaps at most. 0: not one.

@@ -116,7 +116,10 @@ class MemoryManager : public RefCounted<MemoryManager> {
   // The system calls. All validate their arguments as Linux does and give its errors.
   Result<uint64_t> Mmap(const MmapRequest& request);
   Result<void> Munmap(uint64_t address, uint64_t length);
-  Result<void> Detach(uint64_t address);  // shmdt(2)
+  Result<void> Detach(uint64_t address);                 // shmdt(2)
+  Result<void> Seal(uint64_t address, uint64_t length);  // mseal(2)
+  // remap_file_pages(2)
+  Result<void> RemapPages(uint64_t address, uint64_t length, uint64_t page_offset, bool populate);
   Result<void> Mprotect(uint64_t address, uint64_t length, Protection protection, bool grows_down = false);
   Result<uint64_t> Mremap(uint64_t old_address, uint64_t old_length, uint64_t new_length, int flags,
                           uint64_t new_address);

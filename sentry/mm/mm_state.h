@@ -33,6 +33,7 @@ struct Vma {
   bool grows_down = false, stack = false;
   bool locked = false, no_reserve = false;
   bool dont_fork = false, wipe_on_fork = false;
+  bool sealed = false;  // mseal(2)
   RefPtr<MappedObject> object;
   uint64_t offset = 0;  // of `start` in the object
   const char* name = nullptr;
@@ -157,6 +158,9 @@ struct MemoryManager::State {
   enum class Direction { kIn, kOut, kZero };
   // Moves bytes between guest memory and `buffer`; the count until a fault.
   size_t Transfer(Direction direction, uint64_t address, uint8_t* buffer, size_t length, bool ignore_permissions);
+
+  // ---- seal.cc
+  bool AnySealed(uint64_t start, uint64_t end);
 
   // ---- the rest
   Result<uint64_t> Mmap(const MmapRequest& request, uint64_t length, RefPtr<MappedObject> object);

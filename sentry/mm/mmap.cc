@@ -100,6 +100,7 @@ Result<uint64_t> MemoryManager::State::Mmap(const MmapRequest& request, uint64_t
       replaced += std::min(it->second.end, address + length) - std::max(it->second.start, address);
     }
     if (replaced && request.no_replace) return Errno(EEXIST);
+    if (replaced && AnySealed(address, address + length)) return Errno(EPERM);
   } else {
     address = FindFree(PageDown(address), length, request.below_4g, huge ? kHugeSize : kPageSize);
     if (address == kNoAddress) return Errno(ENOMEM);
@@ -135,6 +136,7 @@ Result<void> MemoryManager::Munmap(uint64_t address, uint64_t length) {
   uint64_t end = TRY(RangeEnd(address, length, EINVAL));
   if (end == address) return Errno(EINVAL);
   Lock lock(*this);
+  if (state_->AnySealed(address, end)) return Errno(EPERM);
   // Splitting one mapping in two must not pass the limit.
   auto it = state_->VmaAt(address);
   if (state_->vmas.size() >= kMaxVmas && it != state_->vmas.end() && it->second.start < address &&
@@ -156,7 +158,7 @@ Result<void> MemoryManager::Detach(uint64_t address) {
     const Vma& vma = it->second;
     if (segment && vma.start - address >= segment->DetachLength()) break;
     const bool belongs = vma.object && vma.object->DetachLength() && vma.start >= address &&
-                         vma.start - address == vma.offset && (!segment || segment == vma.object);
+                         vma.start - address == vma.offset && (!segment || segment == vma.object) && !vma.sealed;
     if (!belongs) {
       ++it;
       continue;
@@ -183,6 +185,7 @@ uint64_t MemoryManager::Brk(uint64_t address) {
   uint64_t old_end = PageUp(state.brk), new_end = PageUp(address);
   if (address - state.brk_start > state.limits.data) return state.brk;
   if (new_end < old_end) {
+    if (state.AnySealed(new_end, old_end)) return state.brk;
     state.UnmapRange(new_end, old_end);
   } else if (new_end > old_end) {
     Vma vma;

@@ -71,6 +71,7 @@ Result<void> MemoryManager::Mprotect(uint64_t address, uint64_t length, Protecti
     if (!it->second.grows_down) return Errno(EINVAL);
     address = it->second.start;
   }
+  if (state_->AnySealed(address, end)) return Errno(EPERM);
   return state_->Protect(address, end, protection);
 }
 

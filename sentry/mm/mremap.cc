@@ -126,6 +126,9 @@ Result<uint64_t> MemoryManager::Mremap(uint64_t old_address, uint64_t old_length
     if (new_address < old_address + old_length && old_address < new_address + new_length) return Errno(EINVAL);
   }
   Lock lock(*this);
+  if (state_->AnySealed(old_address, old_address + std::max(old_length, kPageSize)) ||
+      ((flags & MREMAP_FIXED) && state_->AnySealed(new_address, new_address + new_length)))
+    return Errno(EPERM);
   return state_->Remap(old_address, old_length, new_length, flags, new_address);
 }
 

@@ -11,7 +11,8 @@ namespace {
 bool Mergeable(const Vma& a, const Vma& b) {
   if (a.end != b.start || a.prot != b.prot || a.max_prot != b.max_prot || a.is_private != b.is_private ||
       a.grows_down != b.grows_down || a.stack != b.stack || a.locked != b.locked || a.no_reserve != b.no_reserve ||
-      a.dont_fork != b.dont_fork || a.wipe_on_fork != b.wipe_on_fork || a.object != b.object || a.name != b.name) {
+      a.dont_fork != b.dont_fork || a.wipe_on_fork != b.wipe_on_fork || a.sealed != b.sealed || a.object != b.object ||
+      a.name != b.name) {
     return false;
   }
   return !a.object || a.offset + a.length() == b.offset;

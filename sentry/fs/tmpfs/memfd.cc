@@ -29,4 +29,34 @@ Result<vfs::FileRef> NewMemfd(std::string_view name, const Credentials& creds, c
   return file;
 }
 
+namespace {
+
+class SecretFile final : public vfs::FileDescription {
+ public:
+  SecretFile(vfs::Path path, vfs::FileRef memory)
+      : FileDescription(std::move(path), O_RDWR | O_LARGEFILE), memory_(std::move(memory)) {}
+  Result<size_t> PRead(IoTarget&, int64_t) override { return Errno(EINVAL); }
+  Result<size_t> PWrite(IoSource&, int64_t, int64_t*) override { return Errno(EINVAL); }
+  Result<int64_t> Seek(int64_t, int) override { return Errno(ESPIPE); }
+  Result<void> Truncate(uint64_t size) override {
+    if (TRY(memory_->GetStat()).size != 0) return Errno(EINVAL);
+    return memory_->Truncate(size);
+  }
+  Result<void> ConfigureMmap(mm::MmapRequest& request) override {
+    if (request.is_private) return Errno(EINVAL);
+    request.locked = true;
+    return memory_->ConfigureMmap(request);
+  }
+
+ private:
+  const vfs::FileRef memory_;
+};
+
+}  // namespace
+
+Result<vfs::FileRef> NewSecretMemfd(const Credentials& creds) {
+  vfs::FileRef memory = TRY(NewMemfd("secretmem", creds, {}));
+  return vfs::FileRef(MakeRef<SecretFile>(memory->path(), memory));
+}
+
 }  // namespace sentry::tmpfs

@@ -21,6 +21,8 @@ Result<RefPtr<vfs::Inode>> NewMemfdInode(const Credentials& creds, const MemfdOp
 // The same, open for reading and writing at the place "/memfd:NAME". `flags` may have O_LARGEFILE and status flags.
 Result<vfs::FileRef> NewMemfd(std::string_view name, const Credentials& creds, const MemfdOptions& options,
                               int flags = 0);
+// memfd_secret(2): for shared mappings only, which count as locked; no reads or writes; sized once.
+Result<vfs::FileRef> NewSecretMemfd(const Credentials& creds);
 
 }  // namespace sentry::tmpfs
 
