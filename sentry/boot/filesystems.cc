@@ -156,7 +156,7 @@ class Builder {
           Attach(attach, request_.args->upper_on_all_mounts, config_.file_access_mounts == runsc::FileAccess::kShared));
     } else {
       // The cgroup trees have no controllers yet: an empty directory, as a kernel without cgroups has.
-      if (type == "cgroup" || type == "cgroup2" || type == "mqueue") type = "tmpfs";
+      if (type == "cgroup" || type == "cgroup2") type = "tmpfs";
       vfs::FilesystemFactory factory = vfs::FindFilesystemType(type);
       if (!factory)
         return absl::InvalidArgumentError(

@@ -3,6 +3,7 @@
 #include "sentry/boot/filesystems.h"
 #include "sentry/fs/dev/dev.h"
 #include "sentry/fs/devpts/pty.h"
+#include "sentry/fs/mqueue/mqueue.h"
 #include "sentry/fs/pipe/pipe.h"
 #include "sentry/fs/proc/proc.h"
 #include "sentry/fs/sys/sys.h"
@@ -20,6 +21,7 @@ void RegisterFilesystems(const HostInfo& host, uint64_t total_memory) {
   vfs::RegisterFilesystemType("proc", &fs::NewProc);
   vfs::RegisterFilesystemType("sysfs", &fs::NewSysfs);
   vfs::RegisterFilesystemType("devpts", &fs::NewDevpts);
+  vfs::RegisterFilesystemType("mqueue", &fs::NewMqueue);
   fs::RegisterDevices();
   fs::RegisterTerminals();
   fs::RegisterFifos();

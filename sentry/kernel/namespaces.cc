@@ -49,7 +49,34 @@ IpcNamespace::IpcNamespace(platform::MemoryFile& memory, RefPtr<UserNamespace> o
       semaphores_(MakeRef<ipc::Semaphores>()),
       shared_memory_(MakeRef<ipc::SharedMemory>(memory)),
       messages_(MakeRef<ipc::MessageQueues>()) {}
+MqueueLimits IpcNamespace::mqueue_limits() const {
+  MutexLock lock(mu_);
+  return mqueue_limits_;
+}
+
+void IpcNamespace::set_mqueue_limits(const MqueueLimits& limits) {
+  MutexLock lock(mu_);
+  mqueue_limits_ = limits;
+}
+
+RefPtr<IpcAttachment> IpcNamespace::Attachment(MakeAttachment make) {
+  {
+    MutexLock lock(mu_);
+    if (attachment_) return attachment_;
+  }
+  // Without the lock: it takes others. Of two at once, one is for nothing.
+  RefPtr<IpcAttachment> made = make(*this);
+  MutexLock lock(mu_);
+  if (!attachment_) attachment_ = made;
+  return attachment_;
+}
+
 IpcNamespace::~IpcNamespace() {
+  {
+    RefPtr<IpcAttachment> attachment;
+    MutexLock lock(mu_);
+    attachment = std::move(attachment_);
+  }
   semaphores_->Shutdown();
   shared_memory_->Shutdown();
   messages_->Shutdown();

@@ -61,6 +61,17 @@ class NetNamespace : public RefCounted<NetNamespace> {
   uint64_t inode_number_;
 };
 
+// What a layer above keeps for each IPC namespace (fs/mqueue).
+class IpcAttachment : public RefCounted<IpcAttachment> {
+ public:
+  virtual ~IpcAttachment() = default;
+};
+
+// /proc/sys/fs/mqueue.
+struct MqueueLimits {
+  int queues = 256, messages = 10, message_size = 8192, default_messages = 10, default_message_size = 8192;
+};
+
 // System V objects go with it (ipc_namespaces(7)); segments still attached stay as plain shared memory.
 class IpcNamespace : public RefCounted<IpcNamespace> {
  public:
@@ -69,6 +80,11 @@ class IpcNamespace : public RefCounted<IpcNamespace> {
   ipc::Semaphores& semaphores() const { return *semaphores_; }
   ipc::SharedMemory& shared_memory() const { return *shared_memory_; }
   ipc::MessageQueues& messages() const { return *messages_; }
+  MqueueLimits mqueue_limits() const;
+  void set_mqueue_limits(const MqueueLimits& limits);
+  // The one attachment, made by the first who asks. It ends before the namespace does.
+  using MakeAttachment = RefPtr<IpcAttachment> (*)(IpcNamespace& owner);
+  RefPtr<IpcAttachment> Attachment(MakeAttachment make);
   uint64_t inode_number() const { return inode_number_; }
   const RefPtr<UserNamespace>& owner() const { return owner_; }
 
@@ -78,6 +94,9 @@ class IpcNamespace : public RefCounted<IpcNamespace> {
   const RefPtr<ipc::Semaphores> semaphores_;
   const RefPtr<ipc::SharedMemory> shared_memory_;
   const RefPtr<ipc::MessageQueues> messages_;
+  mutable Mutex mu_{LockRank::kNamespace};
+  MqueueLimits mqueue_limits_ ABSL_GUARDED_BY(mu_);
+  RefPtr<IpcAttachment> attachment_ ABSL_GUARDED_BY(mu_);
 };
 
 // pid_namespaces(7). All maps are guarded by the TaskSet mutex. Every task has an id in its namespace and each

@@ -207,11 +207,6 @@ constexpr TextEntry kFs[] = {
     TUNABLE("lease-break-time", lease_break_time),
     TUNABLE("leases-enable", leases_enable),
     SETTING("mount-max", "100000"),
-    SETTING("mqueue/msg_default", "10"),
-    SETTING("mqueue/msg_max", "10"),
-    SETTING("mqueue/msgsize_default", "8192"),
-    SETTING("mqueue/msgsize_max", "8192"),
-    SETTING("mqueue/queues_max", "256"),
     SETTING("nr_open", "1048576"),
     VALUE("overflowgid", "65534"),
     VALUE("overflowuid", "65534"),
@@ -298,7 +293,9 @@ void AddSysctls(ProcFs& fs, StaticDirectory& root) {
   AddTree(fs, *kernel, kKernel);
   AddSysvLimits(fs, *kernel);
   AddTree(fs, *AddDirectory(fs, *sys, "vm"), kVm);
-  AddTree(fs, *AddDirectory(fs, *sys, "fs"), kFs);
+  RefPtr<StaticDirectory> files = AddDirectory(fs, *sys, "fs");
+  AddTree(fs, *files, kFs);
+  AddMqueueLimits(fs, *AddDirectory(fs, *files, "mqueue"));
   AddTree(fs, *AddDirectory(fs, *sys, "net"), kNet);
   AddTree(fs, *AddDirectory(fs, *sys, "user"), kUser);
 }

@@ -14,6 +14,7 @@ RefPtr<StaticDirectory> AddDirectory(ProcFs& fs, StaticDirectory& parent, const 
 // sysvipc.cc: the tables, and the limits below /proc/sys/kernel.
 void AddSysvIpc(ProcFs& fs, StaticDirectory& directory);
 void AddSysvLimits(ProcFs& fs, StaticDirectory& directory);
+void AddMqueueLimits(ProcFs& fs, StaticDirectory& directory);  // /proc/sys/fs/mqueue
 
 }  // namespace sentry::fs
 

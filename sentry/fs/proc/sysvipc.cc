@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// /proc/sysvipc and the System V limits of /proc/sys/kernel, both of the reader's IPC namespace (proc(5)).
+// /proc/sysvipc, the System V limits of /proc/sys/kernel and those of message queues in /proc/sys/fs/mqueue, all of the
+// reader's IPC namespace (proc(5)).
 #include <limits.h>
 
 #include <charconv>
@@ -152,6 +153,38 @@ Result<size_t> WriteSem(const Context&, std::string_view data) {
   return data.size();
 }
 
+template <int kernel::MqueueLimits::*kField>
+Result<std::string> ReadMqueue(const Context&) {
+  RefPtr<kernel::IpcNamespace> ns = Ipc();
+  if (!ns) return Errno(EPERM);
+  return std::to_string(ns->mqueue_limits().*kField) + "\n";
+}
+
+template <int kernel::MqueueLimits::*kField, int kLowest, int kHighest>
+Result<size_t> WriteMqueue(const Context&, std::string_view data) {
+  RefPtr<kernel::IpcNamespace> ns = Ipc();
+  if (!ns) return Errno(EPERM);
+  uint64_t value = 0;
+  TRY(ParseNumbers(data, {&value, 1}, kHighest));
+  if (value < kLowest) return Errno(EINVAL);
+  kernel::MqueueLimits limits = ns->mqueue_limits();
+  limits.*kField = static_cast<int>(value);
+  ns->set_mqueue_limits(limits);
+  return data.size();
+}
+
+using kernel::MqueueLimits;
+constexpr TextEntry kMqueue[] = {
+    {"msg_default", 0644, &ReadMqueue<&MqueueLimits::default_messages>,
+     &WriteMqueue<&MqueueLimits::default_messages, 1, 65536>},
+    {"msg_max", 0644, &ReadMqueue<&MqueueLimits::messages>, &WriteMqueue<&MqueueLimits::messages, 1, 65536>},
+    {"msgsize_default", 0644, &ReadMqueue<&MqueueLimits::default_message_size>,
+     &WriteMqueue<&MqueueLimits::default_message_size, 128, 16777216>},
+    {"msgsize_max", 0644, &ReadMqueue<&MqueueLimits::message_size>,
+     &WriteMqueue<&MqueueLimits::message_size, 128, 16777216>},
+    {"queues_max", 0644, &ReadMqueue<&MqueueLimits::queues>, &WriteMqueue<&MqueueLimits::queues, 0, INT_MAX>},
+};
+
 constexpr TextEntry kTables[] = {
     {"msg", 0444, &MsgTable, nullptr, nullptr,
      "       key      msqid perms      cbytes       qnum lspid lrpid   uid   gid  cuid  cgid      stime      rtime     "
@@ -177,6 +210,7 @@ constexpr TextEntry kLimits[] = {
 }  // namespace
 
 void AddSysvIpc(ProcFs& fs, StaticDirectory& directory) { AddTexts(fs, directory, kTables); }
+void AddMqueueLimits(ProcFs& fs, StaticDirectory& directory) { AddTexts(fs, directory, kMqueue); }
 void AddSysvLimits(ProcFs& fs, StaticDirectory& directory) { AddTexts(fs, directory, kLimits); }
 
 }  // namespace sentry::fs
