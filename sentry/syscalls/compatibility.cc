@@ -12,7 +12,7 @@
 namespace sentry::syscalls {
 namespace {
 
-enum class Support { kFull, kPartial, kRefused };
+enum class Support { kFull, kPartial, kRefused, kGone };
 
 struct Row {
   int number;
@@ -26,10 +26,12 @@ constexpr Row kRows[] = {
 #define CALL(number, name, handler, arguments) {number, #name, Support::kFull, 0, ""},
 #define PART(number, name, handler, arguments, note) {number, #name, Support::kPartial, 0, note},
 #define NONE(number, name, error, reason) {number, #name, Support::kRefused, error, reason},
+#define GONE(number, name, reason) {number, #name, Support::kGone, ENOSYS, reason},
 #include "sentry/syscalls/table_x86_64.inc"
 #undef CALL
 #undef PART
 #undef NONE
+#undef GONE
 };
 
 std::string SupportText(const Row& row) {
@@ -39,17 +41,20 @@ std::string SupportText(const Row& row) {
     case Support::kPartial:
       return "partial";
     case Support::kRefused:
+    case Support::kGone:
       return base::Errno(row.error).Name();
   }
   return "";
 }
 
 std::string Totals() {
-  int counts[3] = {};
+  int counts[4] = {};
   for (const Row& row : kRows) ++counts[static_cast<int>(row.support)];
-  char text[160];
-  snprintf(text, sizeof text, "%zu system calls: %d full, %d partial, %d refused.", std::size(kRows), counts[0],
-           counts[1], counts[2]);
+  char text[200];
+  snprintf(
+      text, sizeof text,
+      "%zu system calls: %d full, %d partial, %d refused, %d without an implementation in Linux (ENOSYS there, too).",
+      std::size(kRows), counts[0], counts[1], counts[2], counts[3]);
   return text;
 }
 
@@ -74,10 +79,16 @@ std::string CompatibilityMarkdown() {
       "Linux without the feature does, so that programs take their fallback. Numbers that are not listed fail with "
       "ENOSYS.\n\n";
   out += Totals() + "\n\n| Number | Name | Support | Note |\n|---:|---|---|---|\n";
-  for (const Row& row : kRows) {
-    out += "| " + std::to_string(row.number) + " | `" + row.name + "` | " + SupportText(row) + " | " + Cell(row.note) +
-           " |\n";
-  }
+  auto table = [&out](bool gone) {
+    for (const Row& row : kRows) {
+      if ((row.support == Support::kGone) != gone) continue;
+      out += "| " + std::to_string(row.number) + " | `" + row.name + "` | " + SupportText(row) + " | " +
+             Cell(row.note) + " |\n";
+    }
+  };
+  table(false);
+  out += "\n## Without an implementation in Linux\n\n| Number | Name | Answer | Note |\n|---:|---|---|---|\n";
+  table(true);
   return out;
 }
 

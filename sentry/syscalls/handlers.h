@@ -10,10 +10,12 @@ namespace sentry::syscalls {
 #define CALL(number, name, handler, arguments) SYSCALL_HANDLER(handler);
 #define PART(number, name, handler, arguments, note) SYSCALL_HANDLER(handler);
 #define NONE(number, name, error, reason)
+#define GONE(number, name, reason)
 #include "sentry/syscalls/table_x86_64.inc"
 #undef CALL
 #undef PART
 #undef NONE
+#undef GONE
 
 }  // namespace sentry::syscalls
 

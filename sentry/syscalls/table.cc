@@ -16,10 +16,12 @@ constexpr std::array<Entry, kTableSize> MakeTable() {
 #define PART(number, name, handler, arguments, note) \
   table[number] = {#name, handler, Support::kPartial, 0, note, arguments};
 #define NONE(number, name, error, reason) table[number] = {#name, nullptr, Support::kRefused, error, reason, ""};
+#define GONE(number, name, reason) NONE(number, name, ENOSYS, reason)
 #include "sentry/syscalls/table_x86_64.inc"
 #undef CALL
 #undef PART
 #undef NONE
+#undef GONE
   return table;
 }
 
