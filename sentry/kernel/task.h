@@ -22,6 +22,7 @@
 #include "sentry/kernel/core/caller.h"
 #include "sentry/kernel/fd_table.h"
 #include "sentry/kernel/ipc/semaphore.h"
+#include "sentry/kernel/keys/keys.h"
 #include "sentry/kernel/namespaces.h"
 #include "sentry/kernel/signal.h"
 #include "sentry/kernel/thread_group.h"
@@ -161,6 +162,9 @@ class Task final : public Caller, public RefCounted<Task> {
   // SEM_UNDO of semop(2); made when first needed, shared by CLONE_SYSVSEM. (own)
   RefPtr<ipc::SemaphoreUndo> semaphore_undo;
   void LeaveSemaphoreUndo();  // gives back what it must when no other task shares the list
+
+  // Null until keys are used. (own)
+  RefPtr<keys::TaskKeyrings> keyrings;
 
   // prctl and sched state, read by /proc.
   std::atomic<bool> no_new_privs{false};

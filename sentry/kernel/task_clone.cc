@@ -179,6 +179,7 @@ Result<RefPtr<Task>> Task::Internal::MakeChild(Task& task, const CloneRequest& r
     child->semaphore_undo = task.semaphore_undo;
     child->semaphore_undo->users.fetch_add(1, std::memory_order_relaxed);
   }
+  child->keyrings = keys::Keys::Get().Inherit(task.keyrings, flags & CLONE_THREAD);
   InheritSignals(task, *child, flags);
   if (!(flags & CLONE_VM)) internal.rseq = task.internal_->rseq;
   auto copy = [](auto& to, const auto& from) {

@@ -149,6 +149,7 @@ Result<void> Task::Internal::Exec(Task& task, const vfs::FileRef& executable, st
   task.fds_->CloseOnExec();
   ResetSignalsForExec(task);
   task.group_->timers().OnExec();
+  if (task.keyrings) keys::Keys::Get().OnExec(*task.keyrings);
   const Credentials& creds = *exec_creds.creds;
   bool plain = creds.euid == creds.ruid && creds.egid == creds.rgid && !exec_creds.secure;
   // An image that the caller could not have read must not be read through its memory either.

@@ -121,6 +121,7 @@ void Task::Internal::LeaveResources(Task& task) {
   internal.max_rss_kb.store(task.mm_->GetUsage().peak_resident / 1024, std::memory_order_relaxed);
   ReleaseMm(task);
   task.LeaveSemaphoreUndo();
+  task.keyrings.Reset();
   // The stub thread first: clearing the memory of a process without threads needs no help from it.
   task.context_->Release();
   RefPtr<mm::MemoryManager> mm;

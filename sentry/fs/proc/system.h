@@ -11,6 +11,9 @@ namespace sentry::fs {
 
 void AddTexts(ProcFs& fs, StaticDirectory& directory, std::span<const TextEntry> entries);
 RefPtr<StaticDirectory> AddDirectory(ProcFs& fs, StaticDirectory& parent, const std::string& name);
+// keys.cc.
+Result<std::string> KeysTable(const Context& context);
+Result<std::string> KeyUsersTable(const Context& context);
 // sysvipc.cc: the tables, and the limits below /proc/sys/kernel.
 void AddSysvIpc(ProcFs& fs, StaticDirectory& directory);
 void AddSysvLimits(ProcFs& fs, StaticDirectory& directory);
