@@ -108,7 +108,7 @@ void PtracePlatform::OnBlock() {
 }
 
 void PtracePlatform::OnStubLost(std::function<void()> callback) {
-  watch_.Start([callback = std::move(callback)](pid_t) { callback(); });
+  watch_.Start([callback = std::move(callback)](pid_t, int) { callback(); });
 }
 
 void PtracePlatform::OnUnblock() {

@@ -3,8 +3,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <thread>
@@ -13,6 +16,33 @@
 #include "base/log.h"
 
 namespace platform::ptrace {
+namespace {
+
+// linux/pidfd.h of Linux 6.15.
+struct PidfdInfo {
+  uint64_t mask;
+  uint64_t cgroup;
+  uint32_t pid, tgid, ppid, ids[8];
+  int32_t exit_code;
+};
+static_assert(sizeof(PidfdInfo) == 64);
+constexpr unsigned long kGetInfo = _IOWR(0xff, 11, PidfdInfo);
+constexpr uint64_t kInfoExit = 1 << 3;
+
+// What killed the process of a pidfd that is ready; 0: not known. It is told once it is reaped,
+// which is a moment later.
+int DeathSignal(int pidfd) {
+  constexpr int kTries = 100;
+  for (int i = 0; i < kTries; ++i) {
+    PidfdInfo info = {.mask = kInfoExit};
+    if (ioctl(pidfd, kGetInfo, &info) != 0) return 0;
+    if ((info.mask & kInfoExit) != 0) return WIFSIGNALED(info.exit_code) ? WTERMSIG(info.exit_code) : 0;
+    sched_yield();
+  }
+  return 0;
+}
+
+}  // namespace
 
 StubWatch::StubWatch() : epoll_fd_(epoll_create1(EPOLL_CLOEXEC)) {}
 
@@ -36,7 +66,7 @@ void StubWatch::Remove(pid_t pid) {
   pidfds_.erase(it);
 }
 
-void StubWatch::Start(std::function<void(pid_t)> on_death) {
+void StubWatch::Start(DeathCallback on_death) {
   if (!epoll_fd_) return;
   on_death_ = std::move(on_death);
   std::thread([this] { Run(); }).detach();
@@ -52,12 +82,15 @@ void StubWatch::Run() {
     }
     if (n != 1) continue;
     pid_t pid = static_cast<pid_t>(event.data.u64);
-    bool watched;
+    base::UniqueFd pidfd;
     {
       base::MutexLock lock(mu_);
-      watched = pidfds_.erase(pid) > 0;
+      auto it = pidfds_.find(pid);
+      if (it == pidfds_.end()) continue;
+      pidfd = std::move(it->second);
+      pidfds_.erase(it);
     }
-    if (watched) on_death_(pid);
+    on_death_(pid, DeathSignal(pidfd.get()));
   }
 }
 

@@ -26,14 +26,16 @@ class StubWatch {
   void Add(pid_t pid, pid_t service_tid) ABSL_LOCKS_EXCLUDED(mu_);
   // Before the owner kills the stub.
   void Remove(pid_t pid) ABSL_LOCKS_EXCLUDED(mu_);
-  // Starts the thread, once. `on_death` runs on it without locks.
-  void Start(std::function<void(pid_t)> on_death);
+  // Starts the thread, once. `on_death` runs on it without locks. `signal` is what killed the stub; 0: not known
+  // (before Linux 6.15), or it exited.
+  using DeathCallback = std::function<void(pid_t pid, int signal)>;
+  void Start(DeathCallback on_death);
 
  private:
   void Run();
 
   base::UniqueFd epoll_fd_;
-  std::function<void(pid_t)> on_death_;
+  DeathCallback on_death_;
   base::Mutex mu_{base::LockRank::kLeaf};
   std::map<pid_t, base::UniqueFd> pidfds_ ABSL_GUARDED_BY(mu_);
 };

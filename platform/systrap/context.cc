@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <linux/audit.h>
+#include <linux/rseq.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -19,6 +20,7 @@ namespace platform::systrap {
 namespace {
 
 constexpr uint32_t kSwitchesPerRebalance = 64;
+constexpr int kMaxLateKicks = 1000;
 // A kick that a guest in the stub's code managed to lose is sent again.
 constexpr int64_t kKickPeriodNs = base::kNsPerSecond / 50;
 // Without a watch for dead stubs.
@@ -77,6 +79,9 @@ void SystrapContext::Adopt() {
 
 void SystrapContext::Release() {
   if (!space_) return;
+  // Linux kills a process one of whose threads has no writable area, too.
+  if (rseq_.address != 0 && !space_->dead() && !SetRseq({}).ok()) space_->Kill("an rseq area that is gone");
+  rseq_ = {};
   {
     base::MutexLock lock(target_mu_);
     target_ = nullptr;
@@ -274,6 +279,50 @@ base::Result<void> SystrapContext::SetFpu(std::span<const uint8_t> image) {
 base::Result<void> SystrapContext::ResetFpu() {
   if (!space_) return base::OkResult();
   return SetFpu(platform_.initial_fpu());
+}
+
+base::Result<void> SystrapContext::SetRseq(const RseqArea& area) {
+  if (!platform_.SupportsRseq()) return base::Errno(ENOSYS);
+  if (!space_) return base::Errno(EINVAL);
+  Adopt();
+  if (rseq_.address != 0) {
+    TRY(CallRseq(rseq_, RSEQ_FLAG_UNREGISTER));
+    rseq_ = {};
+  }
+  if (area.address == 0) return base::OkResult();
+  TRY(CallRseq(area, 0));
+  rseq_ = area;
+  return base::OkResult();
+}
+
+base::Result<void> SystrapContext::CallRseq(const RseqArea& area, uint32_t options) {
+  if (space_->dead()) return base::Errno(ESRCH);
+  Mailbox& mailbox = thread_->mailbox();
+  mailbox.rseq_address = area.address;
+  mailbox.rseq_length = area.length;
+  mailbox.rseq_options = options;
+  mailbox.rseq_signature = area.signature;
+  mailbox.flags = FLAG_RSEQ;
+  constexpr uint64_t kNone = 1;
+  volatile uint64_t& slot = mailbox.result;
+  slot = kNone;
+  // A late kick makes an event before the call.
+  for (int i = 0; slot == kNone; ++i) {
+    if (i == kMaxLateKicks) {
+      Inconsistent("no answer to rseq");
+      return base::Errno(ESRCH);
+    }
+    if (!HandOver()) return base::Errno(ESRCH);
+  }
+  // Forged or not: the area is the guest's affair.
+  int64_t result = static_cast<int64_t>(slot);
+  if (result == 0) return base::OkResult();
+  return base::Errno(result < 0 && result > -4096 ? static_cast<int>(-result) : EINVAL);
+}
+
+void SystrapContext::SetAffinity(uint64_t cpus) {
+  platform_.placement().Restrict(slot_, cpus);
+  if (thread_ != nullptr) platform_.placement().Pin(slot_, thread_->tid);
 }
 
 }  // namespace platform::systrap

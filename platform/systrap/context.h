@@ -3,6 +3,8 @@
 #ifndef PLATFORM_SYSTRAP_CONTEXT_H_
 #define PLATFORM_SYSTRAP_CONTEXT_H_
 
+#include <errno.h>
+
 #include <atomic>
 #include <cstdint>
 #include <memory>
@@ -31,11 +33,15 @@ class SystrapContext final : public Context {
   size_t GetFpu(std::span<uint8_t> buffer) override;
   base::Result<void> SetFpu(std::span<const uint8_t> image) override;
   base::Result<void> ResetFpu() override;
+  base::Result<void> SetRseq(const RseqArea& area) override;
+  void SetAffinity(uint64_t cpus) override;
   void Release() override;
 
   // The context this thread bound last; null if none. Its owner's view only.
   static SystrapContext* Current();
   ptrace::Placement::Slot& slot() { return slot_; }
+  // A kernel with rseq looks at the arguments (flags that there are not: EINVAL); one without answers ENOSYS.
+  bool HostHasRseq() { return CallRseq({}, ~uint32_t{0}).error_number() == EINVAL; }
   StubThread* thread() { return thread_; }
   // Every so often, and after a sleep: goes to an idle CPU if this one is crowded.
   void Rebalance();
@@ -54,6 +60,8 @@ class SystrapContext final : public Context {
   Outcome RunGuest(Registers& registers);
   // Gives the stub thread its turn and waits for ours. False: the stub is dead.
   bool HandOver();
+  // rseq(2) in the stub thread.
+  base::Result<void> CallRseq(const RseqArea& area, uint32_t options);
   Outcome OnEvent(uint32_t signal, Registers& registers);
   Outcome OnSyscall(Registers& registers);
   void Kick();
@@ -68,6 +76,7 @@ class SystrapContext final : public Context {
   uint32_t switches_ = 0;
   uint64_t fs_base_ = 0;  // what the stub thread has
   uint64_t gs_base_ = 0;
+  RseqArea rseq_;  // as registered with the host
   std::atomic<uint32_t> state_{0};
 
   base::Mutex target_mu_{base::LockRank::kLeaf};

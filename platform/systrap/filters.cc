@@ -59,6 +59,7 @@ std::vector<sock_filter> BuildBaseFilter(uint64_t page, int socket) {
       // Guest threads, all day long.
       {SYS_futex, 1, FUTEX_WAIT},
       {SYS_futex, 1, FUTEX_WAKE},
+      {SYS_rseq},
       // Service threads.
       {SYS_NOTIFY},
       {SYS_mmap},
@@ -118,6 +119,12 @@ std::vector<sock_filter> BuildGuestFilter(uint64_t page) {
       {StubOffset(kSystrapGuestWait), FUTEX_WAIT},
       {StubOffset(kSystrapGuestWake), FUTEX_WAKE},
   };
+  // The area is in the guest's memory, whatever the arguments.
+  filter.push_back(Jump(kEqual, static_cast<uint32_t>(page + StubOffset(kSystrapGuestRseq)), 0, 4));
+  filter.push_back(Statement(kLoad, kNumber));
+  filter.push_back(Jump(kEqual, SYS_rseq, 0, 1));
+  filter.push_back(Return(SECCOMP_RET_ALLOW));
+  filter.push_back(Return(SECCOMP_RET_TRAP));
   constexpr uint8_t kBlock = 10;
   for (const Site& site : sites) {
     filter.push_back(Jump(kEqual, static_cast<uint32_t>(page + site.after), 0, kBlock));

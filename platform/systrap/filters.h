@@ -19,7 +19,7 @@ extern const uint64_t kCloneThreadFlags;
 std::vector<sock_filter> BuildBaseFilter(uint64_t page, int socket);
 // Turns SYS_NOTIFY into a notification.
 std::vector<sock_filter> BuildServiceFilter();
-// Sleep and wake, each from its one place and with fixed arguments.
+// Sleep and wake, each from its one place and with fixed arguments; rseq(2) from its.
 std::vector<sock_filter> BuildGuestFilter(uint64_t page);
 
 }  // namespace platform::systrap

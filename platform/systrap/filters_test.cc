@@ -47,7 +47,8 @@ bool Allows(const std::vector<sock_filter>& filter, const Call& call) {
 
 TEST(BaseFilterTest, OnlyTheListedCalls) {
   std::vector<sock_filter> filter = BuildBaseFilter(kPage, kSocket);
-  const uint64_t any[] = {SYS_NOTIFY, SYS_mmap, SYS_munmap, SYS_mprotect, SYS_getppid, SYS_sigaltstack, SYS_exit_group};
+  const uint64_t any[] = {SYS_NOTIFY,  SYS_mmap,        SYS_munmap, SYS_mprotect,
+                          SYS_getppid, SYS_sigaltstack, SYS_rseq,   SYS_exit_group};
   for (uint64_t number = 0; number < 1024; ++number) {
     bool listed = std::find(std::begin(any), std::end(any), number) != std::end(any);
     // An argument no rule has.
@@ -96,6 +97,7 @@ TEST(GuestFilterTest, SleepAndWakeFromTheirPlacesOnly) {
   std::vector<sock_filter> filter = BuildGuestFilter(kPage);
   const uint64_t wait = kPage + StubOffset(kSystrapGuestWait);
   const uint64_t wake = kPage + StubOffset(kSystrapGuestWake);
+  const uint64_t rseq = kPage + StubOffset(kSystrapGuestRseq);
   EXPECT_TRUE(Allows(filter, {.number = SYS_futex, .ip = wait, .arguments = {1, FUTEX_WAIT, 2}}));
   EXPECT_TRUE(Allows(filter, {.number = SYS_futex, .ip = wake, .arguments = {1, FUTEX_WAKE, 1}}));
   EXPECT_FALSE(Allows(filter, {.number = SYS_futex, .ip = wait, .arguments = {1, FUTEX_WAKE, 2}}));
@@ -107,7 +109,7 @@ TEST(GuestFilterTest, SleepAndWakeFromTheirPlacesOnly) {
   // From anywhere in the page, any call, with arguments that the sleep has.
   for (uint64_t ip = kPage; ip < kPage + kPageSize; ++ip) {
     for (uint64_t number = 0; number < 512; ++number) {
-      bool sleeps = ip == wait && number == SYS_futex;
+      bool sleeps = (ip == wait && number == SYS_futex) || (ip == rseq && number == SYS_rseq);
       ASSERT_EQ(Allows(filter, {.number = number, .ip = ip, .arguments = {1, FUTEX_WAIT, 2}}), sleeps) << number;
     }
   }

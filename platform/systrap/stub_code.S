@@ -18,6 +18,7 @@
 #define SYS_futex 202
 #define SYS_exit_group 231
 #define SYS_seccomp 317
+#define SYS_rseq 334
 
     .section .rodata
     .balign 16
@@ -26,7 +27,7 @@
     .globl kSystrapHandler
     .globl kSystrapGuestWake
     .globl kSystrapGuestWait
-    .globl kSystrapProbe
+    .globl kSystrapGuestRseq
     .globl kSystrapEnd
 
 kSystrapBegin:
@@ -286,8 +287,11 @@ kSystrapGuestWait:
 // registers as they are there.
 .Lresume:
     mov MAILBOX_CONTEXT(%rbx), %r12
-    testl $FLAG_SET_BASES, MAILBOX_FLAGS(%rbx)
+    mov MAILBOX_FLAGS(%rbx), %eax
+    test %eax, %eax
     jz 1f
+    test $FLAG_RSEQ, %eax
+    jnz .Lrseq
     mov MAILBOX_FS_BASE(%rbx), %rax
     wrfsbase %rax
     mov MAILBOX_GS_BASE(%rbx), %rax
@@ -315,21 +319,27 @@ kSystrapGuestWait:
     cmp $(.Lposted - kSystrapBegin), %rax
     jb .Lreturn                     // about to post
     cmp $(.Lreturn - kSystrapBegin), %rax
-    jb 2f
-    cmp $(.Lreturn_end - kSystrapBegin), %rax
-    jb .Lreturn                     // on the way back to one of those
+    jae .Lreturn                    // on the way back to that, or about to post a result
 2:  movl $KICK_SIGNAL, MAILBOX_SIGNAL(%rbx)
     mov MAILBOX_CONTEXT(%rbx), %r12
     lea -FRAME_TO_SC(%r12), %rsp
     jmp .Lpost
 .Lreturn:
     LEAVE
-.Lreturn_end:
 
-// For the platform's self-test: a guest's call.
-kSystrapProbe:
+// The area is the guest's: the host's kernel keeps it for this thread.
+.Lrseq:
+    mov $SYS_rseq, %eax
+    mov MAILBOX_RSEQ_ADDRESS(%rbx), %rdi
+    mov MAILBOX_RSEQ_LENGTH(%rbx), %esi
+    mov MAILBOX_RSEQ_OPTIONS(%rbx), %edx
+    mov MAILBOX_RSEQ_SIGNATURE(%rbx), %r10d
     syscall
-    ud2
+kSystrapGuestRseq:
+    mov %rax, MAILBOX_RESULT(%rbx)
+    movl $0, MAILBOX_SIGNAL(%rbx)
+    jmp .Lpost
+
 kSystrapEnd:
     .byte 0xcc
 

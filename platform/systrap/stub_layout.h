@@ -36,6 +36,11 @@
 #define MAILBOX_FS_BASE 16
 #define MAILBOX_GS_BASE 24
 #define MAILBOX_FLAGS 32
+#define MAILBOX_RSEQ_LENGTH 36
+#define MAILBOX_RSEQ_ADDRESS 40
+#define MAILBOX_RSEQ_OPTIONS 48
+#define MAILBOX_RSEQ_SIGNATURE 52
+#define MAILBOX_RESULT 56
 
 // Mailbox::state. Whose turn it is, and whether the other side sleeps on the word.
 #define STATE_GUEST 1
@@ -43,6 +48,7 @@
 #define STATE_SLEEP 0x80
 // Mailbox::flags
 #define FLAG_SET_BASES 1
+#define FLAG_RSEQ 2  // rseq(2) first, and back to the sentry with the result
 // Mailbox::signal of a signal in the stub's own code.
 #define SIGNAL_IN_STUB 0x100
 #define KICK_SIGNAL 23  // SIGURG

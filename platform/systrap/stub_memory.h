@@ -19,7 +19,7 @@ namespace platform::systrap {
 
 extern "C" {
 extern const uint8_t kSystrapBegin[], kSystrapZygote[], kSystrapHandler[], kSystrapGuestWake[], kSystrapGuestWait[],
-    kSystrapEnd[];
+    kSystrapGuestRseq[], kSystrapEnd[];
 }
 inline uint64_t StubOffset(const uint8_t* label) { return static_cast<uint64_t>(label - kSystrapBegin); }
 
@@ -77,10 +77,20 @@ struct alignas(64) Mailbox {
   uint64_t fs_base;
   uint64_t gs_base;
   uint32_t flags;
+  uint32_t rseq_length;
+  uint64_t rseq_address;
+  uint32_t rseq_options;
+  uint32_t rseq_signature;
+  uint64_t result;
 };
 static_assert(offsetof(Mailbox, state) == MAILBOX_STATE && offsetof(Mailbox, signal) == MAILBOX_SIGNAL &&
               offsetof(Mailbox, context) == MAILBOX_CONTEXT && offsetof(Mailbox, fs_base) == MAILBOX_FS_BASE &&
-              offsetof(Mailbox, gs_base) == MAILBOX_GS_BASE && offsetof(Mailbox, flags) == MAILBOX_FLAGS);
+              offsetof(Mailbox, gs_base) == MAILBOX_GS_BASE && offsetof(Mailbox, flags) == MAILBOX_FLAGS &&
+              offsetof(Mailbox, rseq_length) == MAILBOX_RSEQ_LENGTH &&
+              offsetof(Mailbox, rseq_address) == MAILBOX_RSEQ_ADDRESS &&
+              offsetof(Mailbox, rseq_options) == MAILBOX_RSEQ_OPTIONS &&
+              offsetof(Mailbox, rseq_signature) == MAILBOX_RSEQ_SIGNATURE &&
+              offsetof(Mailbox, result) == MAILBOX_RESULT);
 
 // The kernel's struct sigcontext_64.
 struct SignalContext {

@@ -171,6 +171,7 @@ absl::Status SystrapPlatform::RunTestGuest(SystrapAddressSpace& space) {
   if (event.kind != Event::Kind::kFault || event.address != kGuestAddressMin || event.access != Access::kRead) {
     return Failed("self-test: a fault was not seen");
   }
+  supports_rseq_ = placement_.numbered_densely() && context.HostHasRseq();
   context.Release();
   space.Unmap(kTestAddress, kPageSize);
   file_->Free(*unit);
@@ -203,18 +204,21 @@ base::Result<pid_t> SystrapPlatform::Fork(uint64_t control) {
 }
 
 void SystrapPlatform::OnStubLost(std::function<void()> callback) {
-  watch_.Start([this, callback = std::move(callback)](pid_t pid) { OnDeath(pid, callback); });
+  watch_.Start([this, callback = std::move(callback)](pid_t pid, int signal) {
+    OnDeath(pid);
+    // A guest that made its own stub fault has ended itself only.
+    for (int own : kSignals) {
+      if (signal == own) return;
+    }
+    callback();
+  });
   watching_ = true;
 }
 
-void SystrapPlatform::OnDeath(pid_t pid, const std::function<void()>& callback) {
-  {
-    base::MutexLock lock(spaces_mu_);
-    auto it = spaces_.find(pid);
-    if (it == spaces_.end()) return;
-    it->second->OnDeath();
-  }
-  callback();
+void SystrapPlatform::OnDeath(pid_t pid) {
+  base::MutexLock lock(spaces_mu_);
+  auto it = spaces_.find(pid);
+  if (it != spaces_.end()) it->second->OnDeath();
 }
 
 void SystrapPlatform::Register(SystrapAddressSpace& space) {

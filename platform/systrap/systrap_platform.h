@@ -41,6 +41,7 @@ class SystrapPlatform final : public Platform {
   void OnBlock() override;
   void OnUnblock() override;
   void OnStubLost(std::function<void()> callback) override;
+  bool SupportsRseq() const override { return supports_rseq_; }
 
   SharedFile& file() { return *file_; }
   ptrace::Placement& placement() { return placement_; }
@@ -71,7 +72,7 @@ class SystrapPlatform final : public Platform {
   absl::Status ProbeVectorState();
   absl::Status SelfTest();
   absl::Status RunTestGuest(SystrapAddressSpace& space);
-  void OnDeath(pid_t pid, const std::function<void()>& callback) ABSL_LOCKS_EXCLUDED(spaces_mu_);
+  void OnDeath(pid_t pid) ABSL_LOCKS_EXCLUDED(spaces_mu_);
 
   struct Grave {
     pid_t pid;
@@ -87,6 +88,7 @@ class SystrapPlatform final : public Platform {
   uint32_t mxcsr_mask_ = 0;
   std::atomic<bool> watching_{false};
   uint32_t max_threads_ = kMaxAreas;
+  bool supports_rseq_ = false;
 
   // Before a space's threads_mu_; never with a space's mu_.
   base::Mutex spaces_mu_{base::LockRank::kPlatform};

@@ -127,8 +127,10 @@ bool AddRules(scmp_filter_ctx filter, std::string* failed) {
     ok = ok && allow(SYS_fcntl, {SCMP_A1(SCMP_CMP_EQ, static_cast<uint64_t>(command))});
   for (unsigned long request : {FIONREAD, TIOCGWINSZ, TCGETS})
     ok = ok && allow(SYS_ioctl, {SCMP_A1(SCMP_CMP_EQ, request)});
-  // systrap: orders to the service threads of stubs. The last is SECCOMP_IOCTL_NOTIF_SET_FLAGS.
-  for (unsigned long request : {SECCOMP_IOCTL_NOTIF_RECV + 0ul, SECCOMP_IOCTL_NOTIF_SEND + 0ul, SECCOMP_IOW(4, __u64)})
+  // systrap: orders to the service threads of stubs. Then SECCOMP_IOCTL_NOTIF_SET_FLAGS, and PIDFD_GET_INFO of 64
+  // bytes.
+  for (unsigned long request : {SECCOMP_IOCTL_NOTIF_RECV + 0ul, SECCOMP_IOCTL_NOTIF_SEND + 0ul, SECCOMP_IOW(4, __u64),
+                                _IOWR(0xff, 11, char[64]) + 0ul})
     ok = ok && allow(SYS_ioctl, {SCMP_A1(SCMP_CMP_EQ, request)});
   ok = ok && allow(SYS_membarrier, {SCMP_A0(SCMP_CMP_EQ, MEMBARRIER_CMD_GLOBAL)});
   for (int option : {PR_SET_NAME, PR_GET_NAME, PR_SET_VMA})
