@@ -44,19 +44,35 @@ Result<FileCapabilities> ParseFileCapabilities(std::string_view value) {
   return caps;
 }
 
-Result<ExecFile> InspectExecFile(const vfs::FileDescription& file, bool ignore_privilege) {
+namespace {
+
+// A user namespace of which `root_uid` is the root, the credentials' own or one above (rootid_owns_currentns).
+bool OwnsNamespace(const Credentials& creds, uid_t root_uid) {
+  for (const UserNamespace* ns = creds.user_ns.get(); ns; ns = ns->parent().get()) {
+    if (ns->FromKernel(IdKind::kUser, root_uid) == 0) return true;
+  }
+  return root_uid == 0;
+}
+
+}  // namespace
+
+Result<ExecFile> InspectExecFile(const Credentials& creds, const vfs::FileDescription& file, bool ignore_privilege) {
   ExecFile result;
   if (ignore_privilege || (file.path().mount && (file.path().mount->flags() & vfs::kMountNoSuid))) return result;
+  const UserNamespace* mounted_by = file.inode()->filesystem().user_ns();
+  if (mounted_by && creds.user_ns && !creds.user_ns->IsSameOrDescendantOf(*mounted_by)) return result;
   vfs::Inode& inode = *file.inode();
   vfs::InodeStat stat = TRY(inode.GetStat());
-  if (stat.mode & S_ISUID) result.set_uid = stat.uid;
+  const bool mapped = creds.FromKernel(IdKind::kUser, stat.uid) != kInvalidId &&
+                      creds.FromKernel(IdKind::kGroup, stat.gid) != kInvalidId;
+  if (mapped && (stat.mode & S_ISUID)) result.set_uid = stat.uid;
   // Without group execution, set-group-id marks mandatory locking (inode(7)).
-  if ((stat.mode & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP)) result.set_gid = stat.gid;
+  if (mapped && (stat.mode & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP)) result.set_gid = stat.gid;
   auto attribute = inode.GetXattr("security.capability");
   if (!attribute.ok()) return result;  // none, or not supported there
   FileCapabilities caps = TRY(ParseFileCapabilities(*attribute));
-  // Meant for another user namespace's root.
-  if (caps.root_uid == 0) result.capabilities = caps;
+  // Else meant for another user namespace's root.
+  if (OwnsNamespace(creds, caps.root_uid)) result.capabilities = caps;
   return result;
 }
 
@@ -76,10 +92,11 @@ Result<ExecCredentials> TransformCredentials(const Credentials& old, const ExecF
 
   // Root gets all, unless a set-user-id-root program says with capabilities of its own which it wants.
   const bool root_is_special = !(old.securebits & SECBIT_NOROOT);
-  const bool is_root = creds->euid == 0 || creds->ruid == 0;
-  if (root_is_special && is_root && !(file.capabilities && creds->ruid != 0 && creds->euid == 0)) {
+  const uid_t root = old.RootUid();
+  const bool is_root = creds->euid == root || creds->ruid == root;
+  if (root_is_special && is_root && !(file.capabilities && creds->ruid != root && creds->euid == root)) {
     permitted = old.inheritable | old.bounding;
-    if (creds->euid == 0) file_effective = true;
+    if (creds->euid == root) file_effective = true;
   }
   const bool privileged_file = set_id || file.capabilities.has_value();
   creds->ambient = privileged_file ? 0 : old.ambient;
@@ -91,7 +108,7 @@ Result<ExecCredentials> TransformCredentials(const Credentials& old, const ExecF
   ExecCredentials result;
   result.changed_ids = set_id;
   const bool gained = creds->permitted & ~creds->ambient;
-  result.secure = set_id || (creds->ruid != 0 && (file_effective || gained));
+  result.secure = set_id || (creds->ruid != root && (file_effective || gained));
   result.creds = std::move(creds);
   return result;
 }

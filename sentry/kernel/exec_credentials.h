@@ -25,8 +25,9 @@ struct ExecFile {
   std::optional<gid_t> set_gid;
   std::optional<FileCapabilities> capabilities;
 };
-// Reads mode bits and attribute; nothing counts on nosuid mounts or when `ignore_privilege` (no_new_privs, or traced).
-Result<ExecFile> InspectExecFile(const vfs::FileDescription& file, bool ignore_privilege);
+// Reads mode bits and attribute. Nothing counts on nosuid mounts, on filesystems of user namespaces that `creds` is not
+// below, or when `ignore_privilege` (no_new_privs, or traced); set-id bits only for owners that its namespace maps.
+Result<ExecFile> InspectExecFile(const Credentials& creds, const vfs::FileDescription& file, bool ignore_privilege);
 
 struct ExecCredentials {
   RefPtr<const Credentials> creds;

@@ -24,7 +24,7 @@ Kernel::Kernel(std::unique_ptr<platform::Platform> platform, std::unique_ptr<pla
     : platform_(std::move(platform)),
       memory_file_(std::move(memory_file)),
       options_(std::move(options)),
-      root_user_ns_(MakeRef<UserNamespace>(nullptr, 0)),
+      root_user_ns_(MakeRef<UserNamespace>()),
       root_pid_ns_(MakeRef<PidNamespace>(nullptr, root_user_ns_)),
       max_tasks_(options_.max_tasks ? options_.max_tasks : kDefaultMaxTasks),
       first_tick_(__rdtsc()),

@@ -7,16 +7,12 @@
 
 namespace sentry::kernel {
 
-uint64_t NextNamespaceInode() {
-  // Linux's initial namespaces have the first numbers from PROC_DYNAMIC_FIRST - 8 (include/linux/proc_ns.h) on.
-  static std::atomic<uint64_t> next{0xF0000000};
-  return next.fetch_add(1, std::memory_order_relaxed);
-}
-
-UtsNamespace::UtsNamespace(std::string host_name, std::string domain_name, RefPtr<UserNamespace> owner)
+UtsNamespace::UtsNamespace(std::string host_name, std::string domain_name, RefPtr<UserNamespace> owner,
+                           UserCharge charge)
     : host_name_(std::move(host_name)),
       domain_name_(std::move(domain_name)),
       owner_(std::move(owner)),
+      charge_(std::move(charge)),
       inode_number_(NextNamespaceInode()) {}
 
 std::string UtsNamespace::host_name() const {
@@ -35,16 +31,17 @@ void UtsNamespace::set_domain_name(std::string name) {
   MutexLock lock(mu_);
   domain_name_ = std::move(name);
 }
-RefPtr<UtsNamespace> UtsNamespace::Clone(RefPtr<UserNamespace> owner) const {
-  return MakeRef<UtsNamespace>(host_name(), domain_name(), std::move(owner));
+RefPtr<UtsNamespace> UtsNamespace::Clone(RefPtr<UserNamespace> owner, UserCharge charge) const {
+  return MakeRef<UtsNamespace>(host_name(), domain_name(), std::move(owner), std::move(charge));
 }
 
-NetNamespace::NetNamespace(RefPtr<UserNamespace> owner)
-    : owner_(std::move(owner)), inode_number_(NextNamespaceInode()) {}
+NetNamespace::NetNamespace(RefPtr<UserNamespace> owner, UserCharge charge)
+    : owner_(std::move(owner)), charge_(std::move(charge)), inode_number_(NextNamespaceInode()) {}
 NetNamespace::~NetNamespace() = default;
 
-IpcNamespace::IpcNamespace(platform::MemoryFile& memory, RefPtr<UserNamespace> owner)
+IpcNamespace::IpcNamespace(platform::MemoryFile& memory, RefPtr<UserNamespace> owner, UserCharge charge)
     : owner_(std::move(owner)),
+      charge_(std::move(charge)),
       inode_number_(NextNamespaceInode()),
       semaphores_(MakeRef<ipc::Semaphores>()),
       shared_memory_(MakeRef<ipc::SharedMemory>(memory)),
@@ -82,9 +79,10 @@ IpcNamespace::~IpcNamespace() {
   messages_->Shutdown();
 }
 
-PidNamespace::PidNamespace(RefPtr<PidNamespace> parent, RefPtr<UserNamespace> owner)
+PidNamespace::PidNamespace(RefPtr<PidNamespace> parent, RefPtr<UserNamespace> owner, UserCharge charge)
     : parent_(std::move(parent)),
       owner_(std::move(owner)),
+      charge_(std::move(charge)),
       inode_number_(NextNamespaceInode()),
       level_(parent_ ? parent_->level_ + 1 : 0) {}
 PidNamespace::~PidNamespace() = default;

@@ -27,17 +27,14 @@ inline constexpr pid_t kPidMax = 4194304;
 inline constexpr pid_t kReservedPids = 300;
 inline constexpr int kMaxPidLevel = 32;  // MAX_PID_NS_LEVEL
 
-// Inode numbers of /proc/PID/ns links; the initial ones are Linux's (0xEFFFFFFx).
-uint64_t NextNamespaceInode();
-
 class UtsNamespace : public RefCounted<UtsNamespace> {
  public:
-  UtsNamespace(std::string host_name, std::string domain_name, RefPtr<UserNamespace> owner);
+  UtsNamespace(std::string host_name, std::string domain_name, RefPtr<UserNamespace> owner, UserCharge charge = {});
   std::string host_name() const;
   std::string domain_name() const;
   void set_host_name(std::string name);
   void set_domain_name(std::string name);
-  RefPtr<UtsNamespace> Clone(RefPtr<UserNamespace> owner) const;
+  RefPtr<UtsNamespace> Clone(RefPtr<UserNamespace> owner, UserCharge charge) const;
   const RefPtr<UserNamespace>& owner() const { return owner_; }
   uint64_t inode_number() const { return inode_number_; }
 
@@ -45,19 +42,21 @@ class UtsNamespace : public RefCounted<UtsNamespace> {
   mutable Mutex mu_{LockRank::kNamespace};
   std::string host_name_ ABSL_GUARDED_BY(mu_), domain_name_ ABSL_GUARDED_BY(mu_);
   RefPtr<UserNamespace> owner_;
+  UserCharge charge_;
   uint64_t inode_number_;
 };
 
 // Holds abstract AF_UNIX names (socket/).
 class NetNamespace : public RefCounted<NetNamespace> {
  public:
-  explicit NetNamespace(RefPtr<UserNamespace> owner);
+  explicit NetNamespace(RefPtr<UserNamespace> owner, UserCharge charge = {});
   ~NetNamespace();
   uint64_t inode_number() const { return inode_number_; }
   const RefPtr<UserNamespace>& owner() const { return owner_; }
 
  private:
   RefPtr<UserNamespace> owner_;
+  UserCharge charge_;
   uint64_t inode_number_;
 };
 
@@ -75,7 +74,7 @@ struct MqueueLimits {
 // System V objects go with it (ipc_namespaces(7)); segments still attached stay as plain shared memory.
 class IpcNamespace : public RefCounted<IpcNamespace> {
  public:
-  IpcNamespace(platform::MemoryFile& memory, RefPtr<UserNamespace> owner);
+  IpcNamespace(platform::MemoryFile& memory, RefPtr<UserNamespace> owner, UserCharge charge = {});
   ~IpcNamespace();
   ipc::Semaphores& semaphores() const { return *semaphores_; }
   ipc::SharedMemory& shared_memory() const { return *shared_memory_; }
@@ -90,6 +89,7 @@ class IpcNamespace : public RefCounted<IpcNamespace> {
 
  private:
   RefPtr<UserNamespace> owner_;
+  UserCharge charge_;
   uint64_t inode_number_;
   const RefPtr<ipc::Semaphores> semaphores_;
   const RefPtr<ipc::SharedMemory> shared_memory_;
@@ -103,7 +103,7 @@ class IpcNamespace : public RefCounted<IpcNamespace> {
 // ancestor.
 class PidNamespace : public RefCounted<PidNamespace> {
  public:
-  PidNamespace(RefPtr<PidNamespace> parent, RefPtr<UserNamespace> owner);
+  PidNamespace(RefPtr<PidNamespace> parent, RefPtr<UserNamespace> owner, UserCharge charge = {});
   ~PidNamespace();
   const RefPtr<PidNamespace>& parent() const { return parent_; }
   const RefPtr<UserNamespace>& owner() const { return owner_; }
@@ -123,6 +123,7 @@ class PidNamespace : public RefCounted<PidNamespace> {
   friend class Session;
   RefPtr<PidNamespace> parent_;
   RefPtr<UserNamespace> owner_;
+  UserCharge charge_;
   uint64_t inode_number_;
   int level_;
   pid_t last_pid_ = 0;

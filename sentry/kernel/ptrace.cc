@@ -328,12 +328,13 @@ Result<void> CheckPtraceAccess(const Task& by, Task& target) {
   RefPtr<const Credentials> its = target.creds_ref();
   if (!own || !its) return Errno(ESRCH);
   if (!InLandlockScope(by, target)) return Errno(EPERM);
-  if (own->HasCapability(CAP_SYS_PTRACE)) return {};
+  if (own->HasCapabilityIn(its->user_ns, CAP_SYS_PTRACE)) return {};
   if (!SameIds(*own, *its)) return Errno(EPERM);
   RefPtr<mm::MemoryManager> mm = target.mm_ref();
   if (mm && mm->dumpable.load(std::memory_order_relaxed) != 1) return Errno(EPERM);
   // A tracer gets what its tracee may do.
-  if (its->permitted & ~own->permitted) return Errno(EPERM);
+  const bool same_ns = !own->user_ns || !its->user_ns || own->user_ns->IsSame(*its->user_ns);
+  if (!same_ns || (its->permitted & ~own->permitted)) return Errno(EPERM);
   return {};
 }
 

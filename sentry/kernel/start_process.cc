@@ -78,7 +78,7 @@ Result<RefPtr<ThreadGroup>> Kernel::StartProcess(const ProcessRequest& request) 
   Found found = TRY(FindFile(context, request.filename, request.envp));
   loader::Program program = TRY(loader::FindProgram(context, found.file, found.filename, request.argv));
   RefPtr<ExeFile> exe_file = TRY(ExeFile::Create(program.file));
-  ExecFile exec_file = TRY(InspectExecFile(*program.file, request.no_new_privs));
+  ExecFile exec_file = TRY(InspectExecFile(*request.creds, *program.file, request.no_new_privs));
   ExecCredentials creds = TRY(TransformCredentials(*request.creds, exec_file));
 
   auto group = MakeRef<ThreadGroup>(namespaces->pid_for_children, MakeRef<SignalHandlers>(), SIGCHLD);

@@ -111,7 +111,12 @@ class Task final : public Caller, public RefCounted<Task> {
   const void* LockOwner() const override { return fds_.get(); }
   void RaiseSelf(int signal) override;
   mode_t umask() const override { return fs_->umask(); }
+  // (own) See Credentials: over the sandbox, over the own user namespace, over another.
   bool HasCapability(int capability) const { return creds_->HasCapability(capability); }
+  bool HasOwnCapability(int capability) const { return creds_->HasOwnCapability(capability); }
+  bool HasCapabilityIn(const RefPtr<UserNamespace>& ns, int capability) const {
+    return creds_->HasCapabilityIn(ns, capability);
+  }
 
   // Registers (own; others while the task is stopped).
   Registers& regs() { return regs_; }

@@ -35,9 +35,13 @@ Result<void> CheckFlags(Task& task, const CloneRequest& request) {
                  ((flags & CLONE_PARENT) && task.group().IsInit()) ||
                  ((flags & CLONE_THREAD) && task.namespaces().pid_for_children != task.group().pid_ns());
   if (invalid) return Errno(EINVAL);
-  if ((flags & kNewNamespaceFlags) && !task.HasCapability(CAP_SYS_ADMIN)) return Errno(EPERM);
-  if (!request.set_tid.empty() && !task.HasCapability(CAP_SYS_ADMIN) && !task.HasCapability(CAP_CHECKPOINT_RESTORE)) {
+  // In a new user namespace the child has all capabilities.
+  if ((flags & kNewNamespaceFlags) && !(flags & CLONE_NEWUSER) && !task.HasOwnCapability(CAP_SYS_ADMIN))
     return Errno(EPERM);
+  if (!request.set_tid.empty()) {
+    const RefPtr<UserNamespace>& owner = task.namespaces().pid_for_children->owner();
+    if (!task.HasCapabilityIn(owner, CAP_SYS_ADMIN) && !task.HasCapabilityIn(owner, CAP_CHECKPOINT_RESTORE))
+      return Errno(EPERM);
   }
   return OkResult();
 }
@@ -80,16 +84,19 @@ void ClearHandlers(SignalHandlers& handlers) {
 Result<RefPtr<Namespaces>> Task::Internal::CopyNamespaces(Task& task, uint64_t flags, vfs::FsContext& fs,
                                                           const RefPtr<UserNamespace>& owner) {
   RefPtr<Namespaces> copy = task.namespaces().Clone();
-  if (flags & CLONE_NEWUTS) copy->uts = copy->uts->Clone(owner);
-  if (flags & CLONE_NEWIPC) copy->ipc = MakeRef<IpcNamespace>(task.kernel().memory_file(), owner);
-  if (flags & CLONE_NEWNET) copy->net = MakeRef<NetNamespace>(owner);
+  auto charge = [&](UserCount kind) { return UserCharge::Take(owner, task.creds_->euid, kind); };
+  if (flags & CLONE_NEWUTS) copy->uts = copy->uts->Clone(owner, TRY(charge(UserCount::kUts)));
+  if (flags & CLONE_NEWIPC) copy->ipc = MakeRef<IpcNamespace>(task.kernel().memory_file(), owner, TRY(charge(UserCount::kIpc)));
+  if (flags & CLONE_NEWNET) copy->net = MakeRef<NetNamespace>(owner, TRY(charge(UserCount::kNet)));
   if (flags & CLONE_NEWPID) {
-    if (copy->pid_for_children->level() >= kMaxPidLevel) return Errno(ENOSPC);
-    copy->pid_for_children = MakeRef<PidNamespace>(copy->pid_for_children, owner);
+    const RefPtr<PidNamespace>& parent = copy->pid_for_children;
+    if (!owner->IsSameOrDescendantOf(*parent->owner())) return Errno(EINVAL);
+    if (parent->level() >= kMaxPidLevel) return Errno(ENOSPC);
+    copy->pid_for_children = MakeRef<PidNamespace>(parent, owner, TRY(charge(UserCount::kPid)));
   }
   if (flags & CLONE_NEWNS) {
     std::vector<std::pair<RefPtr<vfs::Mount>, RefPtr<vfs::Mount>>> translate;
-    copy->mounts = TRY(copy->mounts->Clone(owner, &translate));
+    copy->mounts = TRY(copy->mounts->Clone(owner, TRY(charge(UserCount::kMount)), &translate));
     MoveToNewMounts(fs, translate);
   }
   return copy;
@@ -97,13 +104,19 @@ Result<RefPtr<Namespaces>> Task::Internal::CopyNamespaces(Task& task, uint64_t f
 
 Result<RefPtr<const Credentials>> Task::Internal::CopyCredentials(Task& task, uint64_t flags) {
   if (!(flags & CLONE_NEWUSER)) return RefPtr<const Credentials>();
-  // Capabilities are not kept per user namespace here, so nobody may gain any by making one: only who has them may.
-  if (!task.HasCapability(CAP_SYS_ADMIN)) return Errno(EPERM);
-  if (task.creds_->user_ns->level() >= 32) return Errno(ENOSPC);
-  RefPtr<Credentials> creds = task.creds_->Clone();
-  creds->user_ns = MakeRef<UserNamespace>(task.creds_->user_ns, task.creds_->euid);
-  creds->securebits = 0;
-  creds->keep_caps = false;
+  const Credentials& old = *task.creds_;
+  if (old.user_ns->level() >= UserNamespace::kMaxLevel) return Errno(ENOSPC);
+  auto charge = std::make_unique<UserCharge>(TRY(UserCharge::Take(old.user_ns, old.euid, UserCount::kUser)));
+  // A process in a chroot could leave it with the capabilities it gets (user_namespaces(7), EPERM).
+  const vfs::MountNamespace& mounts = *task.namespaces_->mounts;
+  const RefPtr<vfs::Mount> top = mounts.root();
+  if (task.fs_->root() != mounts.CrossMounts({top, top->root()})) return Errno(EPERM);
+  if (old.FromKernel(IdKind::kUser, old.euid) == kInvalidId || old.FromKernel(IdKind::kGroup, old.egid) == kInvalidId)
+    return Errno(EPERM);
+  RefPtr<Credentials> creds = old.Clone();
+  auto ns = MakeRef<UserNamespace>(old.user_ns, old.euid, old.egid, old.HasOwnCapability(CAP_SETFCAP));
+  ns->set_charge(std::move(charge));
+  creds->EnterUserNamespace(std::move(ns));
   return RefPtr<const Credentials>(std::move(creds));
 }
 

@@ -123,7 +123,7 @@ Result<void> Task::Internal::Exec(Task& task, const vfs::FileRef& executable, st
   loader::Program program = TRY(loader::FindProgram(context, executable, filename, std::move(argv), reachable));
   RefPtr<ExeFile> exe_file = TRY(ExeFile::Create(program.file));
   const bool no_privilege = task.no_new_privs.load(std::memory_order_relaxed) || IsTraced(task);
-  ExecFile exec_file = TRY(InspectExecFile(*program.file, no_privilege));
+  ExecFile exec_file = TRY(InspectExecFile(*task.creds_, *program.file, no_privilege));
   ExecCredentials exec_creds = TRY(TransformCredentials(*task.creds_, exec_file));
   const uint32_t personality = task.personality.load(std::memory_order_relaxed);
   loader::Image image = TRY(loader::Load(task.kernel_.platform(), task.kernel_.memory_file(),

@@ -18,7 +18,7 @@ SignalInfo ChildSignal(ThreadGroup& child, ThreadGroup& parent, int signal, int 
   info.si_pid = child.TgidIn(*parent.pid_ns());
   const ThreadGroup::State& state = child.state();
   if (state.leader) {
-    if (RefPtr<const Credentials> creds = state.leader->creds_ref()) info.si_uid = creds->ruid;
+    if (RefPtr<const Credentials> creds = state.leader->creds_ref()) info.si_uid = UidSeenByLocked(parent, creds->ruid);
   }
   info.si_status = status;
   CpuUsage usage = state.dead_usage;
@@ -209,7 +209,8 @@ void Task::Internal::ReparentChildrenLocked(Task& task, Garbage& garbage) {
     for (const RefPtr<Task>& thread : state.threads) {
       int signal = thread->parent_death_signal.load(std::memory_order_relaxed);
       if (signal != 0 && !state.zombie)
-        (void)child->SendSignal(UserSignal(signal, group.TgidIn(*child->pid_ns()), task.creds_->ruid));
+        (void)child->SendSignal(
+            UserSignal(signal, group.TgidIn(*child->pid_ns()), UidSeenByLocked(*child, task.creds_->ruid)));
     }
     state.parent = reaper;
     if (stays) {

@@ -174,7 +174,8 @@ struct Task::Internal {
   // new mount namespace. Capabilities were checked.
   static Result<RefPtr<Namespaces>> CopyNamespaces(Task& task, uint64_t flags, vfs::FsContext& fs,
                                                    const RefPtr<UserNamespace>& owner);
-  // CLONE_NEWUSER, or null when the flag is not there. EPERM without CAP_SYS_ADMIN.
+  // CLONE_NEWUSER: credentials in a new user namespace, or null when the flag is not there. ENOSPC, EPERM (chroot, or
+  // an effective id without a mapping).
   static Result<RefPtr<const Credentials>> CopyCredentials(Task& task, uint64_t flags);
   // An unlinked copy of the task per clone(2), without its thread.
   static Result<RefPtr<Task>> MakeChild(Task& task, const CloneRequest& request);

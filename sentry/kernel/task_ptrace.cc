@@ -21,7 +21,7 @@ void TellTracerLocked(Task& tracer, Task& tracee, int code, int status) {
   info.si_code = code;
   info.si_pid = tracee.TidIn(tracer.pid_ns());
   RefPtr<const Credentials> creds = tracee.creds_ref();
-  info.si_uid = creds ? creds->ruid : 0;
+  info.si_uid = creds ? tracer.creds_ref()->ShownUid(creds->ruid) : 0;
   info.si_status = status;
   bool wanted;
   {
@@ -166,7 +166,7 @@ void Task::Internal::PtraceExec(Task& task, pid_t former_tid) {
   if (state.options.load(std::memory_order_relaxed) & PTRACE_O_TRACEEXEC) {
     PtraceEvent(task, PTRACE_EVENT_EXEC, former_tid);
   } else if (!state.seized.load(std::memory_order_relaxed)) {
-    (void)task.SendSignal(UserSignal(SIGTRAP, task.TidIn(task.pid_ns()), task.creds()->ruid));
+    (void)task.SendSignal(UserSignal(SIGTRAP, task.TidIn(task.pid_ns()), task.creds()->ShownUid(task.creds()->ruid)));
   }
 }
 
@@ -176,7 +176,7 @@ bool Task::Internal::PtraceSyscallEnter(Task& task) {
   bool emulate = state.emulate.load(std::memory_order_relaxed);
   task.regs_.rax = static_cast<uint64_t>(-ENOSYS);
   int status = SIGTRAP | (state.options.load(std::memory_order_relaxed) & PTRACE_O_TRACESYSGOOD ? 0x80 : 0);
-  SignalInfo info = UserSignal(SIGTRAP, task.TidIn(task.pid_ns()), task.creds()->ruid);
+  SignalInfo info = UserSignal(SIGTRAP, task.TidIn(task.pid_ns()), task.creds()->ShownUid(task.creds()->ruid));
   info.si_code = status;
   int signal = PtraceStop(task, status, &info, 1, PtraceState::SyscallStop::kEntry);
   if (signal > 0) (void)task.SendSignal(UserSignal(signal, 0, 0));
@@ -188,7 +188,7 @@ void Task::Internal::PtraceSyscallExit(Task& task) {
   if (!IsTraced(task) || !task.internal_->trace_syscalls.load(std::memory_order_relaxed)) return;
   if (state.emulate.load(std::memory_order_relaxed)) return;
   int status = SIGTRAP | (state.options.load(std::memory_order_relaxed) & PTRACE_O_TRACESYSGOOD ? 0x80 : 0);
-  SignalInfo info = UserSignal(SIGTRAP, task.TidIn(task.pid_ns()), task.creds()->ruid);
+  SignalInfo info = UserSignal(SIGTRAP, task.TidIn(task.pid_ns()), task.creds()->ShownUid(task.creds()->ruid));
   info.si_code = status;
   int signal = PtraceStop(task, status, &info, 2, PtraceState::SyscallStop::kExit);
   if (signal > 0) (void)task.SendSignal(UserSignal(signal, 0, 0));

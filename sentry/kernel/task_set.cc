@@ -64,7 +64,7 @@ Result<void> TaskSet::CheckKillPermission(const Task& by, Task& target, int sign
   RefPtr<const Credentials> sender = by.creds_ref();
   RefPtr<const Credentials> receiver = target.creds_ref();
   if (sender->euid == receiver->suid || sender->euid == receiver->ruid || sender->ruid == receiver->suid ||
-      sender->ruid == receiver->ruid || sender->HasCapability(CAP_KILL)) {
+      sender->ruid == receiver->ruid || sender->HasCapabilityIn(receiver->user_ns, CAP_KILL)) {
     return OkResult();
   }
   if (signal == SIGCONT && by.group().session() == target.group().session()) return OkResult();

@@ -90,7 +90,7 @@ bool Task::Internal::WaitScanLocked(Task& caller, const WaitRequest& request, bo
       continue;
     }
     result->pid = child.TgidIn(caller.pid_ns());
-    result->uid = UidOf(state);
+    result->uid = caller.creds()->ShownUid(UidOf(state));
     if (exited && !(request.options & WNOWAIT)) {
       own.children_usage += result->usage;
       ReleaseGroupLocked(child, garbage);

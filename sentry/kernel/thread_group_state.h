@@ -80,6 +80,13 @@ class ABSL_SCOPED_LOCKABLE SignalLock {
   RefPtr<SignalHandlers> handlers_;
 };
 
+// A kernel uid as the user namespace of `group` shows it. T held.
+inline uid_t UidSeenByLocked(const ThreadGroup& group, uid_t uid) {
+  const ThreadGroup::State& state = group.state();
+  RefPtr<const Credentials> creds = state.leader ? state.leader->creds_ref() : nullptr;
+  return creds ? creds->ShownUid(uid) : uid;
+}
+
 }  // namespace sentry::kernel
 
 #endif  // SENTRY_KERNEL_THREAD_GROUP_STATE_H_

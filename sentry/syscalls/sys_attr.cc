@@ -43,8 +43,9 @@ Value Chmod(const Target& target, mode_t mode) {
 
 Value Chown(const Target& target, uid_t uid, gid_t gid) {
   vfs::SetStatRequest request;
-  if (uid != static_cast<uid_t>(-1)) request.uid = uid;
-  if (gid != static_cast<gid_t>(-1)) request.gid = gid;
+  if (uid != kInvalidId) request.uid = target.context.creds.ToKernel(IdKind::kUser, uid);
+  if (gid != kInvalidId) request.gid = target.context.creds.ToKernel(IdKind::kGroup, gid);
+  if (request.uid == kInvalidId || request.gid == kInvalidId) return Errno(EINVAL);
   TRY(vfs::SetStat(target.context, target.path, request));
   return 0;
 }

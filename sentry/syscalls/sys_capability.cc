@@ -68,7 +68,7 @@ SYSCALL_HANDLER(SysCapset) {
   CapabilitySet inheritable = whole(&Data::inheritable);
 
   const Credentials& old = *task.creds();
-  if (!old.HasCapability(CAP_SETPCAP) && (inheritable & ~(old.inheritable | old.permitted))) return Errno(EPERM);
+  if (!old.HasOwnCapability(CAP_SETPCAP) && (inheritable & ~(old.inheritable | old.permitted))) return Errno(EPERM);
   if (inheritable & ~(old.inheritable | old.bounding)) return Errno(EPERM);
   if (permitted & ~old.permitted) return Errno(EPERM);
   if (effective & ~permitted) return Errno(EPERM);

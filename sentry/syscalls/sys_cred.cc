@@ -19,18 +19,27 @@ constexpr CapabilitySet kFileCapabilities = CapBit(CAP_CHOWN) | CapBit(CAP_DAC_O
 
 void FixCapabilities(const Credentials& old, Credentials& now) {
   if (now.securebits & SECBIT_NO_SETUID_FIXUP) return;
-  bool was_root = old.ruid == 0 || old.euid == 0 || old.suid == 0;
-  bool is_root = now.ruid == 0 || now.euid == 0 || now.suid == 0;
+  const uid_t root = old.RootUid();
+  bool was_root = old.ruid == root || old.euid == root || old.suid == root;
+  bool is_root = now.ruid == root || now.euid == root || now.suid == root;
   if (was_root && !is_root) {
     if (!now.keep_caps) now.permitted = now.effective = 0;
     now.ambient = 0;
   }
-  if (old.euid == 0 && now.euid != 0) now.effective = 0;
-  if (old.euid != 0 && now.euid == 0) now.effective = now.permitted;
+  if (old.euid == root && now.euid != root) now.effective = 0;
+  if (old.euid != root && now.euid == root) now.effective = now.permitted;
 }
 
 bool AnyOf(uint32_t id, std::initializer_list<uint32_t> allowed) {
   return std::find(allowed.begin(), allowed.end(), id) != allowed.end();
+}
+
+// An id given to set*id(2): -1 means unchanged; EINVAL for ids without a mapping.
+Result<uint32_t> IdArgument(const Credentials& creds, IdKind kind, uint32_t id) {
+  if (id == kUnchanged) return kUnchanged;
+  const uint32_t kernel_id = creds.ToKernel(kind, id);
+  if (kernel_id == kInvalidId) return Errno(EINVAL);
+  return kernel_id;
 }
 
 Value CopyOutThree(Task& task, const Arguments& args, uint32_t a, uint32_t b, uint32_t c) {
@@ -53,27 +62,27 @@ void InstallCredentials(Task& task, RefPtr<Credentials> creds) {
   task.set_creds(std::move(creds));
 }
 
-SYSCALL_HANDLER(SysGetuid) { return task.creds()->ruid; }
-SYSCALL_HANDLER(SysGeteuid) { return task.creds()->euid; }
-SYSCALL_HANDLER(SysGetgid) { return task.creds()->rgid; }
-SYSCALL_HANDLER(SysGetegid) { return task.creds()->egid; }
+SYSCALL_HANDLER(SysGetuid) { return task.creds()->ShownUid(task.creds()->ruid); }
+SYSCALL_HANDLER(SysGeteuid) { return task.creds()->ShownUid(task.creds()->euid); }
+SYSCALL_HANDLER(SysGetgid) { return task.creds()->ShownGid(task.creds()->rgid); }
+SYSCALL_HANDLER(SysGetegid) { return task.creds()->ShownGid(task.creds()->egid); }
 
 SYSCALL_HANDLER(SysGetresuid) {
   const Credentials& c = *task.creds();
-  return CopyOutThree(task, args, c.ruid, c.euid, c.suid);
+  return CopyOutThree(task, args, c.ShownUid(c.ruid), c.ShownUid(c.euid), c.ShownUid(c.suid));
 }
 
 SYSCALL_HANDLER(SysGetresgid) {
   const Credentials& c = *task.creds();
-  return CopyOutThree(task, args, c.rgid, c.egid, c.sgid);
+  return CopyOutThree(task, args, c.ShownGid(c.rgid), c.ShownGid(c.egid), c.ShownGid(c.sgid));
 }
 
 SYSCALL_HANDLER(SysSetuid) {
-  uint32_t uid = args.Uint(0);
-  if (uid == kUnchanged) return Errno(EINVAL);
   const Credentials& old = *task.creds();
+  const uint32_t uid = old.ToKernel(IdKind::kUser, args.Uint(0));
+  if (uid == kInvalidId) return Errno(EINVAL);
   RefPtr<Credentials> now = old.Clone();
-  if (old.HasCapability(CAP_SETUID)) {
+  if (old.HasOwnCapability(CAP_SETUID)) {
     now->ruid = now->suid = uid;
   } else if (!AnyOf(uid, {old.ruid, old.suid})) {
     return Errno(EPERM);
@@ -85,9 +94,10 @@ SYSCALL_HANDLER(SysSetuid) {
 }
 
 SYSCALL_HANDLER(SysSetreuid) {
-  uint32_t ruid = args.Uint(0), euid = args.Uint(1);
   const Credentials& old = *task.creds();
-  bool capable = old.HasCapability(CAP_SETUID);
+  const uint32_t ruid = TRY(IdArgument(old, IdKind::kUser, args.Uint(0)));
+  const uint32_t euid = TRY(IdArgument(old, IdKind::kUser, args.Uint(1)));
+  bool capable = old.HasOwnCapability(CAP_SETUID);
   RefPtr<Credentials> now = old.Clone();
   if (ruid != kUnchanged) {
     if (!capable && !AnyOf(ruid, {old.ruid, old.euid})) return Errno(EPERM);
@@ -106,11 +116,13 @@ SYSCALL_HANDLER(SysSetreuid) {
 
 SYSCALL_HANDLER(SysSetresuid) {
   const Credentials& old = *task.creds();
-  bool capable = old.HasCapability(CAP_SETUID);
+  bool capable = old.HasOwnCapability(CAP_SETUID);
   RefPtr<Credentials> now = old.Clone();
+  uint32_t ids[3];
+  for (int i = 0; i < 3; ++i) ids[i] = TRY(IdArgument(old, IdKind::kUser, args.Uint(i)));
   uid_t* targets[] = {&now->ruid, &now->euid, &now->suid};
   for (int i = 0; i < 3; ++i) {
-    uint32_t uid = args.Uint(i);
+    const uint32_t uid = ids[i];
     if (uid == kUnchanged) continue;
     if (!capable && !AnyOf(uid, {old.ruid, old.euid, old.suid})) return Errno(EPERM);
     *targets[i] = uid;
@@ -122,28 +134,30 @@ SYSCALL_HANDLER(SysSetresuid) {
 }
 
 SYSCALL_HANDLER(SysSetfsuid) {
-  uint32_t uid = args.Uint(0);
   const Credentials& old = *task.creds();
+  const uint32_t uid = old.ToKernel(IdKind::kUser, args.Uint(0));
   uid_t before = old.fsuid;
   bool allowed =
-      uid != kUnchanged && (AnyOf(uid, {old.ruid, old.euid, old.suid, old.fsuid}) || old.HasCapability(CAP_SETUID));
-  if (!allowed || uid == before) return before;
+      uid != kUnchanged && (AnyOf(uid, {old.ruid, old.euid, old.suid, old.fsuid}) || old.HasOwnCapability(CAP_SETUID));
+  if (!allowed || uid == before) return old.ShownUid(before);
+  const uint32_t shown = old.ShownUid(before);
   RefPtr<Credentials> now = old.Clone();
   now->fsuid = uid;
   if (!(now->securebits & SECBIT_NO_SETUID_FIXUP)) {
-    if (before == 0 && uid != 0) now->effective &= ~kFileCapabilities;
-    if (before != 0 && uid == 0) now->effective |= now->permitted & kFileCapabilities;
+    const uid_t root = old.RootUid();
+    if (before == root && uid != root) now->effective &= ~kFileCapabilities;
+    if (before != root && uid == root) now->effective |= now->permitted & kFileCapabilities;
   }
   InstallCredentials(task, std::move(now));
-  return before;
+  return shown;
 }
 
 SYSCALL_HANDLER(SysSetgid) {
-  uint32_t gid = args.Uint(0);
-  if (gid == kUnchanged) return Errno(EINVAL);
   const Credentials& old = *task.creds();
+  const uint32_t gid = old.ToKernel(IdKind::kGroup, args.Uint(0));
+  if (gid == kInvalidId) return Errno(EINVAL);
   RefPtr<Credentials> now = old.Clone();
-  if (old.HasCapability(CAP_SETGID)) {
+  if (old.HasOwnCapability(CAP_SETGID)) {
     now->rgid = now->sgid = gid;
   } else if (!AnyOf(gid, {old.rgid, old.sgid})) {
     return Errno(EPERM);
@@ -154,9 +168,10 @@ SYSCALL_HANDLER(SysSetgid) {
 }
 
 SYSCALL_HANDLER(SysSetregid) {
-  uint32_t rgid = args.Uint(0), egid = args.Uint(1);
   const Credentials& old = *task.creds();
-  bool capable = old.HasCapability(CAP_SETGID);
+  const uint32_t rgid = TRY(IdArgument(old, IdKind::kGroup, args.Uint(0)));
+  const uint32_t egid = TRY(IdArgument(old, IdKind::kGroup, args.Uint(1)));
+  bool capable = old.HasOwnCapability(CAP_SETGID);
   RefPtr<Credentials> now = old.Clone();
   if (rgid != kUnchanged) {
     if (!capable && !AnyOf(rgid, {old.rgid, old.egid})) return Errno(EPERM);
@@ -174,11 +189,13 @@ SYSCALL_HANDLER(SysSetregid) {
 
 SYSCALL_HANDLER(SysSetresgid) {
   const Credentials& old = *task.creds();
-  bool capable = old.HasCapability(CAP_SETGID);
+  bool capable = old.HasOwnCapability(CAP_SETGID);
   RefPtr<Credentials> now = old.Clone();
+  uint32_t ids[3];
+  for (int i = 0; i < 3; ++i) ids[i] = TRY(IdArgument(old, IdKind::kGroup, args.Uint(i)));
   gid_t* targets[] = {&now->rgid, &now->egid, &now->sgid};
   for (int i = 0; i < 3; ++i) {
-    uint32_t gid = args.Uint(i);
+    const uint32_t gid = ids[i];
     if (gid == kUnchanged) continue;
     if (!capable && !AnyOf(gid, {old.rgid, old.egid, old.sgid})) return Errno(EPERM);
     *targets[i] = gid;
@@ -189,16 +206,17 @@ SYSCALL_HANDLER(SysSetresgid) {
 }
 
 SYSCALL_HANDLER(SysSetfsgid) {
-  uint32_t gid = args.Uint(0);
   const Credentials& old = *task.creds();
+  const uint32_t gid = old.ToKernel(IdKind::kGroup, args.Uint(0));
   gid_t before = old.fsgid;
   bool allowed =
-      gid != kUnchanged && (AnyOf(gid, {old.rgid, old.egid, old.sgid, old.fsgid}) || old.HasCapability(CAP_SETGID));
-  if (!allowed || gid == before) return before;
+      gid != kUnchanged && (AnyOf(gid, {old.rgid, old.egid, old.sgid, old.fsgid}) || old.HasOwnCapability(CAP_SETGID));
+  if (!allowed || gid == before) return old.ShownGid(before);
+  const uint32_t shown = old.ShownGid(before);
   RefPtr<Credentials> now = old.Clone();
   now->fsgid = gid;
   InstallCredentials(task, std::move(now));
-  return before;
+  return shown;
 }
 
 SYSCALL_HANDLER(SysGetgroups) {
@@ -207,19 +225,28 @@ SYSCALL_HANDLER(SysGetgroups) {
   if (size < 0) return Errno(EINVAL);
   if (size == 0) return static_cast<int64_t>(groups.size());
   if (static_cast<size_t>(size) < groups.size()) return Errno(EINVAL);
-  if (!groups.empty()) TRY(task.CopyOutBytes(args.Addr(1), groups.data(), groups.size() * sizeof(gid_t)));
+  std::vector<gid_t> shown;
+  for (gid_t gid : groups) shown.push_back(task.creds()->ShownGid(gid));
+  if (!shown.empty()) TRY(task.CopyOutBytes(args.Addr(1), shown.data(), shown.size() * sizeof(gid_t)));
   return static_cast<int64_t>(groups.size());
 }
 
 SYSCALL_HANDLER(SysSetgroups) {
-  if (!task.HasCapability(CAP_SETGID)) return Errno(EPERM);
+  const Credentials& old = *task.creds();
+  // Until the gid map is there, and after "deny", groups could only be dropped to gain access (user_namespaces(7)).
+  const UserNamespace* ns = old.user_ns.get();
+  const bool allowed = !ns || ns->IsRoot() || (ns->HasMap(IdKind::kGroup) && ns->setgroups_allowed());
+  if (!old.HasOwnCapability(CAP_SETGID) || !allowed) return Errno(EPERM);
   unsigned size = args.Uint(0);
   if (size > kMaxGroups) return Errno(EINVAL);
   std::vector<gid_t> groups(size);
   if (size) TRY(task.CopyInBytes(args.Addr(1), groups.data(), size * sizeof(gid_t)));
-  if (std::find(groups.begin(), groups.end(), kUnchanged) != groups.end()) return Errno(EINVAL);
+  for (gid_t& gid : groups) {
+    gid = old.ToKernel(IdKind::kGroup, gid);
+    if (gid == kInvalidId) return Errno(EINVAL);
+  }
   std::sort(groups.begin(), groups.end());
-  RefPtr<Credentials> now = task.creds()->Clone();
+  RefPtr<Credentials> now = old.Clone();
   now->groups = std::move(groups);
   InstallCredentials(task, std::move(now));
   return 0;

@@ -24,7 +24,7 @@ void Put(char (&field)[kUtsLength + 1], std::string_view value) {
 }
 
 Result<std::string> CopyInName(Task& task, const Arguments& args) {
-  if (!task.HasCapability(CAP_SYS_ADMIN)) return Errno(EPERM);
+  if (!task.HasCapabilityIn(task.namespaces().uts->owner(), CAP_SYS_ADMIN)) return Errno(EPERM);
   int length = args.Int(1);
   if (length < 0 || static_cast<size_t>(length) > kUtsLength) return Errno(EINVAL);
   std::string name(static_cast<size_t>(length), '\0');

@@ -12,9 +12,11 @@ using kernel::ThreadGroup;
 
 bool IsSignal(int signal) { return signal >= 0 && signal <= kernel::kSignalMax; }
 
-// The sender's id as the receiver's namespace sees it.
-SignalInfo InfoFrom(Task& task, const kernel::PidNamespace& receiver, int signal, int code) {
-  SignalInfo info = kernel::UserSignal(signal, task.group().TgidIn(receiver), task.creds()->ruid);
+// The sender's ids as the receiver's namespaces see them.
+SignalInfo InfoFrom(Task& task, const Task& receiver, int signal, int code) {
+  RefPtr<const Credentials> its = receiver.creds_ref();
+  const uid_t uid = task.creds()->ruid;
+  SignalInfo info = kernel::UserSignal(signal, task.group().TgidIn(receiver.pid_ns()), its ? its->ShownUid(uid) : uid);
   info.si_code = code;
   return info;
 }
@@ -24,7 +26,7 @@ Result<void> SendToGroup(Task& task, ThreadGroup& group, int signal) {
   if (!leader) return Errno(ESRCH);
   TRY(TaskSet::CheckKillPermission(task, *leader, signal));
   if (signal == 0) return {};
-  return group.SendSignal(InfoFrom(task, *group.pid_ns(), signal, SI_USER));
+  return group.SendSignal(InfoFrom(task, *leader, signal, SI_USER));
 }
 
 // kill of several: success if any could be sent; ESRCH when there is none.
@@ -53,7 +55,7 @@ Result<void> SendToThread(Task& task, pid_t tgid, pid_t tid, int signal, const S
   if (tgid > 0 && target->group().TgidIn(task.pid_ns()) != tgid) return Errno(ESRCH);
   TRY(TaskSet::CheckKillPermission(task, *target, signal));
   if (signal == 0) return {};
-  return target->SendSignal(info ? *info : InfoFrom(task, target->pid_ns(), signal, SI_TKILL));
+  return target->SendSignal(info ? *info : InfoFrom(task, *target, signal, SI_TKILL));
 }
 
 Result<SignalInfo> CopyInQueuedInfo(Task& task, UserAddr address, int signal, bool to_self) {

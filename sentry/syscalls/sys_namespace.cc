@@ -4,6 +4,7 @@
 
 #include "sentry/fs/proc/ns_file.h"
 #include "sentry/kernel/pidfd.h"
+#include "sentry/kernel/ptrace.h"
 #include "sentry/kernel/task_internal.h"
 #include "sentry/syscalls/syscall.h"
 
@@ -16,11 +17,32 @@ constexpr uint64_t kNamespaceFlags =
     CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET | CLONE_NEWPID | CLONE_NEWCGROUP | CLONE_NEWUSER;
 constexpr uint64_t kUnshareFlags =
     kNamespaceFlags | CLONE_THREAD | CLONE_FS | CLONE_SIGHAND | CLONE_VM | CLONE_FILES | CLONE_SYSVSEM;
-constexpr int kJoinable[] = {CLONE_NEWUTS, CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWPID, CLONE_NEWNS};
+constexpr int kJoinable[] = {CLONE_NEWUSER, CLONE_NEWUTS, CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWPID, CLONE_NEWNS};
 
-// Enters one namespace: into `namespaces`, a private copy.
-Result<void> Join(Task& task, const NamespaceRef& handle, kernel::Namespaces& namespaces) {
-  if (!task.HasCapability(CAP_SYS_ADMIN)) return Errno(EPERM);
+// What setns(2) prepares before anything changes (Linux's nsset).
+struct Joined {
+  RefPtr<const Credentials> creds;
+  RefPtr<kernel::Namespaces> namespaces;  // a private copy
+};
+
+Result<void> JoinUser(Task& task, const RefPtr<UserNamespace>& ns, Joined& joined) {
+  if (ns->IsSame(*joined.creds->user_ns)) return Errno(EINVAL);
+  if (task.group().thread_count() > 1 || !task.fs().HasOneRef()) return Errno(EINVAL);
+  if (!joined.creds->HasCapabilityIn(ns, CAP_SYS_ADMIN)) return Errno(EPERM);
+  RefPtr<Credentials> creds = joined.creds->Clone();
+  creds->EnterUserNamespace(ns);
+  joined.creds = std::move(creds);
+  return OkResult();
+}
+
+// Enters one namespace. EPERM without CAP_SYS_ADMIN over it and over the caller's own user namespace (after the change
+// of that, where both are asked for).
+Result<void> Join(Task& task, const NamespaceRef& handle, Joined& joined) {
+  if (handle.clone_flag == CLONE_NEWUSER) return JoinUser(task, handle.user, joined);
+  const Credentials& creds = *joined.creds;
+  kernel::Namespaces& namespaces = *joined.namespaces;
+  if (!creds.HasCapabilityIn(handle.Owner(), CAP_SYS_ADMIN) || !creds.HasOwnCapability(CAP_SYS_ADMIN))
+    return Errno(EPERM);
   switch (handle.clone_flag) {
     case CLONE_NEWUTS:
       namespaces.uts = handle.uts;
@@ -36,7 +58,7 @@ Result<void> Join(Task& task, const NamespaceRef& handle, kernel::Namespaces& na
       namespaces.pid_for_children = handle.pid;
       return OkResult();
     case CLONE_NEWNS:
-      if (!task.HasCapability(CAP_SYS_CHROOT)) return Errno(EPERM);
+      if (!creds.HasOwnCapability(CAP_SYS_CHROOT)) return Errno(EPERM);
       // Others would be moved with it.
       if (!task.fs().HasOneRef()) return Errno(EINVAL);
       namespaces.mounts = handle.mounts;
@@ -63,6 +85,7 @@ Result<NamespaceRef> NamespaceOfTask(const Task& task, int kind) {
   if (kind == CLONE_NEWNET) ref.net = namespaces->net;
   if (kind == CLONE_NEWNS) ref.mounts = namespaces->mounts;
   if (kind == CLONE_NEWPID) ref.pid = task.group().pid_ns();
+  if (kind == CLONE_NEWUSER) ref.user = task.creds_ref()->user_ns;
   return ref;
 }
 
@@ -77,7 +100,8 @@ SYSCALL_HANDLER(SysUnshare) {
   if (flags & CLONE_NEWNS) flags |= CLONE_FS;
   if ((flags & CLONE_THREAD) && task.group().thread_count() > 1) return Errno(EINVAL);
   if ((flags & CLONE_VM) && task.mm().task_count.load(std::memory_order_relaxed) > 1) return Errno(EINVAL);
-  if ((flags & kNamespaceFlags) && !task.HasCapability(CAP_SYS_ADMIN)) return Errno(EPERM);
+  if ((flags & kNamespaceFlags) && !(flags & CLONE_NEWUSER) && !task.HasOwnCapability(CAP_SYS_ADMIN))
+    return Errno(EPERM);
 
   RefPtr<const Credentials> creds = TRY(Task::Internal::CopyCredentials(task, flags));
   const RefPtr<UserNamespace>& owner = creds ? creds->user_ns : task.creds()->user_ns;
@@ -98,27 +122,29 @@ SYSCALL_HANDLER(SysUnshare) {
 SYSCALL_HANDLER(SysSetns) {
   vfs::FileRef file = TRY(GetFile(task, args.Int(0)));
   const int kinds = args.Int(1);
-  RefPtr<kernel::Namespaces> namespaces = task.namespaces().Clone();
+  Joined joined{task.creds(), task.namespaces().Clone()};
   bool new_mounts = false;
   if (auto handle = fs::NamespaceOf(*file); handle.ok()) {
     if (kinds != 0 && kinds != handle->clone_flag) return Errno(EINVAL);
-    TRY(Join(task, *handle, *namespaces));
+    TRY(Join(task, *handle, joined));
     new_mounts = handle->clone_flag == CLONE_NEWNS;
   } else if (RefPtr<kernel::ThreadGroup> process = kernel::ThreadGroupOfPidFile(*file)) {
-    constexpr int kKnown = CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET | CLONE_NEWPID | CLONE_NEWNS;
+    constexpr int kKnown = CLONE_NEWUSER | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET | CLONE_NEWPID | CLONE_NEWNS;
     if (kinds == 0 || (kinds & ~kKnown)) return Errno(EINVAL);
     RefPtr<Task> leader = process->leader();
     if (!leader) return Errno(ESRCH);
+    TRY(kernel::CheckPtraceAccess(task, *leader));
     for (int kind : kJoinable) {
-      if (kinds & kind) TRY(Join(task, TRY(NamespaceOfTask(*leader, kind)), *namespaces));
+      if (kinds & kind) TRY(Join(task, TRY(NamespaceOfTask(*leader, kind)), joined));
     }
     new_mounts = kinds & CLONE_NEWNS;
   } else {
     return Errno(EINVAL);
   }
-  RefPtr<vfs::MountNamespace> mounts = namespaces->mounts;
-  if (namespaces->ipc != task.namespaces().ipc) task.LeaveSemaphoreUndo();
-  task.set_namespaces(std::move(namespaces));
+  RefPtr<vfs::MountNamespace> mounts = joined.namespaces->mounts;
+  if (joined.namespaces->ipc != task.namespaces().ipc) task.LeaveSemaphoreUndo();
+  if (!(joined.creds == task.creds())) task.set_creds(std::move(joined.creds));
+  task.set_namespaces(std::move(joined.namespaces));
   if (new_mounts) EnterMounts(task, mounts);
   return 0;
 }

@@ -136,7 +136,7 @@ SYSCALL_HANDLER(SysChroot) {
   vfs::WalkContext context = TRY(WalkFrom(task, AT_FDCWD, path));
   vfs::Path where = TRY(vfs::Resolve(context, path, vfs::kFollowFinal | vfs::kDirectory));
   TRY(where.inode()->CheckPermission(*task.creds(), vfs::kMayExec));
-  if (!task.HasCapability(CAP_SYS_CHROOT)) return Errno(EPERM);
+  if (!task.HasOwnCapability(CAP_SYS_CHROOT)) return Errno(EPERM);
   task.fs().set_root(std::move(where));
   return 0;
 }

@@ -45,6 +45,14 @@ SYSCALL_HANDLER(SysPidfdOpen) {
   return InstallFile(task, kernel::NewPidFile(std::move(group), static_cast<int>(flags)), /*close_on_exec=*/true);
 }
 
+namespace {
+uid_t UidSeenBy(const kernel::ThreadGroup& group, uid_t uid) {
+  RefPtr<Task> leader = group.leader();
+  RefPtr<const Credentials> its = leader ? leader->creds_ref() : nullptr;
+  return its ? its->ShownUid(uid) : uid;
+}
+}  // namespace
+
 SYSCALL_HANDLER(SysPidfdSendSignal) {
   int signal = args.Int(1);
   if (args.Uint(3) != 0) return Errno(EINVAL);
@@ -56,7 +64,8 @@ SYSCALL_HANDLER(SysPidfdSendSignal) {
   if (signal < 0 || signal > kernel::kSignalMax) return Errno(EINVAL);
   // Only into the caller's own pid namespace or those below.
   if (!group->pid_ns()->IsSameOrDescendantOf(task.pid_ns())) return Errno(EINVAL);
-  kernel::SignalInfo info = kernel::UserSignal(signal, task.CallerTgid(), task.creds()->ruid);
+  kernel::SignalInfo info =
+      kernel::UserSignal(signal, task.group().TgidIn(*group->pid_ns()), UidSeenBy(*group, task.creds()->ruid));
   if (!args.Addr(2).IsNull()) {
     info = TRY(task.CopyIn<kernel::SignalInfo>(args.Addr(2)));
     if (info.si_signo != signal) return Errno(EINVAL);

@@ -47,7 +47,7 @@ Value SetSecurebits(Task& task, uint64_t bits) {
   if (bits & ~uint64_t{kSecurebitsAll}) return Errno(EPERM);
   uint32_t locked = (before & SECURE_ALL_LOCKS) >> 1;
   bool clears_lock = (before & SECURE_ALL_LOCKS & ~bits) != 0;
-  if ((locked & (before ^ bits)) || clears_lock || !old.HasCapability(CAP_SETPCAP)) return Errno(EPERM);
+  if ((locked & (before ^ bits)) || clears_lock || !old.HasOwnCapability(CAP_SETPCAP)) return Errno(EPERM);
   RefPtr<Credentials> now = old.Clone();
   now->securebits = static_cast<uint32_t>(bits) & ~SECBIT_KEEP_CAPS;
   now->keep_caps = bits & SECBIT_KEEP_CAPS;
@@ -66,7 +66,7 @@ Value SetKeepCaps(Task& task, uint64_t value) {
 }
 
 Value DropBounding(Task& task, uint64_t capability) {
-  if (!task.HasCapability(CAP_SETPCAP)) return Errno(EPERM);
+  if (!task.HasOwnCapability(CAP_SETPCAP)) return Errno(EPERM);
   if (capability > CAP_LAST_CAP) return Errno(EINVAL);
   RefPtr<Credentials> now = task.creds()->Clone();
   now->bounding &= ~CapBit(static_cast<int>(capability));

@@ -34,9 +34,10 @@ Result<void> SetLimit(Task& task, Task& target, int resource, const rlimit64& li
 
 // prlimit(2): the same real, effective and saved ids, or CAP_SYS_RESOURCE.
 Result<void> CheckLimitAccess(Task& task, Task& target) {
-  if (&task.group() == &target.group() || task.HasCapability(CAP_SYS_RESOURCE)) return {};
+  if (&task.group() == &target.group()) return {};
   RefPtr<const Credentials> its = target.creds_ref();
   if (!its) return Errno(ESRCH);
+  if (task.HasCapabilityIn(its->user_ns, CAP_SYS_RESOURCE)) return {};
   const Credentials& own = *task.creds();
   bool same = own.ruid == its->euid && own.ruid == its->suid && own.ruid == its->ruid && own.rgid == its->egid &&
               own.rgid == its->sgid && own.rgid == its->rgid;

@@ -33,8 +33,9 @@ bool IsFair(int policy) { return policy == SCHED_OTHER || policy == SCHED_BATCH 
 Result<void> CheckSameUser(Task& task, Task& target) {
   RefPtr<const Credentials> its = target.creds_ref();
   const Credentials& own = *task.creds();
-  if (&target == &task || own.HasCapability(CAP_SYS_NICE)) return {};
+  if (&target == &task) return {};
   if (!its) return Errno(ESRCH);
+  if (own.HasCapabilityIn(its->user_ns, CAP_SYS_NICE)) return {};
   if (own.euid == its->euid || own.euid == its->ruid) return {};
   return Errno(EPERM);
 }
@@ -119,7 +120,8 @@ bool ForEachNamed(Task& task, int kind, int who, const std::function<void(Task&)
     group = who == 0 ? task.group().process_group() : tasks.FindProcessGroup(task.pid_ns(), who);
     if (!group) return false;
   }
-  uid_t uid = who == 0 ? task.creds()->ruid : static_cast<uid_t>(who);
+  uid_t uid = who == 0 ? task.creds()->ruid : task.creds()->ToKernel(IdKind::kUser, static_cast<uint32_t>(who));
+  if (uid == kInvalidId) return false;
   for (auto& [id, each] : tasks.ThreadGroups(task.pid_ns())) {
     if (kind == 1 && !(each->process_group() == group)) continue;
     for (const RefPtr<Task>& thread : each->Threads()) {

@@ -19,7 +19,6 @@ constexpr size_t kMaxControl = 20480;  // net.core.optmem_max
 constexpr size_t kMaxFiles = 253;      // SCM_MAX_FD
 constexpr unsigned kMaxMessages = IOV_MAX;
 constexpr size_t kControlHeader = CMSG_LEN(0);
-constexpr uid_t kOverflowId = 65534;
 static_assert(sizeof(msghdr) == 56 && sizeof(mmsghdr) == 64);
 
 UserAddr AddrOf(const void* pointer) { return UserAddr(reinterpret_cast<uint64_t>(pointer)); }
@@ -38,15 +37,18 @@ Result<void> AddRights(Task& task, const char* data, size_t length, socket::Send
 }
 
 // A process may call itself what it is; more needs privileges (unix(7)).
-Result<socket::Identity> CheckCredentials(Task& task, const ucred& claimed) {
+Result<socket::Identity> CheckCredentials(Task& task, ucred claimed) {
   const Credentials& creds = *task.creds();
+  claimed.uid = creds.ToKernel(IdKind::kUser, claimed.uid);
+  claimed.gid = creds.ToKernel(IdKind::kGroup, claimed.gid);
+  if (claimed.uid == kInvalidId || claimed.gid == kInvalidId) return Errno(EINVAL);
   const auto is_one_of = [](auto id, auto a, auto b, auto c) { return id == a || id == b || id == c; };
-  if (claimed.pid != task.CallerTgid() && !creds.HasCapability(CAP_SYS_ADMIN)) return Errno(EPERM);
-  if (!is_one_of(claimed.uid, creds.ruid, creds.euid, creds.suid) && !creds.HasCapability(CAP_SETUID))
+  if (claimed.pid != task.CallerTgid() && !creds.HasCapabilityIn(task.pid_ns().owner(), CAP_SYS_ADMIN))
     return Errno(EPERM);
-  if (!is_one_of(claimed.gid, creds.rgid, creds.egid, creds.sgid) && !creds.HasCapability(CAP_SETGID))
+  if (!is_one_of(claimed.uid, creds.ruid, creds.euid, creds.suid) && !creds.HasOwnCapability(CAP_SETUID))
     return Errno(EPERM);
-  if (claimed.uid == static_cast<uid_t>(-1) || claimed.gid == static_cast<gid_t>(-1)) return Errno(EINVAL);
+  if (!is_one_of(claimed.gid, creds.rgid, creds.egid, creds.sgid) && !creds.HasOwnCapability(CAP_SETGID))
+    return Errno(EPERM);
   RefPtr<kernel::ThreadGroup> group = task.kernel().tasks().FindThreadGroup(task.pid_ns(), claimed.pid);
   if (!group) return Errno(ESRCH);
   return socket::Identity{group->tgid(), claimed.uid, claimed.gid};
@@ -204,10 +206,8 @@ Value ReceiveMessage(Task& task, socket::Socket& socket, UserAddr address, int f
 
   ControlWriter control(task, AddrOf(header.msg_control), header.msg_controllen);
   if (request.creds) {
-    ucred seen = {socket::GetEnvironment().pid_seen_by_caller(request.creds->pid), request.creds->uid,
-                  request.creds->gid};
-    if (seen.uid == static_cast<uid_t>(-1)) seen.uid = kOverflowId;
-    if (seen.gid == static_cast<gid_t>(-1)) seen.gid = kOverflowId;
+    ucred seen = {socket::GetEnvironment().pid_seen_by_caller(request.creds->pid),
+                  task.creds()->ShownUid(request.creds->uid), task.creds()->ShownGid(request.creds->gid)};
     control.Put(SOL_SOCKET, SCM_CREDENTIALS, &seen, sizeof seen);
   }
   for (const socket::ControlMessage& m : request.control) control.Put(m.level, m.type, m.data.data(), m.data.size());

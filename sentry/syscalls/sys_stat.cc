@@ -10,14 +10,14 @@
 namespace sentry::syscalls {
 namespace {
 
-struct stat ToStat(const vfs::InodeStat& s) {
+struct stat ToStat(const Credentials& creds, const vfs::InodeStat& s) {
   struct stat out = {};
   out.st_dev = s.dev;
   out.st_ino = s.ino;
   out.st_nlink = s.nlink;
   out.st_mode = s.mode;
-  out.st_uid = s.uid;
-  out.st_gid = s.gid;
+  out.st_uid = creds.ShownUid(s.uid);
+  out.st_gid = creds.ShownGid(s.gid);
   out.st_rdev = s.rdev;
   out.st_size = static_cast<off_t>(s.size);
   out.st_blksize = s.block_size;
@@ -47,7 +47,7 @@ Result<vfs::InodeStat> StatAt(Task& task, int dirfd, UserAddr address, int flags
 
 Value StatInto(Task& task, int dirfd, UserAddr path, UserAddr buffer, int flags) {
   if (flags & ~kStatFlags) return Errno(EINVAL);
-  TRY(task.CopyOut(buffer, ToStat(TRY(StatAt(task, dirfd, path, flags, nullptr)))));
+  TRY(task.CopyOut(buffer, ToStat(*task.creds(), TRY(StatAt(task, dirfd, path, flags, nullptr)))));
   return 0;
 }
 
@@ -65,7 +65,7 @@ Value AccessAt(Task& task, int dirfd, UserAddr address, int mode, int flags) {
   RefPtr<Credentials> real = task.creds()->Clone();
   real->fsuid = real->ruid;
   real->fsgid = real->rgid;
-  real->effective = real->ruid == 0 ? real->permitted : 0;
+  real->effective = real->ruid == real->RootUid() ? real->permitted : 0;
   vfs::WalkContext as_real{
       .root = context.root, .start = context.start, .creds = *real, .mounts = context.mounts, .umask = context.umask};
   TRY(vfs::Access(as_real, path, mode, resolve));
@@ -103,7 +103,7 @@ SYSCALL_HANDLER(SysNewfstatat) { return StatInto(task, args.Int(0), args.Addr(1)
 
 SYSCALL_HANDLER(SysFstat) {
   vfs::FileRef file = TRY(GetAnyFile(task, args.Int(0)));
-  TRY(task.CopyOut(args.Addr(1), ToStat(TRY(file->GetStat()))));
+  TRY(task.CopyOut(args.Addr(1), ToStat(*task.creds(), TRY(file->GetStat()))));
   return 0;
 }
 
@@ -119,8 +119,8 @@ SYSCALL_HANDLER(SysStatx) {
   out.stx_mask = STATX_BASIC_STATS | (s.has_btime ? STATX_BTIME : 0) | 0x1000;  // STATX_MNT_ID
   out.stx_blksize = s.block_size;
   out.stx_nlink = s.nlink;
-  out.stx_uid = s.uid;
-  out.stx_gid = s.gid;
+  out.stx_uid = task.creds()->ShownUid(s.uid);
+  out.stx_gid = task.creds()->ShownGid(s.gid);
   out.stx_mode = static_cast<uint16_t>(s.mode);
   out.stx_ino = s.ino;
   out.stx_size = s.size;

@@ -69,6 +69,10 @@ Result<void> SetStat(const WalkContext& context, const Path& path, SetStatReques
   }
   if (!request.mode && !request.uid && !request.gid && !request.atime && !request.mtime) return OkResult();
   InodeStat stat = TRY(inode.GetStat());
+  if (const UserNamespace* ns = inode.filesystem().user_ns()) {
+    if (request.uid && ns->FromKernel(IdKind::kUser, *request.uid) == kInvalidId) return Errno(EOVERFLOW);
+    if (request.gid && ns->FromKernel(IdKind::kGroup, *request.gid) == kInvalidId) return Errno(EOVERFLOW);
+  }
   if (request.uid && !MayChangeOwner(creds, stat, *request.uid)) return Errno(EPERM);
   if (request.gid && !MayChangeGroup(creds, stat, *request.gid)) return Errno(EPERM);
   if (request.mode) {

@@ -83,7 +83,7 @@ Result<void> FileDescription::SetStatusFlags(int flags) {
     if (Caller* caller = Caller::CurrentOrNull()) {
       InodeStat stat = TRY(GetStat());
       const Credentials& creds = *caller->creds();
-      if (creds.fsuid != stat.uid && !creds.HasCapability(CAP_FOWNER)) return Errno(EPERM);
+      if (!IsOwnerOrCapable(creds, stat)) return Errno(EPERM);
     }
   }
   TRY(OnSetFlags((this->flags() & ~kSettableFlags) | flags));

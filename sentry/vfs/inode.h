@@ -92,6 +92,13 @@ class Filesystem : public RefCounted<Filesystem> {
   // Called without locks. A stacked filesystem passes it on to the layers that it owns.
   virtual void OnLastUnmount() {}
   bool IsMounted() const;
+  // The user namespace it was mounted in; null: the root one. Ids without a mapping there can't be stored; devices
+  // don't work and set-id bits mean nothing outside it. Set before the first use.
+  const UserNamespace* user_ns() const { return user_ns_.get(); }
+  void set_user_ns(RefPtr<UserNamespace> ns) { user_ns_ = ns && ns->IsRoot() ? nullptr : std::move(ns); }
+  // The whole filesystem, not one mount of it (SB_RDONLY).
+  bool IsReadOnly() const { return read_only_.load(std::memory_order_relaxed); }
+  void set_read_only(bool value) { read_only_.store(value, std::memory_order_relaxed); }
   // st_dev: anonymous device numbers 0:N.
   dev_t device() const { return device_; }
 
@@ -109,6 +116,8 @@ class Filesystem : public RefCounted<Filesystem> {
 
  private:
   dev_t device_;
+  RefPtr<UserNamespace> user_ns_;
+  std::atomic<bool> read_only_{false};
 };
 
 struct DirEntry {

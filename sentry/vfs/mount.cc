@@ -11,11 +11,6 @@ int NextMountId() {
   return next.fetch_add(1, std::memory_order_relaxed);
 }
 
-int NextPeerGroup() {
-  static std::atomic<int> next{1};
-  return next.fetch_add(1, std::memory_order_relaxed);
-}
-
 }  // namespace
 
 Mount::Mount(RefPtr<Filesystem> filesystem, RefPtr<Dentry> root, uint32_t flags, std::string source)
@@ -41,8 +36,23 @@ Result<void> Mount::GetWrite() {
   return Errno(EROFS);
 }
 
-Result<void> Mount::Remount(uint32_t flags) {
+Result<void> Mount::CheckLockedFlags(uint32_t flags) const {
   const uint32_t old = this->flags();
+  constexpr std::pair<uint32_t, uint32_t> kLocks[] = {{kMountLockReadOnly, kMountReadOnly},
+                                                      {kMountLockNoSuid, kMountNoSuid},
+                                                      {kMountLockNoDev, kMountNoDev},
+                                                      {kMountLockNoExec, kMountNoExec}};
+  for (const auto& [lock, flag] : kLocks) {
+    if ((old & lock) && !(flags & flag)) return Errno(EPERM);
+  }
+  if ((old & kMountLockAtime) && ((old ^ flags) & kMountAtimeFlags)) return Errno(EPERM);
+  return OkResult();
+}
+
+Result<void> Mount::Remount(uint32_t flags) {
+  TRY(CheckLockedFlags(flags));
+  const uint32_t old = this->flags();
+  flags |= old & kMountLockFlags;
   if ((flags & kMountReadOnly) && !(old & kMountReadOnly)) {
     flags_.fetch_or(kMountReadOnly, std::memory_order_seq_cst);
     if (writers_.load(std::memory_order_seq_cst) > 0) {
@@ -69,19 +79,35 @@ void MountNamespace::Table::Hash(RefPtr<Mount> mount, Mount& parent, RefPtr<Dent
   parent.children_.push_back(std::move(mount));
 }
 
-void MountNamespace::Table::Unhash(Mount& mount, Dropped* dropped) {
+RefPtr<Mount> MountNamespace::Table::Remove(Mount& mount, Dropped* dropped) {
+  RefPtr<Mount> reference(&mount);
   Mount* parent = std::exchange(mount.parent_, nullptr);
-  if (!parent) return;
+  if (!parent) return reference;
   Index().erase({parent, mount.mountpoint_.get()});
   mount.mountpoint_->mounted_.fetch_sub(1, std::memory_order_acq_rel);
   dropped->dentries.push_back(std::move(mount.mountpoint_));
   // From the back: trees are taken down in reverse, so that this is one step for each.
   for (auto it = parent->children_.rbegin(); it != parent->children_.rend(); ++it) {
     if (!(*it == &mount)) continue;
-    dropped->mounts.push_back(std::move(*it));
     parent->children_.erase(std::next(it).base());
     break;
   }
+  return reference;
+}
+
+void MountNamespace::Table::Unhash(Mount& mount, Dropped* dropped) {
+  MakePrivate(mount);
+  dropped->mounts.push_back(Remove(mount, dropped));
+}
+
+void MountNamespace::Table::Discard(Mount& tree, Dropped* dropped) {
+  std::vector<Mount*> all = Subtree(tree);
+  for (auto it = all.rbegin(); it != all.rend(); ++it) Unhash(**it, dropped);
+}
+
+Mount* MountNamespace::Table::Find(const Mount* parent, const Dentry* dentry) {
+  auto it = Index().find({parent, dentry});
+  return it == Index().end() ? nullptr : it->second;
 }
 
 std::vector<Mount*> MountNamespace::Table::Subtree(Mount& mount) {
@@ -116,16 +142,25 @@ bool MountNamespace::Table::IsPathBelow(Path path, const Path& ancestor) {
   return DentryCache::IsAncestor(*ancestor.dentry, *path.dentry);
 }
 
-RefPtr<Mount> MountNamespace::Table::Copy(const Mount& mount, RefPtr<Dentry> root) {
+RefPtr<Mount> MountNamespace::Table::Copy(const Mount& mount, RefPtr<Dentry> root, CopyAs as) {
   auto copy = MakeRef<Mount>(mount.filesystem_, std::move(root), mount.flags(), mount.source_);
-  copy->peer_group_ = mount.peer_group_;
-  copy->unbindable_ = mount.unbindable_;
+  copy->locked_ = mount.locked_;
+  if (mount.shared_ && as != CopyAs::kPeer) {
+    SetMaster(*copy, mount.shared_);
+    return copy;
+  }
+  if (as != CopyAs::kSlave) {
+    JoinPeers(*copy, mount.shared_);
+    copy->unbindable_ = mount.unbindable_;
+  }
+  SetMaster(*copy, mount.master_);
   return copy;
 }
 
-RefPtr<Mount> MountNamespace::Table::CopyTree(Mount& mount, const RefPtr<Dentry>& root, bool skip_unbindable,
+RefPtr<Mount> MountNamespace::Table::CopyTree(Mount& mount, const RefPtr<Dentry>& root, bool skip_unbindable, CopyAs as,
                                               std::vector<std::pair<RefPtr<Mount>, RefPtr<Mount>>>* pairs) {
-  RefPtr<Mount> top = Copy(mount, root);
+  RefPtr<Mount> top = Copy(mount, root, as);
+  top->locked_ = false;
   // Breadth first: guests choose the depth.
   std::vector<std::pair<Mount*, Mount*>> todo{{&mount, top.get()}};
   if (pairs) pairs->push_back({RefPtr<Mount>(&mount), top});
@@ -134,7 +169,7 @@ RefPtr<Mount> MountNamespace::Table::CopyTree(Mount& mount, const RefPtr<Dentry>
     for (const RefPtr<Mount>& child : from->children_) {
       if (skip_unbindable && child->unbindable_) continue;
       if (!DentryCache::IsAncestor(*to->root_, *child->mountpoint_)) continue;
-      RefPtr<Mount> copy = Copy(*child, child->root_);
+      RefPtr<Mount> copy = Copy(*child, child->root_, as);
       Hash(copy, *to, child->mountpoint_);
       if (pairs) pairs->push_back({child, copy});
       todo.push_back({child.get(), copy.get()});
@@ -153,25 +188,6 @@ Result<Path> MountNamespace::Table::CheckTarget(const MountNamespace& ns, const 
   if (target.dentry->IsUnhashed()) return Errno(ENOENT);
   if (target.inode()->IsDirectory() != is_directory) return Errno(ENOTDIR);
   return target;
-}
-
-Result<void> MountNamespace::SetPropagation(const Path& mounted, int ms_flags, bool recursive) {
-  constexpr int kShared = 1 << 20, kPrivate = 1 << 18, kSlave = 1 << 19, kUnbindable = 1 << 17;
-  const int type = ms_flags & (kShared | kPrivate | kSlave | kUnbindable);
-  if (type == 0 || (type & (type - 1))) return Errno(EINVAL);
-  MutexLock lock(Table::mu);
-  if (!(mounted.dentry == mounted.mount->root_) || mounted.mount->namespace_ != this) return Errno(EINVAL);
-  std::vector<Mount*> all{mounted.mount.get()};
-  if (recursive) all = Table::Subtree(*mounted.mount);
-  for (Mount* mount : all) {
-    mount->unbindable_ = type == kUnbindable;
-    if (type != kShared) {
-      mount->peer_group_ = 0;
-    } else if (mount->peer_group_ == 0) {
-      mount->peer_group_ = NextPeerGroup();
-    }
-  }
-  return OkResult();
 }
 
 }  // namespace sentry::vfs

@@ -7,15 +7,6 @@
 #include "sentry/vfs/path.h"
 
 namespace sentry::vfs {
-namespace {
-
-uint64_t NextNamespaceInode() {
-  static std::atomic<uint64_t> next{0xf0000001};
-  return next.fetch_add(1, std::memory_order_relaxed);
-}
-
-}  // namespace
-
 MountNamespace::MountNamespace(CloneTag, RefPtr<UserNamespace> owner)
     : owner_(std::move(owner)), inode_number_(NextNamespaceInode()) {}
 
@@ -29,6 +20,7 @@ MountNamespace::~MountNamespace() {
   Table::Dropped dropped;
   {
     MutexLock lock(Table::mu);
+    if (!root_) return;  // an anonymous one, moved away
     std::vector<Mount*> all = Table::Subtree(*root_);
     for (auto it = all.rbegin(); it != all.rend(); ++it) {
       (*it)->namespace_ = nullptr;
@@ -63,6 +55,7 @@ bool MountNamespace::Contains(const Mount& mount) const {
 
 Result<void> MountNamespace::Attach(RefPtr<Mount> mount, const Path& on) {
   DentryCache::Get().Pin(CrossMounts(on).dentry);
+  Table::Dropped dropped;
   MutexLock lock(Table::mu);
   Path target = TRY(Table::CheckTarget(*this, on, mount->root_->inode()->IsDirectory()));
   // mount(2): the same filesystem is not stacked on itself.
@@ -70,38 +63,28 @@ Result<void> MountNamespace::Attach(RefPtr<Mount> mount, const Path& on) {
       target.mount->root_ == mount->root_) {
     return Errno(EBUSY);
   }
-  if (Table::Index().size() >= static_cast<size_t>(Table::kMaxMounts)) return Errno(ENOSPC);
-  Mount& tree = *mount;
-  Table::Hash(std::move(mount), *target.mount, target.dentry);
-  Table::SetNamespace(tree, this);
-  DentryCache::Get().BumpTopology();
-  return OkResult();
+  return Table::AttachTree(std::move(mount), target, this, &dropped);
 }
 
 Result<void> MountNamespace::Detach(const Path& mounted, int flags) {
   Table::Dropped dropped;
   {
     MutexLock lock(Table::mu);
+    // Also what was put over "." meanwhile: pivot_root(2), NOTES.
     Path path = Table::Topmost(mounted);
     Mount& mount = *path.mount;
-    if (!(path.dentry == mount.root_) || mount.namespace_ != this) return Errno(EINVAL);
+    if (!(path.dentry == mount.root_) || mount.namespace_ != this || mount.locked_) return Errno(EINVAL);
     if (!mount.parent_) return (flags & MNT_DETACH) ? Errno(EINVAL) : Errno(EBUSY);
-    if (flags & MNT_EXPIRE) {
-      if (flags & (MNT_FORCE | MNT_DETACH)) return Errno(EINVAL);
-    }
+    if ((flags & MNT_EXPIRE) && (flags & (MNT_FORCE | MNT_DETACH))) return Errno(EINVAL);
     if (!(flags & MNT_DETACH)) {
       // References of a mount at rest: the parent's, `path`, and the caller's path if it is the same mount.
       const int at_rest = 2 + (mounted.mount == path.mount ? 1 : 0);
-      if (!mount.children_.empty() || mount.RefCountForDebug() > at_rest) return Errno(EBUSY);
+      if (!mount.children_.empty() || mount.RefCountForDebug() > at_rest || Table::PropagatedBusy(mount))
+        return Errno(EBUSY);
     }
     if ((flags & MNT_EXPIRE) && !std::exchange(mount.expired_, true)) return Errno(EAGAIN);
     // Lazily detached trees come apart: each mount lives as long as its users do.
-    std::vector<Mount*> all = Table::Subtree(mount);
-    for (auto it = all.rbegin(); it != all.rend(); ++it) {
-      (*it)->namespace_ = nullptr;
-      Table::Unhash(**it, &dropped);
-    }
-    DentryCache::Get().BumpTopology();
+    Table::DetachTree(mount, &dropped);
   }
   dropped = {};
   DentryCache::Get().Shrink();
@@ -110,22 +93,26 @@ Result<void> MountNamespace::Detach(const Path& mounted, int flags) {
 
 Result<void> MountNamespace::Bind(const Path& source, const Path& on, bool recursive) {
   DentryCache::Get().Pin(CrossMounts(on).dentry);
-  RefPtr<Mount> copy;  // released after the lock if the binding fails
   Table::Dropped dropped;
   MutexLock lock(Table::mu);
-  if (source.mount->namespace_ != this || source.mount->unbindable_) return Errno(EINVAL);
+  if (source.mount->unbindable_) return Errno(EINVAL);
+  // A detached tree may be bound as well.
+  const MountNamespace* from = source.mount->namespace_;
+  if (from != this && !(from && from->anonymous_)) return Errno(EINVAL);
+  if (!recursive && Table::HasLockedChildren(*source.mount, *source.dentry)) return Errno(EINVAL);
   Path target = TRY(Table::CheckTarget(*this, on, source.inode()->IsDirectory()));
   if (source.dentry->IsUnhashed()) return Errno(ENOENT);
   if (Table::Index().size() + (recursive ? Table::Subtree(*source.mount).size() : 1) >=
       static_cast<size_t>(Table::kMaxMounts)) {
     return Errno(ENOSPC);
   }
-  copy = recursive ? Table::CopyTree(*source.mount, source.dentry, true, nullptr)
-                   : Table::Copy(*source.mount, source.dentry);
-  Table::Hash(copy, *target.mount, target.dentry);
-  Table::SetNamespace(*copy, this);
-  DentryCache::Get().BumpTopology();
-  return OkResult();
+  RefPtr<Mount> copy = recursive ? Table::CopyTree(*source.mount, source.dentry, true, Table::CopyAs::kPeer, nullptr)
+                                 : Table::Copy(*source.mount, source.dentry, Table::CopyAs::kPeer);
+  copy->locked_ = false;
+  auto attached = Table::AttachTree(copy, target, this, &dropped);
+  if (!attached.ok()) Table::Discard(*copy, &dropped);
+  dropped.mounts.push_back(std::move(copy));
+  return attached;
 }
 
 Result<void> MountNamespace::Move(const Path& source, const Path& on) {
@@ -133,47 +120,78 @@ Result<void> MountNamespace::Move(const Path& source, const Path& on) {
   Table::Dropped dropped;
   MutexLock lock(Table::mu);
   Mount& mount = *source.mount;
-  if (!(source.dentry == mount.root_) || mount.namespace_ != this || !mount.parent_) return Errno(EINVAL);
-  if (mount.parent_->peer_group_ != 0) return Errno(EINVAL);
+  MountNamespace* from = mount.namespace_;
+  if (!(source.dentry == mount.root_) || !from) return Errno(EINVAL);
+  if (mount.parent_) {
+    if (from != this || mount.locked_ || mount.parent_->shared_) return Errno(EINVAL);
+  } else if (!from->anonymous_) {
+    return Errno(EINVAL);
+  }
   Path target = Table::Topmost(on);
   if (target.mount->namespace_ != this) return Errno(EINVAL);
   if (target.dentry->IsUnhashed()) return Errno(ENOENT);
   if (target.inode()->IsDirectory() != mount.root_->inode()->IsDirectory()) return Errno(EINVAL);
+  if (target.mount->shared_) {
+    for (const Mount* each : Table::Subtree(mount)) {
+      if (each->unbindable_) return Errno(EINVAL);
+    }
+  }
   if (Table::IsBelow(*target.mount, mount)) return Errno(ELOOP);
-  Table::Unhash(mount, &dropped);
-  Table::Hash(source.mount, *target.mount, target.dentry);
-  DentryCache::Get().BumpTopology();
+  const Path back{RefPtr<Mount>(mount.parent_), mount.mountpoint_};
+  RefPtr<Mount> tree = Table::Remove(mount, &dropped);
+  mount.expired_ = false;
+  auto attached = Table::AttachTree(tree, target, this, &dropped);
+  if (!attached.ok()) {
+    if (back.mount) Table::Hash(std::move(tree), *back.mount, back.dentry);
+    return attached;
+  }
+  if (!back.mount) dropped.mounts.push_back(std::exchange(from->root_, nullptr));
   return OkResult();
 }
 
-Result<void> MountNamespace::PivotRoot(const Path& new_root, const Path& put_old) {
+Result<void> MountNamespace::PivotRoot(const Path& root, const Path& new_root, const Path& put_old) {
   DentryCache::Get().Pin(CrossMounts(put_old).dentry);
   Table::Dropped dropped;
   MutexLock lock(Table::mu);
   if (!new_root.inode()->IsDirectory() || !put_old.inode()->IsDirectory()) return Errno(ENOTDIR);
   Path old_at = Table::Topmost(put_old);
   Mount& fresh = *new_root.mount;
-  if (fresh.namespace_ != this || old_at.mount->namespace_ != this) return Errno(EINVAL);
+  Mount& top = *root.mount;
+  const auto shared = [](const Mount* mount) { return mount && mount->shared_; };
+  if (shared(old_at.mount.get()) || shared(fresh.parent_) || shared(top.parent_)) return Errno(EINVAL);
+  if (fresh.namespace_ != this || top.namespace_ != this || old_at.mount->namespace_ != this) return Errno(EINVAL);
+  if (fresh.locked_) return Errno(EINVAL);
   if (new_root.dentry->IsUnhashed() || old_at.dentry->IsUnhashed()) return Errno(ENOENT);
-  if (new_root.mount == root_ || old_at.mount == root_) return Errno(EBUSY);
-  if (!(new_root.dentry == fresh.root_) || !fresh.parent_) return Errno(EINVAL);
-  if (fresh.parent_->peer_group_ != 0 || root_->peer_group_ != 0) return Errno(EINVAL);
-  if (!Table::IsPathBelow(old_at, new_root)) return Errno(EINVAL);
-  RefPtr<Mount> old_root = root_;
-  RefPtr<Mount> fresh_ref = new_root.mount;
-  Table::Unhash(fresh, &dropped);
-  root_ = fresh_ref;
-  Table::Hash(old_root, *old_at.mount, old_at.dentry);
-  dropped.mounts.push_back(std::move(old_root));
+  if (&fresh == &top || old_at.mount == root.mount) return Errno(EBUSY);
+  if (!(root.dentry == top.root_) || !(new_root.dentry == fresh.root_) || !fresh.parent_) return Errno(EINVAL);
+  if (!Table::IsPathBelow(old_at, new_root) || !Table::IsPathBelow(new_root, root)) return Errno(EINVAL);
+  RefPtr<Mount> fresh_ref = Table::Remove(fresh, &dropped);
+  std::swap(fresh.locked_, top.locked_);
+  const Path above{RefPtr<Mount>(top.parent_), top.mountpoint_};
+  RefPtr<Mount> old_root = Table::Remove(top, &dropped);
+  if (above.mount) {
+    Table::Hash(std::move(fresh_ref), *above.mount, above.dentry);
+  } else {
+    dropped.mounts.push_back(std::exchange(root_, std::move(fresh_ref)));
+  }
+  Table::Hash(std::move(old_root), *old_at.mount, old_at.dentry);
+  Touch();
   DentryCache::Get().BumpTopology();
   return OkResult();
 }
 
 Result<RefPtr<MountNamespace>> MountNamespace::Clone(
-    RefPtr<UserNamespace> owner, std::vector<std::pair<RefPtr<Mount>, RefPtr<Mount>>>* translate) const {
+    RefPtr<UserNamespace> owner, UserCharge charge,
+    std::vector<std::pair<RefPtr<Mount>, RefPtr<Mount>>>* translate) const {
+  const bool less_privileged = !owner->IsSame(*owner_);
   RefPtr<MountNamespace> clone(new MountNamespace(CloneTag(), std::move(owner)));
+  clone->charge_ = std::move(charge);
   MutexLock lock(Table::mu);
-  clone->root_ = Table::CopyTree(*root_, root_->root_, false, translate);
+  if (Table::Index().size() + Table::Subtree(*root_).size() >= static_cast<size_t>(Table::kMaxMounts))
+    return Errno(ENOSPC);
+  clone->root_ = Table::CopyTree(*root_, root_->root_, false,
+                                 less_privileged ? Table::CopyAs::kSharedToSlave : Table::CopyAs::kPeer, translate);
+  if (less_privileged) Table::LockTree(*clone->root_);
   Table::SetNamespace(*clone->root_, clone.get());
   return clone;
 }
@@ -187,7 +205,10 @@ std::vector<MountNamespace::Info> MountNamespace::List() const {
     Mount* mount = todo.back();
     todo.pop_back();
     list.push_back({RefPtr<Mount>(mount), mount->parent_ ? mount->parent_->id_ : mount->id_, mount->mountpoint_,
-                    RefPtr<Mount>(mount->parent_), mount->peer_group_});
+                    RefPtr<Mount>(mount->parent_), mount->shared_ ? mount->shared_->id : 0,
+                    mount->master_ ? mount->master_->id : 0, Table::DominatingGroup(*mount, *this),
+                    mount->unbindable_});
+    if (list.back().propagate_from == list.back().master) list.back().propagate_from = 0;
     for (auto it = mount->children_.rbegin(); it != mount->children_.rend(); ++it) todo.push_back(it->get());
   }
   return list;

@@ -109,7 +109,7 @@ TEST_F(MountTest, CloneIsIndependent) {
   ASSERT_EQ(E(mounts_->Attach(NewMount(), At("/a"))), 0);
   MakeFile("/a/in", "in");
   std::vector<std::pair<RefPtr<Mount>, RefPtr<Mount>>> pairs;
-  auto clone = mounts_->Clone(root_creds_->user_ns, &pairs);
+  auto clone = mounts_->Clone(root_creds_->user_ns, UserCharge(), &pairs);
   ASSERT_EQ(E(clone), 0);
   EXPECT_EQ(pairs.size(), 2u);
   RefPtr<MountNamespace> old = mounts_;
@@ -127,15 +127,15 @@ TEST_F(MountTest, CloneIsIndependent) {
 }
 
 TEST_F(MountTest, PivotRoot) {
-  EXPECT_EQ(E(mounts_->PivotRoot(At("/a"), At("/a"))), EBUSY);
+  EXPECT_EQ(E(mounts_->PivotRoot(root_, At("/a"), At("/a"))), EBUSY);
   ASSERT_EQ(E(mounts_->Attach(NewMount(), At("/a"))), 0);
   MakeDir("/a/old");
   MakeFile("/a/new", "new");
-  EXPECT_EQ(E(mounts_->PivotRoot(At("/a"), At("/b"))), EBUSY);
-  EXPECT_EQ(E(mounts_->PivotRoot(At("/a/old"), At("/a/old"))), EINVAL);
-  EXPECT_EQ(E(mounts_->PivotRoot(At("/a/new"), At("/a/old"))), ENOTDIR);
+  EXPECT_EQ(E(mounts_->PivotRoot(root_, At("/a"), At("/b"))), EBUSY);
+  EXPECT_EQ(E(mounts_->PivotRoot(root_, At("/a/old"), At("/a/old"))), EINVAL);
+  EXPECT_EQ(E(mounts_->PivotRoot(root_, At("/a/new"), At("/a/old"))), ENOTDIR);
   Path fresh = At("/a");
-  ASSERT_EQ(E(mounts_->PivotRoot(fresh, At("/a/old"))), 0);
+  ASSERT_EQ(E(mounts_->PivotRoot(root_, fresh, At("/a/old"))), 0);
   root_ = cwd_ = fresh;
   EXPECT_EQ(Contents("/new"), "new");
   EXPECT_EQ(Contents("/old/f"), "f");
@@ -149,7 +149,7 @@ TEST_F(MountTest, PivotRootOntoItself) {
   ASSERT_EQ(E(mounts_->Attach(NewMount(), At("/a"))), 0);
   MakeFile("/a/new", "new");
   Path fresh = At("/a");
-  ASSERT_EQ(E(mounts_->PivotRoot(fresh, fresh)), 0);
+  ASSERT_EQ(E(mounts_->PivotRoot(root_, fresh, fresh)), 0);
   cwd_ = root_ = fresh;
   // umount2(".", MNT_DETACH) takes the old root off the new one.
   ASSERT_EQ(E(mounts_->Detach(cwd_, MNT_DETACH)), 0);

@@ -57,7 +57,10 @@ Result<void> CheckOpen(const WalkContext& context, const Path& path, int flags) 
       break;
     case S_IFCHR:
     case S_IFBLK:
-      if (path.mount->flags() & kMountNoDev) return Errno(EACCES);
+      // Devices of filesystems that a user namespace mounted could be anybody's (SB_I_NODEV); terminals open
+      // themselves.
+      if ((path.mount->flags() & kMountNoDev) || (inode.filesystem().user_ns() && !inode.HandlesOpen()))
+        return Errno(EACCES);
       break;
     default:
       break;

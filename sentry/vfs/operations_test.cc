@@ -167,7 +167,7 @@ TEST_F(OperationsTest, PermissionTable) {
   EXPECT_EQ(E(Access(Root(), "/f", kMayExec, 0)), EACCES);
   // In a child user namespace, capabilities don't reach the sandbox's root.
   auto nested = UserCreds(1000, 1000, {}, kAllCapabilities);
-  nested->user_ns = MakeRef<UserNamespace>(root_creds_->user_ns, 1000);
+  nested->user_ns = MakeRef<UserNamespace>(root_creds_->user_ns, 1000, 1000, false);
   MakeDir("/private", 0700);
   EXPECT_EQ(E(Resolve(As(nested), "/private/x", 0)), EACCES);
 }

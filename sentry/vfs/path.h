@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "sentry/common.h"
+#include "sentry/kernel/core/wait_queue.h"
 #include "sentry/vfs/inode.h"
 
 namespace sentry::vfs {
@@ -68,7 +69,19 @@ enum MountFlags : uint32_t {
   kMountNoDirAtime = 32,
   kMountRelAtime = 64,
   kMountNoSymFollow = 128,
+  // Set where a mount was copied into a user namespace with fewer rights: what these bits say may not be undone there
+  // (mount_namespaces(7), "Restrictions on mount namespaces").
+  kMountLockReadOnly = 256,
+  kMountLockNoSuid = 512,
+  kMountLockNoDev = 1024,
+  kMountLockNoExec = 2048,
+  kMountLockAtime = 4096,
 };
+inline constexpr uint32_t kMountAtimeFlags = kMountNoAtime | kMountNoDirAtime | kMountRelAtime;
+inline constexpr uint32_t kMountLockFlags =
+    kMountLockReadOnly | kMountLockNoSuid | kMountLockNoDev | kMountLockNoExec | kMountLockAtime;
+
+struct PeerGroup;  // mount_table.h
 
 class Mount : public RefCounted<Mount> {
  public:
@@ -78,13 +91,17 @@ class Mount : public RefCounted<Mount> {
   const RefPtr<Dentry>& root() const { return root_; }
   uint32_t flags() const { return flags_.load(std::memory_order_relaxed); }
   void set_flags(uint32_t flags) { flags_.store(flags, std::memory_order_relaxed); }
-  bool IsReadOnly() const { return flags() & kMountReadOnly; }
-  // mount(2) MS_REMOUNT: EBUSY when it would become read-only with files open for writing.
+  bool IsReadOnly() const { return (flags() & kMountReadOnly) || filesystem_->IsReadOnly(); }
+  // EPERM: new `flags` would take back what is locked.
+  Result<void> CheckLockedFlags(uint32_t flags) const;
+  // mount(2) MS_REMOUNT: EPERM (locked), EBUSY when it would become read-only with files open for writing.
   Result<void> Remount(uint32_t flags);
   // Held by files open for writing. EROFS.
   Result<void> GetWrite();
   void PutWrite() { writers_.fetch_sub(1, std::memory_order_release); }
   int id() const { return id_; }
+  // Never used again (statmount(2), STATX_MNT_ID_UNIQUE).
+  uint64_t unique_id() const { return uint64_t{1} << 31 | static_cast<uint64_t>(id_); }
   const std::string& source() const { return source_; }
 
  private:
@@ -98,8 +115,10 @@ class Mount : public RefCounted<Mount> {
   Mount* parent_ = nullptr;
   RefPtr<Dentry> mountpoint_;
   std::vector<RefPtr<Mount>> children_;
-  int peer_group_ = 0;  // shared:N of /proc/PID/mountinfo; 0 = private
+  PeerGroup* shared_ = nullptr;  // whose member it is: mounting and unmounting on one happens on all
+  PeerGroup* master_ = nullptr;  // whose events it gets, without sending any back
   bool unbindable_ = false;
+  bool locked_ = false;   // may not be unmounted or moved by itself (MNT_LOCKED)
   bool expired_ = false;  // umount2(MNT_EXPIRE) was here once
   std::atomic<int> writers_{0};
   MountNamespace* namespace_ = nullptr;
@@ -113,11 +132,13 @@ struct Path {
   friend bool operator==(const Path&, const Path&) = default;
 };
 
+// A detached tree (open_tree(2), fsmount(2)) lives in an anonymous namespace, which its file owns.
 // mount_namespaces(7). One table mutex for all namespaces of the sandbox (rank kMountTable): mounting is rare, crossing
 // is a check of Dentry::mounted_ first. Thread-safe.
 class MountNamespace : public RefCounted<MountNamespace> {
  public:
   MountNamespace(RefPtr<Mount> root, RefPtr<UserNamespace> owner);
+  const RefPtr<UserNamespace>& owner() const { return owner_; }
   ~MountNamespace();
   RefPtr<Mount> root() const;
   uint64_t inode_number() const { return inode_number_; }
@@ -132,18 +153,38 @@ class MountNamespace : public RefCounted<MountNamespace> {
   // umount2(2): flags MNT_DETACH, MNT_FORCE, UMOUNT_NOFOLLOW (handled by the caller). EBUSY, EINVAL.
   Result<void> Detach(const Path& mounted, int flags);
   Result<void> Bind(const Path& source, const Path& on, bool recursive);
+  // `source` may also be the top of an anonymous namespace.
   Result<void> Move(const Path& source, const Path& on);
-  Result<void> PivotRoot(const Path& new_root, const Path& put_old);
+  // `root` is the caller's (chroot(2)).
+  Result<void> PivotRoot(const Path& root, const Path& new_root, const Path& put_old);
   Result<void> SetPropagation(const Path& mounted, int ms_flags, bool recursive);
+  // open_tree(2) with OPEN_TREE_CLONE: a copy of the mount (and those below it) in an anonymous namespace. EINVAL.
+  Result<RefPtr<MountNamespace>> CopyDetached(const Path& source, bool recursive) const;
+  // An anonymous namespace around a mount that is nowhere yet.
+  static RefPtr<MountNamespace> NewAnonymous(RefPtr<Mount> mount, RefPtr<UserNamespace> owner);
+  bool IsAnonymous() const { return anonymous_; }
+  // mount_setattr(2): `set` and `clear` are MountFlags; `ms_propagation` 0 or one of MS_SHARED…. All mounts change or
+  // none. `mounted` is in this namespace or in an anonymous one. EINVAL, EPERM (locked), EBUSY.
+  Result<void> SetAttributes(const Path& mounted, uint32_t set, uint32_t clear, int ms_propagation, bool recursive);
+  // Whether an instance of `type` is mounted whole and uncovered here, so that another shows nothing new
+  // (mount_too_revealing).
+  bool ShowsWhole(std::string_view type) const;
+
+  // Counts changes of the list; poll(2) of /proc/PID/mounts. The queue is notified of each.
+  uint64_t changes() const { return changes_.load(std::memory_order_acquire); }
+  WaitQueue& change_queue() { return change_queue_; }
   // CLONE_NEWNS. `translate` receives each (old, new) pair so that the caller can move cwd and root.
-  Result<RefPtr<MountNamespace>> Clone(RefPtr<UserNamespace> owner,
+  Result<RefPtr<MountNamespace>> Clone(RefPtr<UserNamespace> owner, UserCharge charge,
                                        std::vector<std::pair<RefPtr<Mount>, RefPtr<Mount>>>* translate) const;
   struct Info {
     RefPtr<Mount> mount;
     int parent_id;
     RefPtr<Dentry> mountpoint;
     RefPtr<Mount> parent;
-    int peer_group;
+    int peer_group;      // shared:N; 0: none
+    int master;          // master:N
+    int propagate_from;  // the nearest dominating group with a mount in this namespace; 0: none or the master itself
+    bool unbindable;
   };
   // In mount order, parents first (/proc/PID/mounts, mountinfo).
   std::vector<Info> List() const;
@@ -152,10 +193,15 @@ class MountNamespace : public RefCounted<MountNamespace> {
   struct Table;  // mount_table.h: the table's mutex and the (mount, dentry) -> child index
   friend struct Table;
   struct CloneTag {};
+  void Touch() ABSL_NO_THREAD_SAFETY_ANALYSIS;
   MountNamespace(CloneTag, RefPtr<UserNamespace> owner);
   RefPtr<Mount> root_;
   RefPtr<UserNamespace> owner_;
+  UserCharge charge_;
   uint64_t inode_number_;
+  bool anonymous_ = false;
+  std::atomic<uint64_t> changes_{0};
+  WaitQueue change_queue_;
 };
 
 // Root, working directory and umask of a process (Linux's fs_struct); shared by CLONE_FS.

@@ -4,9 +4,9 @@
 namespace sentry::vfs {
 
 bool CapableOver(const Credentials& creds, const InodeStat& stat, int capability) {
-  if (!creds.HasCapability(capability)) return false;
-  if (!creds.user_ns || creds.user_ns->IsRoot()) return true;
-  return stat.uid == creds.user_ns->owner();
+  if (!creds.HasOwnCapability(capability)) return false;
+  return creds.FromKernel(IdKind::kUser, stat.uid) != kInvalidId &&
+         creds.FromKernel(IdKind::kGroup, stat.gid) != kInvalidId;
 }
 
 bool IsOwnerOrCapable(const Credentials& creds, const InodeStat& stat) {
@@ -55,6 +55,11 @@ Result<void> MayDelete(const WalkContext& context, const Dentry& directory, Inod
 Result<CreateAttributes> NewFileAttributes(const WalkContext& context, Inode& directory, mode_t mode,
                                            bool is_directory) {
   InodeStat parent = TRY(directory.GetStat());
+  if (const UserNamespace* ns = directory.filesystem().user_ns();
+      ns && (ns->FromKernel(IdKind::kUser, context.creds.fsuid) == kInvalidId ||
+             ns->FromKernel(IdKind::kGroup, context.creds.fsgid) == kInvalidId)) {
+    return Errno(EOVERFLOW);
+  }
   CreateAttributes attributes;
   attributes.mode = mode & (is_directory ? 01777 : 07777) & ~context.umask;
   attributes.uid = context.creds.fsuid;

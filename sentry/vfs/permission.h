@@ -12,7 +12,7 @@
 
 namespace sentry::vfs {
 
-// A capability over this file: in a child user namespace only over files of the namespace's owner
+// A capability over this file: in a child user namespace only over files whose owner and group are mapped there
 // (capable_wrt_inode_uidgid).
 bool CapableOver(const Credentials& creds, const InodeStat& stat, int capability);
 bool IsOwnerOrCapable(const Credentials& creds, const InodeStat& stat);

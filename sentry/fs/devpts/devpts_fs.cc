@@ -291,6 +291,9 @@ Result<vfs::FileRef> SlaveInode::Open(const vfs::Path& path, int flags) {
 
 Result<RefPtr<vfs::Filesystem>> NewDevpts(const vfs::MountSource& source) {
   DevptsOptions options = TRY(DevptsOptions::Parse(source.options));
+  if (options.uid) options.uid = source.creds.ToKernel(IdKind::kUser, *options.uid);
+  if (options.gid) options.gid = source.creds.ToKernel(IdKind::kGroup, *options.gid);
+  if (options.uid == kInvalidId || options.gid == kInvalidId) return Errno(EINVAL);
   return RefPtr<vfs::Filesystem>(MakeRef<Devpts>(options));
 }
 

@@ -18,7 +18,7 @@ using kernel::Task;
 namespace {
 
 // The initial ones of Linux (include/linux/proc_ns.h), of kinds that the sandbox has one of.
-constexpr uint64_t kUserInode = 0xEFFFFFFD, kCgroupInode = 0xEFFFFFFB, kTimeInode = 0xEFFFFFFA;
+constexpr uint64_t kCgroupInode = 0xEFFFFFFB, kTimeInode = 0xEFFFFFFA;
 
 struct NsKind {
   const char* name;       // of the link
@@ -34,20 +34,13 @@ constexpr NsKind kKinds[] = {
     {"user", "user", CLONE_NEWUSER},       {"uts", "uts", CLONE_NEWUTS},
 };
 
-uint64_t UserNsInode(const UserNamespace& ns) {
-  if (ns.IsRoot()) return kUserInode;
-  // Without a number of its own: one that no other living user namespace has, outside the range that the kernel layer
-  // counts up in.
-  return uint64_t{1} << 40 | reinterpret_cast<uintptr_t>(&ns) >> 4;
-}
-
 uint64_t InodeOf(const NamespaceRef& ref) {
   if (ref.uts) return ref.uts->inode_number();
   if (ref.ipc) return ref.ipc->inode_number();
   if (ref.net) return ref.net->inode_number();
   if (ref.mounts) return ref.mounts->inode_number();
   if (ref.pid) return ref.pid->inode_number();
-  if (ref.user) return UserNsInode(*ref.user);
+  if (ref.user) return ref.user->inode_number();
   return ref.clone_flag == kCloneNewTime ? kTimeInode : kCgroupInode;
 }
 
@@ -102,14 +95,14 @@ class NsFile final : public vfs::FileDescription {
       case NS_GET_NSTYPE:
         return int64_t{ref().clone_flag};
       case NS_GET_USERNS:
-        return OpenRelated(Owner());
+        return OpenRelated({.clone_flag = CLONE_NEWUSER, .user = ref().Owner()});
       case NS_GET_PARENT:
         if (ref().pid) return OpenRelated({.clone_flag = CLONE_NEWPID, .pid = ref().pid->parent()});
         if (ref().user) return OpenRelated({.clone_flag = CLONE_NEWUSER, .user = ref().user->parent()});
         return Errno(EINVAL);
       case NS_GET_OWNER_UID:
         if (!ref().user) return Errno(EINVAL);
-        TRY(Caller::Current().CopyOut(UserAddr(argument), ref().user->owner()));
+        TRY(Caller::Current().CopyOut(UserAddr(argument), Caller::Current().creds()->ShownUid(ref().user->owner())));
         return int64_t{0};
       default:
         return Errno(ENOTTY);
@@ -118,21 +111,12 @@ class NsFile final : public vfs::FileDescription {
 
  private:
   const NamespaceRef& ref() const { return static_cast<NsInode&>(*inode()).ref(); }
-  NamespaceRef Owner() const {
-    NamespaceRef owner{.clone_flag = CLONE_NEWUSER};
-    if (ref().uts) owner.user = ref().uts->owner();
-    if (ref().ipc) owner.user = ref().ipc->owner();
-    if (ref().net) owner.user = ref().net->owner();
-    if (ref().pid) owner.user = ref().pid->owner();
-    if (ref().user) owner.user = ref().user->parent();
-    if (ref().mounts || (!ref().user && !owner.user)) owner.user = kernel::Kernel::Get().root_user_ns();
-    return owner;
-  }
   // EPERM outside the caller's own (ioctl_ns(2)).
   Result<int64_t> OpenRelated(NamespaceRef related) {
     Task& caller = Task::Current();
     if (!related.pid && !related.user) return Errno(EPERM);
     if (related.pid && !related.pid->IsSameOrDescendantOf(caller.pid_ns())) return Errno(EPERM);
+    if (related.user && !related.user->IsSameOrDescendantOf(*caller.creds()->user_ns)) return Errno(EPERM);
     vfs::FileRef file = MakeRef<NsFile>(NsPath(std::move(related)), O_RDONLY);
     return int64_t{TRY(caller.fds().Add(std::move(file), true, caller.SoftLimit(RLIMIT_NOFILE)))};
   }
@@ -206,6 +190,16 @@ class NsDirectory final : public TaskDirectory {
 };
 
 }  // namespace
+
+RefPtr<UserNamespace> NamespaceRef::Owner() const {
+  if (user) return user->parent();
+  if (uts) return uts->owner();
+  if (ipc) return ipc->owner();
+  if (net) return net->owner();
+  if (pid) return pid->owner();
+  if (mounts) return mounts->owner();
+  return kernel::Kernel::Get().root_user_ns();
+}
 
 RefPtr<ProcInode> NewNsDirectory(ProcFs& fs, TaskRef task) { return MakeRef<NsDirectory>(fs, std::move(task)); }
 

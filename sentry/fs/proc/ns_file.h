@@ -17,6 +17,9 @@ struct NamespaceRef {
   RefPtr<vfs::MountNamespace> mounts;
   RefPtr<kernel::PidNamespace> pid;
   RefPtr<UserNamespace> user;
+
+  // The user namespace that capabilities over it are asked of; of a user namespace, its parent (null: none).
+  RefPtr<UserNamespace> Owner() const;
 };
 
 // The namespace behind an open file of /proc/PID/ns; EINVAL for other files (setns(2)).

@@ -51,7 +51,12 @@ Result<vfs::InodeStat> ProcInode::GetStat() {
     // Undumpable processes' files are root's, but not what everyone may list (task_dump_owner).
     RefPtr<mm::MemoryManager> mm = task->mm_ref();
     const bool own = mode_ == (S_IFDIR | 0555) || !mm || mm->dumpable.load(std::memory_order_relaxed) == 1;
-    if (RefPtr<const Credentials> creds = task->creds_ref(); creds && own) {
+    RefPtr<const Credentials> creds = task->creds_ref();
+    if (creds && !own && creds->RootUid() != kInvalidId) {
+      stat.uid = creds->RootUid();
+      if (gid_t root = creds->ToKernel(IdKind::kGroup, 0); root != kInvalidId) stat.gid = root;
+    }
+    if (creds && own) {
       stat.uid = creds->euid;
       stat.gid = creds->egid;
     }
@@ -88,6 +93,7 @@ Result<Context> TextInode::MakeContext() const {
 Result<vfs::FileRef> TextInode::Open(const vfs::Path& path, int flags) {
   Context context = TRY(MakeContext());
   if (entry_.open) TRY(entry_.open(context));
+  if (entry_.make_file) return entry_.make_file(context, path, flags);
   return vfs::FileRef(MakeRef<TextFile>(path, flags));
 }
 
@@ -97,9 +103,12 @@ Result<std::string> TextInode::Generate() const {
   return std::string(entry_.text);
 }
 
-Result<size_t> TextInode::Store(std::string_view data) const {
+Result<size_t> TextInode::Store(std::string_view data, RefPtr<const Credentials> opener, bool at_start) const {
   if (!entry_.write) return Errno(EINVAL);
-  return entry_.write(TRY(MakeContext()), data);
+  Context context = TRY(MakeContext());
+  context.opener = std::move(opener);
+  context.at_start = at_start;
+  return entry_.write(context, data);
 }
 
 namespace {
@@ -216,6 +225,11 @@ Result<int64_t> ParseNumber(std::string_view data) {
     value = value * 10 + (c - '0');
   }
   return negative ? -value : value;
+}
+
+uint32_t ShownToReader(IdKind kind, uint32_t id) {
+  Caller* caller = Caller::CurrentOrNull();
+  return caller ? caller->creds()->Shown(kind, id) : id;
 }
 
 Result<void> CheckAccess(Task& target, Errno error) {

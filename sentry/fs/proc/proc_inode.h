@@ -35,7 +35,9 @@ struct Context {
   ProcFs& fs;
   const TextEntry& entry;
   RefPtr<kernel::Task> task;
-  bool whole_process = false;  // of /proc/PID, not of /proc/PID/task/TID
+  bool whole_process = false;        // of /proc/PID, not of /proc/PID/task/TID
+  RefPtr<const Credentials> opener;  // of the file that is written; null: a sentry thread's
+  bool at_start = true;              // the write is at offset 0
 
   // Throughout: null for zombies.
   RefPtr<mm::MemoryManager> mm() const { return task->mm_ref(); }
@@ -47,6 +49,8 @@ using Generator = Result<std::string> (*)(const Context& context);
 using Writer = Result<size_t> (*)(const Context& context, std::string_view data);
 using OpenCheck = Result<void> (*)(const Context& context);
 
+using FileMaker = Result<vfs::FileRef> (*)(const Context& context, const vfs::Path& path, int flags);
+
 // One text file. `text` is the content where there is no generator.
 struct TextEntry {
   const char* name;
@@ -55,6 +59,7 @@ struct TextEntry {
   Writer write = nullptr;
   OpenCheck open = nullptr;
   const char* text = "";
+  FileMaker make_file = nullptr;  // null: an ordinary text file
 };
 
 class ProcInode : public vfs::Inode {
@@ -87,7 +92,7 @@ class TextInode final : public ProcInode {
       : ProcInode(fs, S_IFREG | entry.mode, ino, std::move(task)), entry_(entry) {}
   Result<vfs::FileRef> Open(const vfs::Path& path, int flags) override;
   Result<std::string> Generate() const;
-  Result<size_t> Store(std::string_view data) const;
+  Result<size_t> Store(std::string_view data, RefPtr<const Credentials> opener, bool at_start) const;
 
  private:
   Result<Context> MakeContext() const;
@@ -140,6 +145,9 @@ class ProcLink final : public ProcInode {
 bool ParseId(std::string_view text, int* id);
 // The number in what was written to a file (blanks around it); EINVAL.
 Result<int64_t> ParseNumber(std::string_view data);
+
+// A kernel id as the calling task's user namespace shows it; a sentry thread sees it as it is.
+uint32_t ShownToReader(IdKind kind, uint32_t id);
 
 // ptrace_may_access of the calling task (a sentry thread may do all): `error` where it may not.
 Result<void> CheckAccess(kernel::Task& target, Errno error);

@@ -263,11 +263,41 @@ constexpr TextEntry kNet[] = {
     SETTING("unix/max_dgram_qlen", "512"),
 };
 
+// /proc/sys/user/max_*_namespaces: of the reader's own user namespace (namespaces(7)).
+Result<std::pair<UserNamespace*, UserCount>> LimitOf(const Context& context) {
+  static constexpr std::pair<std::string_view, UserCount> kNames[] = {
+      {"cgroup", UserCount::kCgroup}, {"ipc", UserCount::kIpc},   {"mnt", UserCount::kMount}, {"net", UserCount::kNet},
+      {"pid", UserCount::kPid},       {"time", UserCount::kTime}, {"user", UserCount::kUser}, {"uts", UserCount::kUts},
+  };
+  Caller* caller = Caller::CurrentOrNull();
+  UserNamespace* ns = caller ? caller->creds()->user_ns.get() : Kernel::Get().root_user_ns().get();
+  const std::string_view entry = context.entry.name;
+  for (const auto& [name, kind] : kNames) {
+    if (entry.substr(4, name.size()) == name) return std::pair(ns, kind);
+  }
+  return Errno(EINVAL);
+}
+Result<std::string> NamespaceLimit(const Context& context) {
+  const auto [ns, kind] = TRY(LimitOf(context));
+  return std::to_string(ns->Max(kind)) + "\n";
+}
+Result<size_t> SetNamespaceLimit(const Context& context, std::string_view data) {
+  const auto [ns, kind] = TRY(LimitOf(context));
+  Caller* caller = Caller::CurrentOrNull();
+  if (caller && !caller->creds()->HasOwnCapability(CAP_SYS_RESOURCE) &&
+      !caller->creds()->HasOwnCapability(CAP_SYS_ADMIN))
+    return Errno(EPERM);
+  const int64_t value = TRY(ParseNumber(data));
+  if (value < 0 || value > INT32_MAX) return Errno(EINVAL);
+  ns->SetMax(kind, static_cast<int32_t>(value));
+  return data.size();
+}
+
+#define NAMESPACE_LIMIT(kind) \
+  { "max_" kind "_namespaces", 0666, &NamespaceLimit, &SetNamespaceLimit }
 constexpr TextEntry kUser[] = {
-    SETTING("max_cgroup_namespaces", "31000"), SETTING("max_ipc_namespaces", "31000"),
-    SETTING("max_mnt_namespaces", "31000"),    SETTING("max_net_namespaces", "31000"),
-    SETTING("max_pid_namespaces", "31000"),    SETTING("max_user_namespaces", "31000"),
-    SETTING("max_uts_namespaces", "31000"),
+    NAMESPACE_LIMIT("cgroup"), NAMESPACE_LIMIT("ipc"),  NAMESPACE_LIMIT("mnt"),  NAMESPACE_LIMIT("net"),
+    NAMESPACE_LIMIT("pid"),    NAMESPACE_LIMIT("time"), NAMESPACE_LIMIT("user"), NAMESPACE_LIMIT("uts"),
 };
 
 // The names may have directories in them.

@@ -59,6 +59,13 @@ Result<std::string> TaskSmapsRollup(const Context& context);
 Result<std::string> TaskMounts(const Context& context);
 Result<std::string> TaskMountInfo(const Context& context);
 Result<std::string> TaskMountStats(const Context& context);
+// Their files can be polled: POLLPRI and POLLERR once after each change of the mounts (proc(5), /proc/PID/mounts).
+Result<vfs::FileRef> NewMountsFile(const Context& context, const vfs::Path& path, int flags);
+// id_maps.cc
+Result<std::string> TaskIdMap(const Context& context);
+Result<size_t> WriteTaskIdMap(const Context& context, std::string_view data);
+Result<std::string> TaskSetgroups(const Context& context);
+Result<size_t> WriteTaskSetgroups(const Context& context, std::string_view data);
 // task_args.cc
 Result<std::string> TaskCmdline(const Context& context);
 Result<std::string> TaskEnviron(const Context& context);

@@ -5,6 +5,7 @@
 #include <functional>
 
 #include "sentry/fs/proc/task_dir.h"
+#include "sentry/fs/proc/text_file.h"
 
 namespace sentry::fs {
 namespace {
@@ -65,7 +66,28 @@ Result<void> ForEachMount(const Context& context, const Visit& visit) {
   return OkResult();
 }
 
+class MountsFile final : public TextFile {
+ public:
+  MountsFile(vfs::Path path, int flags, RefPtr<vfs::MountNamespace> mounts)
+      : TextFile(std::move(path), flags), mounts_(std::move(mounts)), seen_(mounts_->changes()) {}
+  EventMask Poll() override {
+    const uint64_t now = mounts_->changes();
+    return kEventIn | (seen_.exchange(now) == now ? 0u : EventMask{EPOLLPRI | EPOLLERR});
+  }
+  WaitQueue* wait_queue() override { return &mounts_->change_queue(); }
+
+ private:
+  const RefPtr<vfs::MountNamespace> mounts_;
+  std::atomic<uint64_t> seen_;
+};
+
 }  // namespace
+
+Result<vfs::FileRef> NewMountsFile(const Context& context, const vfs::Path& path, int flags) {
+  RefPtr<kernel::Namespaces> namespaces = context.task->namespaces_ref();
+  if (!namespaces || !namespaces->mounts) return Errno(EINVAL);
+  return vfs::FileRef(MakeRef<MountsFile>(path, flags, namespaces->mounts));
+}
 
 Result<std::string> TaskMounts(const Context& context) {
   std::string text;
@@ -85,8 +107,11 @@ Result<std::string> TaskMountInfo(const Context& context) {
     Append(text, "%d %d %u:%u ", info.mount->id(), info.parent_id, major(device), minor(device));
     text += Escaped(RootInFilesystem(*info.mount)) + " " + Escaped(where) + " " + MountFlagNames(info.mount->flags());
     if (info.peer_group) Append(text, " shared:%d", info.peer_group);
+    if (info.master) Append(text, " master:%d", info.master);
+    if (info.propagate_from) Append(text, " propagate_from:%d", info.propagate_from);
+    if (info.unbindable) text += " unbindable";
     text += " - " + std::string(filesystem.TypeName()) + " " + Escaped(info.mount->source()) + " " +
-            (info.mount->IsReadOnly() ? "ro" : "rw") + WithComma(filesystem.MountOptions()) + "\n";
+            (filesystem.IsReadOnly() ? "ro" : "rw") + WithComma(filesystem.MountOptions()) + "\n";
   }));
   return text;
 }

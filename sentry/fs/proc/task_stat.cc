@@ -137,8 +137,10 @@ void AppendMemory(std::string& text, mm::MemoryManager& mm) {
 }
 
 void AppendCredentials(std::string& text, const Credentials& creds) {
-  Append(text, "Uid:\t%u\t%u\t%u\t%u\n", creds.ruid, creds.euid, creds.suid, creds.fsuid);
-  Append(text, "Gid:\t%u\t%u\t%u\t%u\n", creds.rgid, creds.egid, creds.sgid, creds.fsgid);
+  auto uid = [](uid_t id) { return ShownToReader(IdKind::kUser, id); };
+  auto gid = [](gid_t id) { return ShownToReader(IdKind::kGroup, id); };
+  Append(text, "Uid:\t%u\t%u\t%u\t%u\n", uid(creds.ruid), uid(creds.euid), uid(creds.suid), uid(creds.fsuid));
+  Append(text, "Gid:\t%u\t%u\t%u\t%u\n", gid(creds.rgid), gid(creds.egid), gid(creds.sgid), gid(creds.fsgid));
 }
 
 void AppendIds(std::string& text, const char* name, const std::vector<pid_t>& ids) {
@@ -241,7 +243,7 @@ Result<std::string> TaskStatus(const Context& context) {
   }
   Append(text, "FDSize:\t%zu\nGroups:\t", fds ? fd_size : 0);
   if (creds) {
-    for (gid_t gid : creds->groups) Append(text, "%u ", gid);
+    for (gid_t gid : creds->groups) Append(text, "%u ", ShownToReader(IdKind::kGroup, gid));
   }
   text += '\n';
   AppendIds(text, "NStgid:", IdsDownFrom(ns, own, [&](const PidNamespace& in) { return group.TgidIn(in); }));

@@ -50,7 +50,7 @@ Result<size_t> TextFile::PRead(IoTarget& target, int64_t offset) {
 Result<size_t> TextFile::Write(IoSource& source) {
   std::string data(std::min(source.remaining(), kMaxWrite), '\0');
   if (!data.empty()) data.resize(TRY(source.Take(data.data(), data.size())));
-  size_t n = TRY(static_cast<TextInode&>(*inode()).Store(data));
+  size_t n = TRY(static_cast<TextInode&>(*inode()).Store(data, opener_, position() == 0));
   MutexLock lock(position_mu());
   set_position(position() + static_cast<int64_t>(n));
   return n;
@@ -59,7 +59,7 @@ Result<size_t> TextFile::Write(IoSource& source) {
 Result<size_t> TextFile::PWrite(IoSource& source, int64_t offset, int64_t* end) {
   std::string data(std::min(source.remaining(), kMaxWrite), '\0');
   if (!data.empty()) data.resize(TRY(source.Take(data.data(), data.size())));
-  size_t n = TRY(static_cast<TextInode&>(*inode()).Store(data));
+  size_t n = TRY(static_cast<TextInode&>(*inode()).Store(data, opener_, offset == 0));
   *end = std::max<int64_t>(offset, 0) + static_cast<int64_t>(n);
   return n;
 }

@@ -10,9 +10,11 @@
 
 namespace sentry::fs {
 
-class TextFile final : public vfs::FileDescription {
+class TextFile : public vfs::FileDescription {
  public:
-  TextFile(vfs::Path path, int flags) : FileDescription(std::move(path), flags) {}
+  TextFile(vfs::Path path, int flags) : FileDescription(std::move(path), flags) {
+    if (Caller* caller = Caller::CurrentOrNull()) opener_ = caller->creds();
+  }
 
   Result<size_t> Read(IoTarget& target) override;
   Result<size_t> PRead(IoTarget& target, int64_t offset) override;
@@ -27,6 +29,7 @@ class TextFile final : public vfs::FileDescription {
   Result<RefPtr<Text>> Snapshot(int64_t offset);
   static Result<size_t> Copy(const Text& text, IoTarget& target, int64_t offset);
 
+  RefPtr<const Credentials> opener_;
   Mutex mu_{LockRank::kLeaf};
   RefPtr<Text> text_ ABSL_GUARDED_BY(mu_);
 };

@@ -103,9 +103,9 @@ Result<TmpfsOptions> TmpfsOptions::Parse(std::string_view options) {
       ok = ParseNumber(text, 8, &mode);
       result.mode = mode & 07777;
     } else if (key == "uid") {
-      ok = ParseNumber(text, 10, &result.uid);
+      ok = result.uid_given = ParseNumber(text, 10, &result.uid);
     } else if (key == "gid") {
-      ok = ParseNumber(text, 10, &result.gid);
+      ok = result.gid_given = ParseNumber(text, 10, &result.gid);
     } else {
       // Accepted without effect: huge pages and inode widths are the host's matter, and nothing is ever swapped.
       ok = key == "huge" || key == "inode32" || key == "inode64" || key == "mpol" || key == "noswap";
@@ -129,6 +129,10 @@ Tmpfs* KernelTmpfs() {
 Result<RefPtr<vfs::Filesystem>> NewTmpfs(const vfs::MountSource& source) {
   if (!configured_memory) return Errno(ENODEV);
   TmpfsOptions options = TRY(TmpfsOptions::Parse(source.options));
+  // Ids are the mounter's; without them the root is its own.
+  options.uid = options.uid_given ? source.creds.ToKernel(IdKind::kUser, options.uid) : source.creds.fsuid;
+  options.gid = options.gid_given ? source.creds.ToKernel(IdKind::kGroup, options.gid) : source.creds.fsgid;
+  if (options.uid == kInvalidId || options.gid == kInvalidId) return Errno(EINVAL);
   return RefPtr<vfs::Filesystem>(Tmpfs::Create(*configured_memory, options));
 }
 

@@ -22,6 +22,7 @@ struct TmpfsOptions {
   std::optional<uint64_t> nr_inodes;  // 0: no limit
   mode_t mode = 01777;
   uid_t uid = 0;
+  bool uid_given = false, gid_given = false;
   gid_t gid = 0;
   // Comma-separated, as mount(2) gets them. EINVAL for what tmpfs does not know.
   static Result<TmpfsOptions> Parse(std::string_view options);

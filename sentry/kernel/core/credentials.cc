@@ -22,10 +22,27 @@ bool Credentials::InGroup(gid_t gid) const {
   return gid == fsgid || std::binary_search(groups.begin(), groups.end(), gid);
 }
 
+bool Credentials::HasCapabilityIn(const UserNamespace* target, int capability) const {
+  if (!target || !user_ns) return HasCapability(capability);
+  for (const UserNamespace* ns = target;; ns = ns->parent().get()) {
+    if (ns->IsSame(*user_ns)) return HasOwnCapability(capability);
+    if (ns->level() <= user_ns->level()) return false;
+    if (ns->parent()->IsSame(*user_ns) && ns->owner() == euid) return true;
+  }
+}
+
+void Credentials::EnterUserNamespace(RefPtr<UserNamespace> ns) {
+  securebits = 0;
+  keep_caps = false;
+  inheritable = ambient = 0;
+  permitted = effective = bounding = kAllCapabilities;
+  user_ns = std::move(ns);
+}
+
 RefPtr<Credentials> Credentials::Root(CapabilitySet capabilities) {
   auto creds = MakeRef<Credentials>();
   creds->permitted = creds->effective = creds->bounding = capabilities;
-  creds->user_ns = MakeRef<UserNamespace>(nullptr, 0);
+  creds->user_ns = MakeRef<UserNamespace>();
   return creds;
 }
 

@@ -95,12 +95,19 @@ Result<std::string> UnixSocket::GetOption(int level, int name) {
       return OptionBytes(endpoint_->peek_offset());
     case SO_PEERCRED: {
       PeerCredentials peer = endpoint_->peer_credentials();
-      ucred value = {peer.known ? GetEnvironment().pid_seen_by_caller(peer.id.pid) : 0, peer.id.uid, peer.id.gid};
+      const Credentials& creds = *Caller::Current().creds();
+      // Without a peer there is no id either: -1, as it is.
+      ucred value = {0, kInvalidId, kInvalidId};
+      if (peer.known) {
+        value = {GetEnvironment().pid_seen_by_caller(peer.id.pid), creds.ShownUid(peer.id.uid),
+                 creds.ShownGid(peer.id.gid)};
+      }
       return OptionBytes(&value, sizeof value);
     }
     case SO_PEERGROUPS: {
       PeerCredentials peer = endpoint_->peer_credentials();
       if (!peer.known) return Errno(ENODATA);
+      for (gid_t& gid : peer.groups) gid = Caller::Current().creds()->ShownGid(gid);
       return OptionBytes(peer.groups.data(), peer.groups.size() * sizeof(gid_t));
     }
     case SO_PEERNAME:
