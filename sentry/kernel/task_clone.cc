@@ -86,7 +86,8 @@ Result<RefPtr<Namespaces>> Task::Internal::CopyNamespaces(Task& task, uint64_t f
   RefPtr<Namespaces> copy = task.namespaces().Clone();
   auto charge = [&](UserCount kind) { return UserCharge::Take(owner, task.creds_->euid, kind); };
   if (flags & CLONE_NEWUTS) copy->uts = copy->uts->Clone(owner, TRY(charge(UserCount::kUts)));
-  if (flags & CLONE_NEWIPC) copy->ipc = MakeRef<IpcNamespace>(task.kernel().memory_file(), owner, TRY(charge(UserCount::kIpc)));
+  if (flags & CLONE_NEWIPC)
+    copy->ipc = MakeRef<IpcNamespace>(task.kernel().memory_file(), owner, TRY(charge(UserCount::kIpc)));
   if (flags & CLONE_NEWNET) copy->net = MakeRef<NetNamespace>(owner, TRY(charge(UserCount::kNet)));
   if (flags & CLONE_NEWPID) {
     const RefPtr<PidNamespace>& parent = copy->pid_for_children;

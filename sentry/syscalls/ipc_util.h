@@ -11,19 +11,25 @@
 
 namespace sentry::syscalls {
 
-inline ipc_perm ToIpcPerm(const ipc::Permissions& from, int id) {
+inline ipc_perm ToIpcPerm(const Credentials& creds, const ipc::Permissions& from, int id) {
   ipc_perm perm = {};
   perm.__key = from.key;
-  perm.uid = from.uid;
-  perm.gid = from.gid;
-  perm.cuid = from.cuid;
-  perm.cgid = from.cgid;
+  perm.uid = creds.ShownUid(from.uid);
+  perm.gid = creds.ShownGid(from.gid);
+  perm.cuid = creds.ShownUid(from.cuid);
+  perm.cgid = creds.ShownGid(from.cgid);
   perm.mode = from.mode;
   perm.__seq = static_cast<unsigned short>(id >> ipc::kIndexBits);
   return perm;
 }
 
-inline ipc::OwnerChange ToOwnerChange(const ipc_perm& perm) { return {perm.uid, perm.gid, perm.mode}; }
+// EINVAL: an id without a mapping.
+inline Result<ipc::OwnerChange> ToOwnerChange(const Credentials& creds, const ipc_perm& perm) {
+  const uid_t uid = creds.ToKernel(IdKind::kUser, perm.uid);
+  const gid_t gid = creds.ToKernel(IdKind::kGroup, perm.gid);
+  if (uid == kInvalidId || gid == kInvalidId) return Errno(EINVAL);
+  return ipc::OwnerChange{uid, gid, perm.mode};
+}
 
 inline const kernel::IpcNamespace& IpcOf(Task& task) { return *task.namespaces().ipc; }
 

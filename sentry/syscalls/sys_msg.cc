@@ -21,7 +21,7 @@ Value Status(Task& task, int id, int command, UserAddr to) {
   const IdKind kind = command == IPC_STAT ? IdKind::kId : IdKind::kIndex;
   ipc::QueueStatus status = TRY(IpcOf(task).messages().Status(id, kind, command != MSG_STAT_ANY, *task.creds()));
   msqid_ds ds = {};
-  ds.msg_perm = ToIpcPerm(status.permissions, status.id);
+  ds.msg_perm = ToIpcPerm(*task.creds(), status.permissions, status.id);
   ds.msg_stime = status.stime;
   ds.msg_rtime = status.rtime;
   ds.msg_ctime = status.ctime;
@@ -94,7 +94,7 @@ SYSCALL_HANDLER(SysMsgctl) {
       return Status(task, id, command, args.Addr(2));
     case IPC_SET: {
       msqid_ds ds = TRY(task.CopyIn<msqid_ds>(args.Addr(2)));
-      TRY(queues.SetOwner(id, ToOwnerChange(ds.msg_perm), ds.msg_qbytes, *task.creds()));
+      TRY(queues.SetOwner(id, TRY(ToOwnerChange(*task.creds(), ds.msg_perm)), ds.msg_qbytes, *task.creds()));
       return 0;
     }
     case IPC_RMID:

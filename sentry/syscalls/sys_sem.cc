@@ -52,7 +52,7 @@ Value Status(Task& task, int id, int command, UserAddr to) {
   ipc::SemaphoreSetStatus status =
       TRY(IpcOf(task).semaphores().Status(id, kind, command != SEM_STAT_ANY, *task.creds()));
   semid_ds ds = {};
-  ds.sem_perm = ToIpcPerm(status.permissions, status.id);
+  ds.sem_perm = ToIpcPerm(*task.creds(), status.permissions, status.id);
   ds.sem_otime = status.otime;
   ds.sem_ctime = status.ctime;
   ds.sem_nsems = status.count;
@@ -110,7 +110,7 @@ SYSCALL_HANDLER(SysSemctl) {
       return 0;
     case IPC_SET: {
       semid_ds ds = TRY(task.CopyIn<semid_ds>(args.Addr(3)));
-      TRY(semaphores.SetOwner(id, ToOwnerChange(ds.sem_perm), creds));
+      TRY(semaphores.SetOwner(id, TRY(ToOwnerChange(*task.creds(), ds.sem_perm)), creds));
       return 0;
     }
     case IPC_RMID:

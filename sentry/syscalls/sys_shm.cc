@@ -20,7 +20,7 @@ Value Status(Task& task, int id, int command, UserAddr to) {
   const IdKind kind = command == IPC_STAT ? IdKind::kId : IdKind::kIndex;
   ipc::SegmentStatus status = TRY(IpcOf(task).shared_memory().Status(id, kind, command != SHM_STAT_ANY, *task.creds()));
   shmid_ds ds = {};
-  ds.shm_perm = ToIpcPerm(status.permissions, status.id);
+  ds.shm_perm = ToIpcPerm(*task.creds(), status.permissions, status.id);
   ds.shm_segsz = status.size;
   ds.shm_atime = status.atime;
   ds.shm_dtime = status.dtime;
@@ -111,7 +111,7 @@ SYSCALL_HANDLER(SysShmctl) {
       return Status(task, id, command, args.Addr(2));
     case IPC_SET: {
       shmid_ds ds = TRY(task.CopyIn<shmid_ds>(args.Addr(2)));
-      TRY(memory.SetOwner(id, ToOwnerChange(ds.shm_perm), creds));
+      TRY(memory.SetOwner(id, TRY(ToOwnerChange(*task.creds(), ds.shm_perm)), creds));
       return 0;
     }
     case IPC_RMID:
