@@ -210,7 +210,7 @@ Result<void> SetSeccompStrict(Task& task) {
 }
 
 Result<void> CheckMayAddSeccompFilter(const Task& task) {
-  if (task.no_new_privs.load(std::memory_order_relaxed) || task.HasCapability(CAP_SYS_ADMIN)) return OkResult();
+  if (task.no_new_privs.load(std::memory_order_relaxed) || task.HasOwnCapability(CAP_SYS_ADMIN)) return OkResult();
   return Errno(EACCES);
 }
 

@@ -93,7 +93,7 @@ SYSCALL_HANDLER(SysLandlockAddRule) {
 }
 
 SYSCALL_HANDLER(SysLandlockRestrictSelf) {
-  if (!task.no_new_privs.load(std::memory_order_relaxed) && !task.HasCapability(CAP_SYS_ADMIN)) return Errno(EPERM);
+  if (!task.no_new_privs.load(std::memory_order_relaxed) && !task.HasOwnCapability(CAP_SYS_ADMIN)) return Errno(EPERM);
   if (args.Uint(1) != 0) return Errno(EINVAL);
   vfs::FileRef file = TRY(GetRuleset(task, args.Int(0)));
   vfs::LandlockRuleset& ruleset = RulesetFile::From(*file)->ruleset();

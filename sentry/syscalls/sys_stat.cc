@@ -137,6 +137,11 @@ SYSCALL_HANDLER(SysStatx) {
   out.stx_attributes_mask = kAttributeMountRoot;
   if (where && where.dentry == where.mount->root()) out.stx_attributes |= kAttributeMountRoot;
   out.stx_mnt_id = where ? where.mount->id() : 0;
+  constexpr unsigned kMountIdUnique = 0x4000;  // STATX_MNT_ID_UNIQUE
+  if ((mask & kMountIdUnique) && where) {
+    out.stx_mask = (out.stx_mask & ~0x1000u) | kMountIdUnique;
+    out.stx_mnt_id = where.mount->unique_id();
+  }
   TRY(task.CopyOut(args.Addr(4), out));
   return 0;
 }

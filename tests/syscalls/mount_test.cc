@@ -9,6 +9,9 @@
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
 
+#include <algorithm>
+#include <vector>
+
 #include "tests/syscalls/util.h"
 
 // <sys/mount.h> and <linux/mount.h> don't go together.
@@ -486,6 +489,92 @@ TEST(Mount, Setattr) {
               attr.attr_set = uint64_t{1} << 40;
               CHILD_CHECK(set() == -1 && errno == EINVAL);
               CHILD_CHECK(Setattr(AT_FDCWD, (d + "/a/f").c_str(), 0, &attr, sizeof attr) == -1 && errno == EINVAL);
+            }),
+            Exited(0));
+}
+
+// linux/mount.h of Linux 6.8, which older headers lack.
+struct IdRequest {
+  uint32_t size = 24, spare = 0;
+  uint64_t id = 0, param = 0;
+};
+struct StatMountHead {
+  uint32_t size, options;
+  uint64_t mask;
+  uint32_t device_major, device_minor;
+  uint64_t magic;
+  uint32_t sb_flags, type;
+  uint64_t id, parent_id;
+  uint32_t old_id, old_parent_id;
+  uint64_t attributes, propagation, peer_group, master, propagate_from;
+  uint32_t root, point;
+  uint64_t spare[50];
+};
+static_assert(sizeof(StatMountHead) == 512);
+constexpr int kStatmount = 457, kListmount = 458;
+constexpr unsigned kMountIdUnique = 0x4000;  // STATX_MNT_ID_UNIQUE
+
+long ListMounts(const IdRequest* request, uint64_t* ids, size_t count, unsigned flags = 0) {
+  return syscall(kListmount, request, ids, count, flags);
+}
+uint64_t UniqueId(const std::string& path) {
+  struct statx x = {};
+  CHILD_CHECK(statx(AT_FDCWD, path.c_str(), 0, kMountIdUnique, &x) == 0 && (x.stx_mask & kMountIdUnique));
+  return x.stx_mnt_id;
+}
+
+TEST(Mount, ListAndStatByUniqueId) {
+  if (syscall(kListmount, nullptr, nullptr, 0, 0) == -1 && errno == ENOSYS) GTEST_SKIP() << "listmount: Linux 6.8";
+  EXPECT_EQ(InNamespace([](const std::string& d) {
+              Dir(d + "/a");
+              CHILD_CHECK(mount("src", (d + "/a").c_str(), "tmpfs", kNoDev | kNoExec, nullptr) == 0);
+              Type(d + "/a", kShared);
+              Dir(d + "/a/b");
+              Tmpfs(d + "/a/b");
+              const uint64_t top = UniqueId(d), a = UniqueId(d + "/a"), b = UniqueId(d + "/a/b");
+              CHILD_CHECK(top > uint64_t{1} << 31 && a > top && b > a);
+              uint64_t ids[8] = {};
+              IdRequest request{.id = top};
+              CHILD_CHECK(ListMounts(&request, ids, 8) == 2 && ids[0] == a && ids[1] == b);
+              CHILD_CHECK(ListMounts(&request, ids, 1) == 1 && ids[0] == a);
+              CHILD_CHECK(ListMounts(&request, ids, 8, 1) == 2 && ids[0] == b && ids[1] == a);
+              request.param = a;
+              CHILD_CHECK(ListMounts(&request, ids, 8) == 1 && ids[0] == b);
+              std::vector<uint64_t> all(1000);
+              IdRequest root{.id = ~uint64_t{0}};
+              const long n = ListMounts(&root, all.data(), all.size());
+              CHILD_CHECK(n > 3);
+              CHILD_CHECK(std::count(all.begin(), all.begin() + n, UniqueId("/")) == 1);
+              CHILD_CHECK(ListMounts(&root, all.data(), all.size(), ~0u) == -1 && errno == EINVAL);
+              CHILD_CHECK(ListMounts(&root, all.data(), size_t{1} << 40) == -1 && errno == EOVERFLOW);
+              CHILD_CHECK(ListMounts(nullptr, all.data(), 8) == -1 && errno == EFAULT);
+              CHILD_CHECK(ListMounts(&root, reinterpret_cast<uint64_t*>(8), 8) == -1 && errno == EFAULT);
+              IdRequest bad{.size = 8, .id = top};
+              CHILD_CHECK(ListMounts(&bad, ids, 8) == -1 && errno == EINVAL);
+              bad = {.size = 1 << 20, .id = top};
+              CHILD_CHECK(ListMounts(&bad, ids, 8) == -1 && errno == E2BIG);
+              bad = {.id = uint64_t{1} << 60};
+              CHILD_CHECK(ListMounts(&bad, ids, 8) == -1 && errno == ENOENT);
+
+              struct {
+                StatMountHead head;
+                char strings[4096];
+              } s = {};
+              IdRequest about{.id = a, .param = 0x3f};
+              CHILD_CHECK(syscall(kStatmount, &about, &s, sizeof s, 0) == 0);
+              CHILD_CHECK((s.head.mask & 0x3f) == 0x3f && s.head.id == a && s.head.parent_id == top);
+              CHILD_CHECK(s.head.magic == 0x01021994 && s.head.attributes == (4 | 8));
+              CHILD_CHECK(s.head.propagation == kShared && s.head.peer_group != 0 && s.head.master == 0);
+              CHILD_CHECK(strcmp(s.strings + s.head.type, "tmpfs") == 0);
+              CHILD_CHECK(strcmp(s.strings + s.head.root, "/") == 0);
+              CHILD_CHECK(d + "/a" == s.strings + s.head.point);
+              CHILD_CHECK(syscall(kStatmount, &about, &s, 512, 0) == -1 && errno == EOVERFLOW);
+              CHILD_CHECK(syscall(kStatmount, &about, &s, sizeof s, 1) == -1 && errno == EINVAL);
+              CHILD_CHECK(syscall(kStatmount, &about, 8, sizeof s, 0) == -1 && errno == EFAULT);
+              about.id = uint64_t{1} << 60;
+              CHILD_CHECK(syscall(kStatmount, &about, &s, sizeof s, 0) == -1 && errno == ENOENT);
+              about.id = 1;
+              CHILD_CHECK(syscall(kStatmount, &about, &s, sizeof s, 0) == -1 && errno == EINVAL);
             }),
             Exited(0));
 }

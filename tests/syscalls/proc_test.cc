@@ -2,6 +2,7 @@
 // /proc: what programs parse there.
 #include <dirent.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <sys/resource.h>
@@ -324,6 +325,38 @@ TEST(ProcFile, SeekAndPartialReads) {
   ASSERT_OK(fstat(fd.get(), &st));
   EXPECT_EQ(0, st.st_size);
   EXPECT_FAILS(ENOENT, open("/proc/self/nonexistent", O_RDONLY));
+}
+
+// The averages are kept by decay: a busy process shows within moments, without a reading before.
+TEST(Proc, LoadAverageRisesWithWork) {
+  Child busy([] {
+    for (volatile unsigned n = 0;; n = n + 1) {
+    }
+  });
+  double load = 0;
+  for (int i = 0; i < 20 && load <= 0; ++i) {
+    pollfd none = {-1, 0, 0};
+    poll(&none, 1, 1000);
+    ASSERT_EQ(sscanf(ReadFile("/proc/loadavg").c_str(), "%lf", &load), 1);
+  }
+  EXPECT_GT(load, 0);
+  busy.Kill(SIGKILL);
+}
+
+TEST(Proc, MemoryZones) {
+  EXPECT_NE(ReadFile("/proc/buddyinfo").find("Node 0, zone "), std::string::npos);
+  const std::string zones = ReadFile("/proc/zoneinfo");
+  EXPECT_NE(zones.find("Node 0, zone "), std::string::npos);
+  EXPECT_NE(zones.find("  pages free "), std::string::npos);
+  EXPECT_NE(zones.find("        managed  "), std::string::npos);
+}
+
+TEST(Proc, NumaMaps) {
+  const std::string maps = ReadFile("/proc/self/numa_maps");
+  if (maps.empty() && access("/proc/self/numa_maps", F_OK) != 0) GTEST_SKIP() << "a kernel without CONFIG_NUMA";
+  EXPECT_NE(maps.find(" default"), std::string::npos);
+  EXPECT_NE(maps.find(" stack anon="), std::string::npos);
+  EXPECT_NE(maps.find(" N0="), std::string::npos);
 }
 
 }  // namespace

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The files of /proc about the system as a whole.
 #include <algorithm>
+#include <array>
+#include <cmath>
 #include <map>
 
 #include "sentry/fs/proc/system.h"
@@ -128,11 +130,70 @@ Result<std::string> Uptime(const Context& context) {
   return text;
 }
 
-// Averages aren't sampled, which would keep the sentry from sleeping: the three show zero, the counts are true.
+// The three averages decay as Linux's do, but nothing samples them, which would keep the sentry from sleeping: each
+// reading accounts for the time since the last one, by the CPU time used in it. When that is all there was, tasks
+// waited too, and the number that is runnable now stands for the interval.
+class LoadAverage {
+ public:
+  static LoadAverage& Get() {
+    static LoadAverage& average = *new LoadAverage();
+    return average;
+  }
+  std::array<double, 3> Update(const Totals& totals) {
+    constexpr double kSeconds[3] = {60, 300, 900};
+    MutexLock lock(mu_);
+    const int64_t now = base::MonotonicNs(), used = totals.user_ns + totals.system_ns;
+    const int64_t elapsed = now - at_ns_;
+    if (elapsed > 0) {
+      double active = static_cast<double>(std::max<int64_t>(used - used_ns_, 0)) / static_cast<double>(elapsed);
+      if (active > 0.9 * GetProcHostInfo().cpus) active = std::max(active, static_cast<double>(totals.running));
+      for (int i = 0; i < 3; ++i) {
+        const double keep = std::exp(-static_cast<double>(elapsed) / 1e9 / kSeconds[i]);
+        load_[i] = load_[i] * keep + active * (1 - keep);
+      }
+      at_ns_ = now;
+      used_ns_ = used;
+    }
+    return load_;
+  }
+
+ private:
+  Mutex mu_{LockRank::kLeaf};
+  int64_t at_ns_ ABSL_GUARDED_BY(mu_) = base::MonotonicNs();
+  int64_t used_ns_ ABSL_GUARDED_BY(mu_) = 0;
+  std::array<double, 3> load_ ABSL_GUARDED_BY(mu_) = {};
+};
+
 Result<std::string> LoadAvg(const Context& context) {
   const Totals totals = SumUp(context.fs);
+  const std::array<double, 3> load = LoadAverage::Get().Update(totals);
   std::string text;
-  Append(text, "0.00 0.00 0.00 %d/%d %d\n", std::max(totals.running, 1), std::max(totals.tasks, 1), totals.last_pid);
+  Append(text, "%.2f %.2f %.2f %d/%d %d\n", load[0], load[1], load[2], std::max(totals.running, 1),
+         std::max(totals.tasks, 1), totals.last_pid);
+  return text;
+}
+
+// One node with one zone, all in pages of the smallest order: what is free is the host's to arrange.
+Result<std::string> BuddyInfo(const Context&) {
+  const uint64_t used = Kernel::Get().memory_file().UsedBytes() / kPageSize,
+                 total = GetProcHostInfo().total_memory / kPageSize;
+  std::string text;
+  Append(text, "Node 0, zone   Normal %6llu", static_cast<unsigned long long>(total > used ? total - used : 0));
+  for (int order = 1; order < 11; ++order) Append(text, " %6d", 0);
+  return text + " \n";
+}
+
+Result<std::string> ZoneInfo(const Context&) {
+  const uint64_t used = Kernel::Get().memory_file().UsedBytes() / kPageSize,
+                 total = GetProcHostInfo().total_memory / kPageSize;
+  auto number = [](uint64_t n) { return static_cast<unsigned long long>(n); };
+  std::string text = "Node 0, zone   Normal\n";
+  Append(text,
+         "  pages free     %llu\n        boost    0\n        min      0\n        low      0\n        high     0\n",
+         number(total > used ? total - used : 0));
+  Append(text, "        spanned  %llu\n        present  %llu\n        managed  %llu\n", number(total), number(total),
+         number(total));
+  text += "        protection: (0, 0, 0, 0, 0)\n  start_pfn:           0\n";
   return text;
 }
 
@@ -180,7 +241,7 @@ constexpr char kDevices[] =
     "Character devices:\n  1 mem\n  5 /dev/tty\n  5 /dev/console\n  5 /dev/ptmx\n 10 misc\n136 pts\n\nBlock devices:\n";
 
 constexpr TextEntry kRootEntries[] = {
-    {"buddyinfo", 0444},
+    {"buddyinfo", 0444, &BuddyInfo},
     {"cgroups", 0444, &Registered, nullptr, nullptr, "#subsys_name\thierarchy\tnum_cgroups\tenabled\n"},
     {"cmdline", 0444, nullptr, nullptr, nullptr, "console=tty0\n"},
     {"consoles", 0444},
@@ -207,7 +268,7 @@ constexpr TextEntry kRootEntries[] = {
     {"uptime", 0444, &Uptime},
     {"version", 0444, &Version},
     {"vmstat", 0444, &VmStat},
-    {"zoneinfo", 0444},
+    {"zoneinfo", 0444, &ZoneInfo},
 };
 
 Result<std::string> MountsLink(ProcFs&) { return std::string("self/mounts"); }
@@ -227,6 +288,7 @@ RefPtr<StaticDirectory> AddDirectory(ProcFs& fs, StaticDirectory& parent, const 
 
 void AddSystemFiles(ProcFs& fs, StaticDirectory& root) {
   AddTexts(fs, root, kRootEntries);
+  LoadAverage::Get();  // counts from the first mount on
   root.Add("mounts", MakeRef<ProcLink>(fs, fs.NextInode(), &MountsLink));
   root.Add("net", MakeRef<ProcLink>(fs, fs.NextInode(), &NetLink));
   AddSysvIpc(fs, *AddDirectory(fs, root, "sysvipc"));

@@ -55,6 +55,7 @@ Result<std::string> TaskStatm(const Context& context);
 Result<std::string> TaskMaps(const Context& context);
 Result<std::string> TaskSmaps(const Context& context);
 Result<std::string> TaskSmapsRollup(const Context& context);
+Result<std::string> TaskNumaMaps(const Context& context);
 // task_mounts.cc
 Result<std::string> TaskMounts(const Context& context);
 Result<std::string> TaskMountInfo(const Context& context);

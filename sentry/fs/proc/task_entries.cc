@@ -187,7 +187,7 @@ constexpr TextEntry kTaskEntries[] = {
     {"maps", 0444, &TaskMaps, nullptr, &CheckRead},
     {"mountinfo", 0444, &TaskMountInfo, READ_ONLY, "", &NewMountsFile},
     {"mounts", 0444, &TaskMounts, READ_ONLY, "", &NewMountsFile},
-    {"numa_maps", 0444, nullptr, nullptr, &CheckRead},
+    {"numa_maps", 0444, &TaskNumaMaps, nullptr, &CheckRead},
     {"oom_adj", 0644, &OomAdj, &WriteOomAdj},
     {"oom_score", 0444, &OomScore},
     {"oom_score_adj", 0644, &OomScoreAdj, &WriteOomScoreAdj},

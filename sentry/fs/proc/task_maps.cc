@@ -75,6 +75,29 @@ Result<std::string> TaskMaps(const Context& context) {
   return text;
 }
 
+// numa(7): all memory is on the one node.
+Result<std::string> TaskNumaMaps(const Context& context) {
+  std::string text;
+  RefPtr<mm::MemoryManager> mm = context.mm();
+  if (!mm) return text;
+  mm->ForEachVma(
+      [&](const mm::VmaInfo& vma) {
+        const uint64_t anonymous = vma.anonymous / kPageSize, resident = vma.resident / kPageSize;
+        Append(text, "%08llx default", static_cast<unsigned long long>(vma.start));
+        if (vma.name.starts_with('/')) text += " file=" + vma.name;
+        if (vma.name == "[heap]") text += " heap";
+        if (vma.name == "[stack]") text += " stack";
+        if (anonymous)
+          Append(text, " anon=%llu dirty=%llu", static_cast<unsigned long long>(anonymous),
+                 static_cast<unsigned long long>(anonymous));
+        if (resident > anonymous) Append(text, " mapped=%llu", static_cast<unsigned long long>(resident));
+        if (resident) Append(text, " N0=%llu kernelpagesize_kB=4", static_cast<unsigned long long>(resident));
+        text += '\n';
+      },
+      true);
+  return text;
+}
+
 Result<std::string> TaskSmaps(const Context& context) {
   std::string text;
   RefPtr<mm::MemoryManager> mm = context.mm();
