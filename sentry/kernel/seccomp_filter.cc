@@ -3,6 +3,7 @@
 
 #include <linux/audit.h>
 
+#include <atomic>
 #include <cstring>
 
 #include "sentry/kernel/seccomp_listener.h"
@@ -13,6 +14,10 @@ namespace {
 // MAX_INSNS_PER_PATH, and what each filter counts on top of its instructions.
 constexpr size_t kMaxChainInstructions = (1 << 18) / sizeof(bpf::Instruction);
 constexpr size_t kFilterPenalty = 4;
+// Of all filters of the sandbox together (64 MiB): a chain per process must not fill the sentry's memory.
+constexpr size_t kMaxInstructionsOfAll = 8 << 20;
+constexpr size_t kFilterOverhead = 64;  // in instructions
+std::atomic<size_t> instructions_of_all{0};
 
 // Linux counts the instructions of its translation: those of an entry, and as many for each of ours as are given here.
 size_t TranslatedLength(const std::vector<bpf::Instruction>& program) {
@@ -70,13 +75,19 @@ int32_t ActionOf(uint32_t verdict) { return static_cast<int32_t>(verdict & SECCO
 }  // namespace
 
 SeccompFilter::SeccompFilter(std::vector<bpf::Instruction> program)
-    : program_(std::move(program)), counted_length_(TranslatedLength(program_)) {}
-SeccompFilter::~SeccompFilter() = default;
+    : program_(std::move(program)), counted_length_(TranslatedLength(program_)) {
+  instructions_of_all.fetch_add(program_.size() + kFilterOverhead, std::memory_order_relaxed);
+}
+
+SeccompFilter::~SeccompFilter() {
+  instructions_of_all.fetch_sub(program_.size() + kFilterOverhead, std::memory_order_relaxed);
+}
 
 Result<RefPtr<SeccompFilter>> SeccompFilter::Create(std::vector<bpf::Instruction> program, uint64_t flags) {
   TRY(bpf::Check(program));
   TRY(CheckForSeccomp(program));
   RefPtr<SeccompFilter> filter(new SeccompFilter(std::move(program)));
+  if (instructions_of_all.load(std::memory_order_relaxed) > kMaxInstructionsOfAll) return Errno(ENOMEM);
   filter->log_ = flags & SECCOMP_FILTER_FLAG_LOG;
   filter->wait_killable_ = flags & SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
   for (uint32_t number = 0; number < kCachedCalls; ++number) filter->allowed_[number] = filter->DecidesByNumber(number);

@@ -3,6 +3,7 @@
 #include <linux/landlock.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <set>
 
@@ -15,6 +16,9 @@ namespace sentry::syscalls {
 namespace {
 
 constexpr size_t kAttributeVersion1 = 8;
+// Rules of all open rulesets together: each keeps a file in the sentry's memory.
+constexpr size_t kMaxOpenRules = 1 << 18;
+std::atomic<size_t> open_rules{0};
 
 class RulesetFile final : public vfs::FileDescription {
  public:
@@ -24,6 +28,7 @@ class RulesetFile final : public vfs::FileDescription {
     registry_.insert(this);
   }
   ~RulesetFile() override {
+    open_rules.fetch_sub(charged_.load(std::memory_order_relaxed), std::memory_order_relaxed);
     MutexLock lock(registry_mu_);
     registry_.erase(this);
   }
@@ -37,11 +42,21 @@ class RulesetFile final : public vfs::FileDescription {
   Result<int64_t> Seek(int64_t, int) override { return Errno(ESPIPE); }
   std::string LinkName() const override { return "anon_inode:[landlock-ruleset]"; }
   vfs::LandlockRuleset& ruleset() { return *ruleset_; }
+  // Before a rule is added. ENOMEM.
+  Result<void> Charge() {
+    if (open_rules.fetch_add(1, std::memory_order_relaxed) >= kMaxOpenRules) {
+      open_rules.fetch_sub(1, std::memory_order_relaxed);
+      return Errno(ENOMEM);
+    }
+    charged_.fetch_add(1, std::memory_order_relaxed);
+    return OkResult();
+  }
 
  private:
   static inline Mutex registry_mu_{LockRank::kLeaf};
   static inline std::set<const FileDescription*> registry_ ABSL_GUARDED_BY(registry_mu_);
   RefPtr<vfs::LandlockRuleset> ruleset_;
+  std::atomic<size_t> charged_{0};
 };
 
 // EBADF, EBADFD. The file keeps its ruleset.
@@ -88,6 +103,7 @@ SYSCALL_HANDLER(SysLandlockAddRule) {
   if (rights & ~ruleset.handled()) return Errno(EINVAL);
   vfs::FileRef parent = TRY(GetAnyFile(task, rule.parent_fd));
   if (vfs::IsAnonymousMount(*parent->path().mount)) return Errno(EBADFD);
+  TRY(RulesetFile::From(*file)->Charge());
   TRY(ruleset.Add(parent->path(), rights));
   return 0;
 }

@@ -5,6 +5,8 @@
 #include <linux/landlock.h>
 #include <sys/stat.h>
 
+#include <atomic>
+
 #include "sentry/vfs/special_files.h"
 
 namespace sentry::vfs {
@@ -17,6 +19,10 @@ constexpr uint64_t kFileRights =
 constexpr uint64_t kAlwaysHandled = LANDLOCK_ACCESS_FS_REFER;
 // Linux has 2^32 - 1; each one here keeps a file in the sentry's memory.
 constexpr size_t kMaxRules = 1 << 16;
+
+// Of all domains together: no guest fills the sentry's memory with layers.
+constexpr size_t kMaxRulesOfDomains = 1 << 18;
+std::atomic<size_t> rules_of_domains{0};
 
 thread_local const LandlockDomain* current_domain = nullptr;
 
@@ -64,11 +70,16 @@ Result<RefPtr<LandlockDomain>> LandlockDomain::Create(RefPtr<LandlockDomain> bel
   domain->below_ = std::move(below);
   domain->handled_ = ruleset.handled() | kAlwaysHandled;
   MutexLock lock(ruleset.mu_);
+  const size_t count = ruleset.rules_.size();
+  if (rules_of_domains.fetch_add(count, std::memory_order_relaxed) + count > kMaxRulesOfDomains) {
+    rules_of_domains.fetch_sub(count, std::memory_order_relaxed);
+    return Errno(ENOMEM);
+  }
   domain->rules_ = ruleset.rules_;
   return domain;
 }
 
-LandlockDomain::~LandlockDomain() = default;
+LandlockDomain::~LandlockDomain() { rules_of_domains.fetch_sub(rules_.size(), std::memory_order_relaxed); }
 
 bool LandlockDomain::IsAncestorOf(const LandlockDomain* of) const {
   for (; of; of = of->below_.get()) {
