@@ -31,7 +31,9 @@ enum class LockRank : uint8_t {
   kOverlayCopy = 39,  // one copy-up of an overlay inode; held over its I/O
   kOverlayWork = 40,  // an overlay's work directory
   kInode = 42,        // an inode's data or attributes; held across donated-fd I/O
-  kSocket = 46,       // AF_UNIX endpoint; two by LockPair
+  kNetIo = 45,        // one reader, one writer of an internet socket at a time; guest memory is copied under it
+  kSocket = 46,       // AF_UNIX endpoint; two by LockPair; an internet endpoint
+  kNetListen = 47,    // a listener's queue
   kPipe = 48,
   kFdTable = 50,
   kFsContext = 52,  // cwd, root, umask
@@ -40,7 +42,11 @@ enum class LockRank : uint8_t {
   kMappable = 58,   // a file's page cache and its reverse mappings
   kFutex = 60,      // futex hash buckets; two by LockPair
   kTaskSet = 64,    // kernel: the task tree, pids, process groups, sessions
+  kNetPorts = 66,   // net: who has which port
   kSignal = 68,     // a thread group's signal state
+  kNetTable = 69,   // net: ports, connections, configuration
+  kNetTimer = 70,   // net: a stack's timers
+  kNetDevice = 71,  // net: a link's queue
   kTimer = 72,      // timer wheel, posix timers
   kTask = 76,       // small per-task state
   kNamespace = 78,

@@ -8,10 +8,38 @@
 #include "sentry/fs/proc/proc.h"
 #include "sentry/fs/sys/sys.h"
 #include "sentry/fs/tmpfs/tmpfs.h"
+#include "sentry/socket/inet/proc_net.h"
+#include "sentry/socket/inet/stacks.h"
 #include "sentry/socket/unix/unix_socket.h"
 #include "sentry/vfs/vfs.h"
 
 namespace sentry {
+namespace {
+
+template <std::string (*kText)(net::Stack&)>
+std::string OfStack(const kernel::NetNamespace& net) {
+  return kText(*socket::StackOf(net.inode_number(), net.is_first()));
+}
+
+void RegisterNetFiles() {
+  fs::RegisterProcNet("unix", [](const kernel::NetNamespace&) { return socket::ProcNetUnix(); });
+  fs::RegisterProcNet("tcp", &OfStack<&socket::ProcNetTcp>);
+  fs::RegisterProcNet("tcp6", &OfStack<&socket::ProcNetTcp6>);
+  fs::RegisterProcNet("udp", &OfStack<&socket::ProcNetUdp>);
+  fs::RegisterProcNet("udp6", &OfStack<&socket::ProcNetUdp6>);
+  fs::RegisterProcNet("raw", &OfStack<&socket::ProcNetRaw>);
+  fs::RegisterProcNet("raw6", &OfStack<&socket::ProcNetRaw6>);
+  fs::RegisterProcNet("dev", &OfStack<&socket::ProcNetDev>);
+  fs::RegisterProcNet("route", &OfStack<&socket::ProcNetRoute>);
+  fs::RegisterProcNet("ipv6_route", &OfStack<&socket::ProcNetRoute6>);
+  fs::RegisterProcNet("if_inet6", &OfStack<&socket::ProcNetIfInet6>);
+  fs::RegisterProcNet("snmp", &OfStack<&socket::ProcNetSnmp>);
+  fs::RegisterProcNet("snmp6", &OfStack<&socket::ProcNetSnmp6>);
+  fs::RegisterProcNet("netstat", &OfStack<&socket::ProcNetNetstat>);
+  fs::RegisterProcNet("sockstat", &OfStack<&socket::ProcNetSockstat>);
+}
+
+}  // namespace
 
 void RegisterFilesystems(const HostInfo& host, uint64_t total_memory) {
   fs::SetProcHostInfo({.cpuinfo = host.cpuinfo, .cpus = host.cpus, .total_memory = total_memory});
@@ -25,7 +53,7 @@ void RegisterFilesystems(const HostInfo& host, uint64_t total_memory) {
   fs::RegisterDevices();
   fs::RegisterTerminals();
   fs::RegisterFifos();
-  fs::RegisterProcNet("unix", [](const kernel::NetNamespace&) { return socket::ProcNetUnix(); });
+  RegisterNetFiles();
 }
 
 }  // namespace sentry

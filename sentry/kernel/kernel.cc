@@ -53,7 +53,7 @@ RefPtr<Namespaces> Kernel::NewNamespaces(RefPtr<vfs::MountNamespace> mounts) {
     first_namespaces_ = MakeRef<Namespaces>();
     first_namespaces_->uts = MakeRef<UtsNamespace>(options_.host_name, "(none)", root_user_ns_);
     first_namespaces_->ipc = MakeRef<IpcNamespace>(*memory_file_, root_user_ns_);
-    first_namespaces_->net = MakeRef<NetNamespace>(root_user_ns_);
+    first_namespaces_->net = MakeRef<NetNamespace>(root_user_ns_, UserCharge(), /*is_first=*/true);
     first_namespaces_->pid_for_children = root_pid_ns_;
   }
   RefPtr<Namespaces> namespaces = first_namespaces_->Clone();

@@ -35,9 +35,16 @@ RefPtr<UtsNamespace> UtsNamespace::Clone(RefPtr<UserNamespace> owner, UserCharge
   return MakeRef<UtsNamespace>(host_name(), domain_name(), std::move(owner), std::move(charge));
 }
 
-NetNamespace::NetNamespace(RefPtr<UserNamespace> owner, UserCharge charge)
-    : owner_(std::move(owner)), charge_(std::move(charge)), inode_number_(NextNamespaceInode()) {}
-NetNamespace::~NetNamespace() = default;
+namespace {
+std::atomic<void (*)(uint64_t)> net_end_hook{nullptr};
+}  // namespace
+
+NetNamespace::NetNamespace(RefPtr<UserNamespace> owner, UserCharge charge, bool is_first)
+    : owner_(std::move(owner)), charge_(std::move(charge)), inode_number_(NextNamespaceInode()), is_first_(is_first) {}
+NetNamespace::~NetNamespace() {
+  if (auto hook = net_end_hook.load(std::memory_order_relaxed)) hook(inode_number_);
+}
+void NetNamespace::SetEndHook(void (*hook)(uint64_t)) { net_end_hook = hook; }
 
 IpcNamespace::IpcNamespace(platform::MemoryFile& memory, RefPtr<UserNamespace> owner, UserCharge charge)
     : owner_(std::move(owner)),

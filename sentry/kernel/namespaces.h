@@ -46,18 +46,23 @@ class UtsNamespace : public RefCounted<UtsNamespace> {
   uint64_t inode_number_;
 };
 
-// Holds abstract AF_UNIX names (socket/).
+// What layers above keep for it (AF_UNIX names, a TCP/IP stack) they key by its inode number.
 class NetNamespace : public RefCounted<NetNamespace> {
  public:
-  explicit NetNamespace(RefPtr<UserNamespace> owner, UserCharge charge = {});
+  explicit NetNamespace(RefPtr<UserNamespace> owner, UserCharge charge = {}, bool is_first = false);
   ~NetNamespace();
   uint64_t inode_number() const { return inode_number_; }
+  // The sandbox's own, whose interfaces are set up from the start.
+  bool is_first() const { return is_first_; }
+  // Told when a namespace is gone, so that the network layer drops what it keeps for it; set once at start.
+  static void SetEndHook(void (*hook)(uint64_t inode_number));
   const RefPtr<UserNamespace>& owner() const { return owner_; }
 
  private:
   RefPtr<UserNamespace> owner_;
   UserCharge charge_;
   uint64_t inode_number_;
+  const bool is_first_;
 };
 
 // What a layer above keeps for each IPC namespace (fs/mqueue).

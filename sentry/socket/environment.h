@@ -18,6 +18,8 @@ struct Environment {
   pid_t (*pid_seen_by_caller)(pid_t root_pid);
   // Identifies the caller's network namespace (its inode number, which is never used again).
   uint64_t (*net_namespace)();
+  // Whether that is the sandbox's first one. Null: it is.
+  bool (*in_first_net_namespace)() = nullptr;
   // Where the caller's path names start. The credentials are those of Caller::Current().
   vfs::WalkContext (*walk)();
 };

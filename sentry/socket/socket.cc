@@ -13,6 +13,7 @@ namespace {
 constexpr int kFamilies = 46;  // AF_MAX
 Domain domains[kFamilies];
 Environment environment = {};
+DeviceIoctl device_ioctl = nullptr;
 
 }  // namespace
 
@@ -27,6 +28,12 @@ void RegisterDomain(int family, const Domain& domain) {
 const Domain* FindDomain(int family) {
   if (family < 0 || family >= kFamilies || !domains[family].create) return nullptr;
   return &domains[family];
+}
+
+void SetDeviceIoctl(DeviceIoctl handler) { device_ioctl = handler; }
+Result<int64_t> CallDeviceIoctl(unsigned request, uint64_t argument) {
+  if (!device_ioctl) return Errno(ENOTTY);
+  return device_ioctl(request, argument);
 }
 
 Socket::Socket(vfs::Path path, int flags, int domain, int type, int protocol)

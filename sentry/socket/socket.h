@@ -155,6 +155,12 @@ void RegisterDomain(int family, const Domain& domain);
 // Null: EAFNOSUPPORT.
 const Domain* FindDomain(int family);
 
+// netdevice(7) ioctls, which any socket answers about its namespace's interfaces; ENOTTY: none of them. The family that
+// knows them sets the handler at start.
+using DeviceIoctl = Result<int64_t> (*)(unsigned request, uint64_t argument);
+void SetDeviceIoctl(DeviceIoctl handler);
+Result<int64_t> CallDeviceIoctl(unsigned request, uint64_t argument);
+
 // An int option's value; EINVAL when it is too short.
 Result<int> OptionInt(std::string_view value);
 std::string OptionBytes(const void* data, size_t length);

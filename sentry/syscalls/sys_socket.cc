@@ -9,6 +9,9 @@
 #include "sentry/kernel/kernel.h"
 #include "sentry/kernel/task_set.h"
 #include "sentry/socket/environment.h"
+#include "sentry/socket/inet/inet_socket.h"
+#include "sentry/socket/inet/stacks.h"
+#include "sentry/socket/netlink/netlink_socket.h"
 #include "sentry/socket/unix/unix_socket.h"
 #include "sentry/syscalls/handlers.h"
 #include "sentry/syscalls/socket_util.h"
@@ -44,8 +47,12 @@ vfs::WalkContext Walk() {
   socket::SetEnvironment({.caller_pid = [] { return Task::Current().group().tgid(); },
                           .pid_seen_by_caller = &PidSeenByCaller,
                           .net_namespace = [] { return Task::Current().namespaces().net->inode_number(); },
+                          .in_first_net_namespace = [] { return Task::Current().namespaces().net->is_first(); },
                           .walk = &Walk});
+  kernel::NetNamespace::SetEndHook(&socket::ForgetStack);
   socket::RegisterUnixSockets();
+  socket::RegisterInetSockets();
+  socket::RegisterNetlinkSockets();
   return true;
 }();
 

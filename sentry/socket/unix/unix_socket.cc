@@ -131,7 +131,7 @@ Result<int64_t> UnixSocket::Ioctl(unsigned request, uint64_t argument) {
       value = static_cast<int>(endpoint_->SentBytes());
       break;
     default:
-      return Errno(ENOTTY);
+      return CallDeviceIoctl(request, argument);
   }
   TRY(Caller::Current().CopyOut(UserAddr(argument), value));
   return 0;

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+// A link: where an interface's packets go. Thread-safe.
+#ifndef SENTRY_NET_LINK_H_
+#define SENTRY_NET_LINK_H_
+
+#include <atomic>
+
+#include "sentry/net/packet.h"
+
+namespace sentry::net {
+
+struct LinkStatistics {
+  std::atomic<uint64_t> rx_packets{0}, rx_bytes{0}, rx_dropped{0}, tx_packets{0}, tx_bytes{0}, tx_dropped{0};
+};
+
+class Link : public RefCounted<Link> {
+ public:
+  virtual ~Link() = default;
+  // A packet that starts with its IP header, for a neighbour. Called within a DeferScope, possibly with an endpoint's
+  // lock held: it queues, and never delivers to an endpoint itself.
+  virtual void Transmit(PacketPtr packet, const IpAddress& next_hop) = 0;
+  LinkStatistics& statistics() { return statistics_; }
+
+ protected:
+  LinkStatistics statistics_;
+};
+
+}  // namespace sentry::net
+
+#endif  // SENTRY_NET_LINK_H_

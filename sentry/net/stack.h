@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+// A network namespace's TCP/IP stack: interfaces and routes, the way of packets in and out, and the tables of
+// endpoints. It knows nothing of tasks or files. Thread-safe.
+//
+// Locks, outer first: an endpoint (kSocket) → a listener's queue (kNetListen) → tables, configuration (kNetTable) →
+// timers (kNetTimer) → a link's queue (kNetDevice). One endpoint at a time: what concerns another is deferred
+// (deferred.h).
+#ifndef SENTRY_NET_STACK_H_
+#define SENTRY_NET_STACK_H_
+
+#include <array>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "sentry/net/config.h"
+#include "sentry/net/endpoint.h"
+#include "sentry/net/port_table.h"
+#include "sentry/net/reassembly.h"
+#include "sentry/net/statistics.h"
+#include "sentry/net/timer.h"
+
+namespace sentry::net {
+
+class DatagramEndpoint;
+class TcpTable;
+
+// sysctl net.ipv4.*; written by the layer above at any time.
+struct Settings {
+  std::atomic<int> default_ttl{64}, default_hop_limit{64};
+  std::atomic<int> port_low{32768}, port_high{60999};
+  std::atomic<int> somaxconn{4096}, max_syn_backlog{512};
+  std::atomic<int> tcp_syn_retries{6}, tcp_synack_retries{5}, tcp_retries2{15}, tcp_orphan_retries{8};
+  std::atomic<int> tcp_keepalive_time{7200}, tcp_keepalive_interval{75}, tcp_keepalive_probes{9};
+  std::atomic<int> tcp_fin_timeout{60};
+  std::atomic<int> tcp_receive_default{131072}, tcp_receive_max{6291456};
+  std::atomic<int> tcp_send_default{16384}, tcp_send_max{4194304};
+  std::atomic<int> tcp_sack{1}, tcp_timestamps{1}, tcp_window_scaling{1}, tcp_reuse_time_wait{2};
+  std::atomic<int> tcp_max_time_wait{16384};
+  std::atomic<bool> tcp_default_reno{false};
+  std::atomic<bool> echo_ignore_all{false};
+  // net.ipv4.ping_group_range.
+  std::atomic<uint32_t> ping_group_low{1}, ping_group_high{0};
+  std::atomic<int> unprivileged_port_start{1024};
+};
+
+// What IP output needs to know beside the packet's own bytes.
+struct OutputOptions {
+  uint8_t protocol = 0, ttl = 64, traffic_class = 0;
+  bool dont_fragment = false;
+  bool multicast_loop = false;
+  uint32_t flow_label = 0;
+};
+
+class Stack : public RefCounted<Stack> {
+ public:
+  // With an interface `lo`, which is down.
+  explicit Stack(RefPtr<Environment> environment);
+  ~Stack();
+
+  // --- Configuration
+  // A snapshot; cheap, as each thread keeps the last one it saw.
+  std::shared_ptr<const Config> config() const;
+  uint64_t config_generation() const { return generation_.load(std::memory_order_acquire); }
+  // `change` works on a copy; an error leaves things as they were.
+  Result<void> Change(const std::function<Result<void>(Config&)>& change);
+  // The new interface's index.
+  uint32_t AddInterface(Interface interface);
+
+  // --- Packets in: from a link, starting with the IP header. Within no lock.
+  void Receive(uint32_t interface, PacketPtr packet);
+
+  // --- Packets out: adds the IP header to a transport header and payload. May be called with an endpoint's lock.
+  // EMSGSIZE: larger than the path's MTU and not to be fragmented.
+  Result<void> Send(PacketPtr packet, const Path& path, const OutputOptions& options);
+  // A packet with its IP header (IP_HDRINCL).
+  Result<void> SendRaw(PacketPtr packet, const Path& path);
+  // An ICMP error about a packet received, if one may be sent (RFC 1812, 4.3.2.7; RFC 4443, 2.4).
+  void SendIcmpError(const Packet& about, uint8_t type, uint8_t code, uint32_t extra = 0);
+
+  Environment& environment() { return *environment_; }
+  int64_t NowNs() { return environment_->NowNs(); }
+  TimerQueue& timers() { return timers_; }
+  void RunTimers();
+  Settings& settings() { return settings_; }
+  Statistics& statistics() { return statistics_; }
+  IpStatistics& ip_statistics(bool v4) { return v4 ? statistics_.ip4 : statistics_.ip6; }
+  PortTable& udp_ports() { return udp_ports_; }
+  PortTable& ping_ports() { return ping_ports_; }
+  TcpTable& tcp() { return *tcp_; }
+  uint64_t hash_secret() const { return hash_secret_; }
+
+  // Raw endpoints, by their own protocol.
+  void AddRaw(DatagramEndpoint& endpoint);
+  void RemoveRaw(DatagramEndpoint& endpoint);
+  std::vector<RefPtr<DatagramEndpoint>> RawEndpoints() const;
+
+ private:
+  friend class LoopbackLink;
+  void ReceiveV4(PacketPtr packet);
+  void ReceiveV6(PacketPtr packet);
+  // To raw endpoints and the protocol; the packet starts with the transport header.
+  void Deliver(PacketPtr packet);
+  bool DeliverRaw(const Packet& packet);
+  void DeliverIcmp(PacketPtr packet);
+  void DeliverIcmp6(PacketPtr packet);
+  void DeliverIcmpError(Packet& packet, IcmpError error);
+  void Reply(const Packet& to, PacketPtr packet, uint8_t protocol);
+  Result<void> Fragment(PacketPtr packet, const Path& path, const OutputOptions& options, const Interface& out);
+  void PushIpHeader(Packet& packet, const Path& path, const OutputOptions& options, uint16_t id, uint16_t fragment);
+  bool TakeIcmpToken();
+
+  const RefPtr<Environment> environment_;
+  const uint64_t hash_secret_;
+  const uint64_t id_;  // never used again, unlike the address
+  mutable Mutex config_mu_{LockRank::kNetTable};
+  std::shared_ptr<const Config> config_ ABSL_GUARDED_BY(config_mu_);
+  std::atomic<uint64_t> generation_{1};
+  TimerQueue timers_;
+  Settings settings_;
+  Statistics statistics_;
+  PortTable udp_ports_, ping_ports_;
+  std::unique_ptr<TcpTable> tcp_;
+  Reassembler reassembler_;
+  std::atomic<uint32_t> next_id_;
+  std::atomic<int> raw_count_{0};
+  mutable Mutex raw_mu_{LockRank::kNetTable};
+  std::vector<DatagramEndpoint*> raw_ ABSL_GUARDED_BY(raw_mu_);
+  Mutex icmp_mu_{LockRank::kNetTable};
+  int64_t icmp_tokens_ns_ ABSL_GUARDED_BY(icmp_mu_) = 0;
+};
+
+}  // namespace sentry::net
+
+#endif  // SENTRY_NET_STACK_H_
