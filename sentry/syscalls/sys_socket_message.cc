@@ -184,7 +184,8 @@ class ControlWriter {
 };
 
 Value DoReceive(Task& task, socket::Socket& socket, socket::ReceiveRequest& request) {
-  request.nonblocking = (request.flags & MSG_DONTWAIT) || socket.IsNonBlocking();
+  // The error queue and urgent data are never waited for.
+  request.nonblocking = (request.flags & (MSG_DONTWAIT | MSG_ERRQUEUE | MSG_OOB)) || socket.IsNonBlocking();
   const bool wait_for_all =
       (request.flags & MSG_WAITALL) && !(request.flags & MSG_PEEK) && socket.type() == SOCK_STREAM;
   size_t total = 0;

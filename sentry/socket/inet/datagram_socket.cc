@@ -292,10 +292,7 @@ Result<size_t> DatagramSocket::ReceiveError(ReceiveRequest& request) {
 
 Result<size_t> DatagramSocket::Receive(ReceiveRequest& request) {
   if (request.flags & MSG_OOB) return Errno(EOPNOTSUPP);
-  if (request.flags & MSG_ERRQUEUE) {
-    request.nonblocking = true;
-    return ReceiveError(request);
-  }
+  if (request.flags & MSG_ERRQUEUE) return ReceiveError(request);
   auto received = endpoint_->Receive(request.flags & MSG_PEEK);
   if (!received.ok()) {
     if (received.error() == Errno(EAGAIN) && endpoint_->IsReceiveShutdown() && !request.nonblocking) return size_t{0};

@@ -187,10 +187,7 @@ Result<size_t> TcpSocket::ReceiveUrgent(ReceiveRequest& request) {
 
 Result<size_t> TcpSocket::Receive(ReceiveRequest& request) {
   if (request.flags & MSG_ERRQUEUE) return Errno(EAGAIN);
-  if (request.flags & MSG_OOB) {
-    request.nonblocking = true;
-    return ReceiveUrgent(request);
-  }
+  if (request.flags & MSG_OOB) return ReceiveUrgent(request);
   const bool peek = request.flags & MSG_PEEK;
   const bool discard = request.flags & MSG_TRUNC;
   MutexLock lock(read_mu_);
