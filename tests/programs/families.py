@@ -55,10 +55,12 @@ class CPython:
             "cd /tmp && timeout -k 5 1200 python3 -m test -v -u all,-gui,-urlfetch,-largefile --timeout 1100"
             f" --junit-xml /tmp/junit.xml {case} 2>&1; echo \"status $?\"; echo '{MARK}'; cat /tmp/junit.xml"
         )
-        return "programs", 1260, ["sh", "-c", script]
+        argv = ["sh", "-c", script]
+        # Tests of a terminal want one; /dev/null in its place would only skip them.
+        return "programs", 1260, ["script", "-qec", script, "/dev/null"] if case == "test_ioctl" else argv
 
     def parse(self, status, output, seconds):
-        log, mark, text = output.rpartition(MARK + "\n")
+        log, mark, text = output.replace("\r\n", "\n").rpartition(MARK + "\n")
         text = text.strip()
         if status != 0 or not mark:
             return Outcome(f"the container ended with {status}", {}, last_started(output), seconds)
@@ -75,7 +77,8 @@ class CPython:
             # Of two results of one name (sub-tests), the worse counts.
             if test.get("name") not in parts or result in ("error", "failure"):
                 parts[test.get("name")] = (result, message)
-        return Outcome("ok", parts, "", seconds)
+        # A module that cannot be loaded has no tests; its log says why.
+        return Outcome("ok", parts, "" if parts else log[-1000:], seconds)
 
 
 def last_started(log):
@@ -104,10 +107,10 @@ class StressNg:
 
     def command(self, case):
         script = (
-            f"cd /tmp && timeout -k 5 40 stress-ng --{case} 4 -t 2 --metrics-brief --verify --no-rand-seed 2>&1;"
+            f"cd /tmp && timeout -k 5 100 stress-ng --{case} 4 -t 2 --metrics-brief --verify --no-rand-seed 2>&1;"
             f" echo \"status $?\"; echo '{MARK}'; ls / >/dev/null && sh -c 'echo alive'"
         )
-        return "programs", 70, ["sh", "-c", script]
+        return "programs", 130, ["sh", "-c", script]
 
     def parse(self, status, output, seconds):
         if status != 0 or not output.rstrip().endswith("alive"):
@@ -145,6 +148,7 @@ class Programs:
 
 # A run this much slower than native is a finding even when it passes.
 SLOW = 50
+WORSE = ("idle", "hang", "failure", "error")
 # The sandbox has no such family yet; what fails for that is not a difference to mend here.
 NO_INET = re.compile(r"Address family not supported|Errno 97\b")
 
@@ -155,10 +159,13 @@ def differences(native, other):
         return [] if native.status != "ok" else [("(run)", "ok", other.status, other.note)]
     if native.status != "ok":
         return [("(run)", native.status, "ok", native.note)]
+    if native.parts and not other.parts:
+        return [("(module)", f"{len(native.parts)} tests", "none", other.note)]
     found = []
     for part in sorted(set(native.parts) | set(other.parts)):
         a, b = native.parts.get(part, ("absent", "")), other.parts.get(part, ("absent", ""))
-        if a[0] != b[0]:
+        # On a busy machine the host's kernel, too, is late or idle: better than native is no difference.
+        if a[0] != b[0] and not (b[0] == "passed" and a[0] in WORSE):
             found.append((part, a[0], b[0], b[1] or a[1]))
     if native.rate and other.rate and native.rate / other.rate > SLOW:
         found.append(("(speed)", f"{native.rate:.0f}/s", f"{other.rate:.0f}/s", f"{native.rate / other.rate:.0f} times slower"))
