@@ -92,7 +92,7 @@ class TextInode final : public ProcInode {
       : ProcInode(fs, S_IFREG | entry.mode, ino, std::move(task)), entry_(entry) {}
   Result<vfs::FileRef> Open(const vfs::Path& path, int flags) override;
   Result<std::string> Generate() const;
-  Result<size_t> Store(std::string_view data, RefPtr<const Credentials> opener, bool at_start) const;
+  Result<size_t> Store(std::string_view data, RefPtr<const Credentials> opener = {}, bool at_start = true) const;
 
  private:
   Result<Context> MakeContext() const;
