@@ -11,13 +11,16 @@ bool Packet::PullUp(size_t n) {
   if (n > size()) return false;
   const size_t more = n - header_size();
   if (end + more > kHeaderRoom) {
-    // Moved to the front, with room for an IP header if that can be.
+    // Moved to the front, with room for an IP header if that can be, and with the network header that was consumed:
+    // errors and raw sockets still want it.
     if (n > kHeaderRoom) return false;
-    const size_t kept = header_size();
-    const auto start = static_cast<uint16_t>(n + kOutputRoom <= kHeaderRoom ? kOutputRoom : 0);
-    memmove(head + start, head + begin, kept);
+    uint16_t first = network_begin <= begin ? network_begin : begin;
+    if (static_cast<size_t>(end - first) + more > kHeaderRoom) first = begin;
+    const size_t kept = end - first, consumed = begin - first;
+    const auto start = static_cast<uint16_t>(kept + more + kOutputRoom <= kHeaderRoom ? kOutputRoom : 0);
+    memmove(head + start, head + first, kept);
     network_begin = start;
-    begin = start;
+    begin = static_cast<uint16_t>(start + consumed);
     end = static_cast<uint16_t>(start + kept);
   }
   payload.CopyTo(0, head + end, more);

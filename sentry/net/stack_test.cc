@@ -204,6 +204,25 @@ TEST_F(StackTest, ErrorsReachConnectedEndpoints) {
   EXPECT_EQ(e->TakeError(), ECONNREFUSED);
 }
 
+// A header that a guest made itself is quoted as it was.
+TEST_F(StackTest, ErrorsQuoteIncludedHeaders) {
+  auto raw = MakeRef<DatagramEndpoint>(*stack_, false, Kind::kRaw, IPPROTO_RAW);
+  raw->ip().header_included = true;
+  auto icmp = MakeRef<DatagramEndpoint>(*stack_, false, Kind::kRaw, IPPROTO_ICMP);
+  std::string p = V4(17, UdpBytes(4660, 501, "quoted"));
+  memcpy(p.data() + 12, Ip("127.0.0.1").v4_bytes(), 4);
+  memcpy(p.data() + 16, Ip("127.0.0.1").v4_bytes(), 4);
+  ASSERT_TRUE(raw->Send(Buffer::Copy(p.data(), p.size()), {.to = SocketAddress{Ip("127.0.0.1"), 0}}, {}).ok());
+  auto d = icmp->Receive(false);
+  ASSERT_TRUE(d.ok());
+  const std::string got = d->data.ToString();
+  ASSERT_EQ(got.size(), 28 + p.size());
+  EXPECT_EQ(got[20], 3);
+  EXPECT_EQ(got[28], 0x45);
+  EXPECT_EQ(got.substr(28 + 12, 8), p.substr(12, 8));
+  EXPECT_EQ(got.substr(48), p.substr(20));
+}
+
 // Anything at all, v4 and v6, with the checksums taken on trust so that the layers above see it.
 TEST_F(StackTest, AnythingIsSurvived) {
   auto u4 = Udp("0.0.0.0", 500);
