@@ -97,18 +97,20 @@ def table(results, drivers, wanted):
             outcome = results.load(driver, family.name, case)
             if outcome is None:
                 continue
-            worse, unsupported = [], 0
+            worse, unsupported, known = [], 0, 0
             if native is not None and driver != "native":
                 worse = families.differences(native, outcome)
                 unsupported = sum(1 for one in worse if families.NO_INET.search(one[3]))
                 worse = [one for one in worse if not families.NO_INET.search(one[3])]
+                known = sum(1 for one in worse if families.is_known(case, one))
+                worse = [one for one in worse if not families.is_known(case, one)]
             found += [(family.name, case, driver, *one) for one in worse]
             ratio = native.rate / outcome.rate if native and native.rate and outcome.rate else 0
             rows.append(
-                (family.name, case, driver, summary(outcome), len(worse), unsupported, f"{outcome.seconds:.1f}",
+                (family.name, case, driver, summary(outcome), len(worse), unsupported, known, f"{outcome.seconds:.1f}",
                  f"{outcome.rate:.0f}", f"{ratio:.1f}")
             )  # fmt: skip
-    head = ("family", "case", "driver", "result", "differences", "inet", "seconds", "rate", "slower")
+    head = ("family", "case", "driver", "result", "differences", "inet", "known", "seconds", "rate", "slower")
     with open(results.directory / "summary.csv", "w", encoding="utf-8", newline="") as out:
         csv.writer(out).writerows([head, *rows])
     with open(results.directory / "differences.csv", "w", encoding="utf-8", newline="") as out:
