@@ -119,6 +119,11 @@ int PtraceStop(Task& task, int status, const SignalInfo* info, uint64_t message,
     }
     Task::Internal::SleepOnce(task, RunState::kTraced);
   }
+  {
+    // A signal that came meanwhile chose no thread in a trace stop; it is seen now (recalc_sigpending).
+    SignalLock lock(task.group());
+    Task::Internal::UpdateSignalWorkLocked(task);
+  }
   if (changed && !task.context().SetFpu(state.fpu).ok()) (void)task.context().ResetFpu();
   if (debug && !task.context().SetDebugRegisters(*debug).ok()) {
     LOG_WARNING("ptrace: the host refuses debug registers: task %d goes on without its breakpoints", task.tid());

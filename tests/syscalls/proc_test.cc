@@ -15,6 +15,8 @@
 #include <thread>
 #include <vector>
 
+#include <atomic>
+
 #include "tests/syscalls/util.h"
 
 namespace {
@@ -330,7 +332,7 @@ TEST(ProcFile, SeekAndPartialReads) {
 // The averages are kept by decay: a busy process shows within moments, without a reading before.
 TEST(Proc, LoadAverageRisesWithWork) {
   Child busy([] {
-    for (volatile unsigned n = 0;; n = n + 1) {
+    for (std::atomic<unsigned> n{0};; ++n) {
     }
   });
   double load = 0;

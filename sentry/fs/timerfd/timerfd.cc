@@ -59,10 +59,10 @@ TimerFd::Setting TimerFd::Set(const Setting& setting, bool absolute) {
                                          : base::ClockNs(clock_ == CLOCK_MONOTONIC ? CLOCK_MONOTONIC : CLOCK_BOOTTIME);
   int64_t wait = absolute ? setting.value_ns - clock_now : setting.value_ns;
   if (__builtin_add_overflow(now, wait, &deadline)) deadline = INT64_MAX - 1;
-  if (deadline < 1 && setting.interval_ns > 0) {
-    // Due before the monotonic clock began: what was missed until then counts as well.
-    int64_t missed = (1 - deadline) / setting.interval_ns + 1;
-    deadline += missed * setting.interval_ns;
+  if (deadline <= now && setting.interval_ns > 0) {
+    // Due already, perhaps since before the monotonic clock began: a read at once sees all that was missed.
+    int64_t missed = (now - deadline) / setting.interval_ns + 1;
+    if (__builtin_add_overflow(deadline, missed * setting.interval_ns, &deadline)) deadline = INT64_MAX - 1;
     MutexLock lock(mu_);
     expirations_ = missed;
   }
