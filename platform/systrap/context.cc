@@ -164,7 +164,11 @@ bool SystrapContext::HandOver() {
     int64_t timeout = interrupted ? kKickPeriodNs : platform_.watching() ? -1 : kDeathPollNs;
     FutexWait(&word, STATE_GUEST | STATE_SLEEP, timeout);
     if ((word.load(std::memory_order_seq_cst) & ~STATE_SLEEP) != STATE_GUEST) continue;
-    if (interrupted && was_interrupted) Kick();
+    if (interrupted && was_interrupted) {
+      // Stopped by somebody outside, it would outlive its own end.
+      kill(space_->pid(), SIGCONT);
+      Kick();
+    }
     was_interrupted = interrupted;
     if (timeout == kDeathPollNs && kill(space_->pid(), 0) != 0) space_->OnDeath();
   }

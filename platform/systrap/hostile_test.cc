@@ -292,6 +292,25 @@ TEST(HostileTest, NumbersLikeRestartCodes) {
   }
 }
 
+GUEST_PROGRAM(spin, "1: lock incq (%rdi); jmp 1b");
+
+// By somebody outside; the sentry goes on.
+TEST(StubTest, StoppedStubAnswers) {
+  TestGuest guest(spin());
+  Registers r = TestGuest::Start();
+  r.rdi = kDataAddress;
+  std::thread other([&] {
+    while (guest.Word(0) == 0) std::this_thread::yield();
+    kill(guest.stub_pid(), SIGSTOP);
+    guest.context().Interrupt();
+  });
+  EXPECT_EQ(guest.context().Switch(r).kind, Kind::kInterrupted);
+  other.join();
+  kill(guest.stub_pid(), SIGSTOP);
+  guest.space().Unmap(kDataAddress, kDataLength);
+  EXPECT_EQ(guest.context().Switch(r).kind, Kind::kFault);
+}
+
 TEST(StubTest, HoldsNothingOfTheHost) {
   TestGuest guest(call());
   std::ifstream maps("/proc/" + std::to_string(guest.stub_pid()) + "/maps");

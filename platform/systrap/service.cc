@@ -23,12 +23,14 @@ namespace {
 constexpr uint64_t kSyncWakeUp = 1;  // SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP, since Linux 6.6
 // A stub that isn't ready by then never will be.
 constexpr int64_t kStartTimeoutNs = 10 * base::kNsPerSecond;
+constexpr int kStoppedMs = 100;
 constexpr int64_t kStartPollNs = base::kNsPerSecond / 50;
 
 }  // namespace
 
 base::Result<void> Service::Start(Control* control, pid_t pid) {
   control_ = control;
+  pid_ = pid;
   int64_t deadline = base::MonotonicNs() + kStartTimeoutNs;
   while (control->ready.load(std::memory_order_acquire) == 0) {
     FutexWait(&control->ready, 0, kStartPollNs);
@@ -45,9 +47,14 @@ base::Result<void> Service::Receive() {
   for (;;) {
     // The ioctl alone would sleep for ever on the notifications of a dead process on kernels before 6.11.
     pollfd polled = {.fd = listener_.get(), .events = POLLIN};
-    int n = poll(&polled, 1, -1);
+    int n = poll(&polled, 1, kStoppedMs);
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) return base::Errno::Last();
+    if (n == 0) {
+      // Busy, or stopped by somebody outside: then the sentry would wait for ever.
+      kill(pid_, SIGCONT);
+      continue;
+    }
     if ((polled.revents & POLLIN) == 0) return base::Errno(ESRCH);
     seccomp_notif notification = {};
     if (ioctl(listener_.get(), SECCOMP_IOCTL_NOTIF_RECV, &notification) != 0) {

@@ -5,6 +5,8 @@
 #ifndef PLATFORM_SYSTRAP_SERVICE_H_
 #define PLATFORM_SYSTRAP_SERVICE_H_
 
+#include <sys/types.h>
+
 #include <cstdint>
 #include <span>
 
@@ -31,6 +33,7 @@ class Service {
   base::Result<void> Receive();
 
   Control* control_ = nullptr;
+  pid_t pid_ = 0;
   base::UniqueFd listener_;
   uint64_t pending_ = 0;  // the notification that the thread sleeps in
   uint64_t result_ = 0;

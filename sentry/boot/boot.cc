@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <string_view>
 #include <thread>
 #include <utility>
 
@@ -219,7 +220,8 @@ absl::Status Boot(runsc::BootArgs& args, Sandbox& sandbox, std::unique_ptr<runsc
     std::vector<std::string> only = absl::StrSplit(args.config.strace_syscalls, ',', absl::SkipEmpty());
     trace::EnableStrace(std::move(only), static_cast<size_t>(args.config.strace_log_size));
   }
-  RETURN_IF_ERROR(InstallSentryFilter({.debug = args.config.debug}));
+  RETURN_IF_ERROR(InstallSentryFilter(
+      {.debug = args.config.debug, .ptrace = std::string_view(kernel->platform().Name()) == "ptrace"}));
   WatchGofer(std::move(gofer_sockets), sandbox);
   kernel->platform().OnStubLost([&sandbox] { sandbox.Lost("a stub process was killed"); });
   // What the sentry and the stubs need comes out of the same limit when it is a cgroup's, and the host needs some for

@@ -96,7 +96,7 @@ constexpr Row kAllowed[] = {
     {SYS_dup, "standard streams"},
 };
 
-bool AddRules(scmp_filter_ctx filter, std::string* failed) {
+bool AddRules(scmp_filter_ctx filter, const FilterOptions& options, std::string* failed) {
   auto allow = [&](int number, std::initializer_list<scmp_arg_cmp> conditions) {
     if (seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, number, static_cast<unsigned>(conditions.size()),
                                conditions.begin()) == 0)
@@ -127,11 +127,13 @@ bool AddRules(scmp_filter_ctx filter, std::string* failed) {
     ok = ok && allow(SYS_fcntl, {SCMP_A1(SCMP_CMP_EQ, static_cast<uint64_t>(command))});
   for (unsigned long request : {FIONREAD, TIOCGWINSZ, TCGETS})
     ok = ok && allow(SYS_ioctl, {SCMP_A1(SCMP_CMP_EQ, request)});
-  // systrap: orders to the service threads of stubs. Then SECCOMP_IOCTL_NOTIF_SET_FLAGS, and PIDFD_GET_INFO of 64
-  // bytes.
-  for (unsigned long request : {SECCOMP_IOCTL_NOTIF_RECV + 0ul, SECCOMP_IOCTL_NOTIF_SEND + 0ul, SECCOMP_IOW(4, __u64),
-                                _IOWR(0xff, 11, char[64]) + 0ul})
-    ok = ok && allow(SYS_ioctl, {SCMP_A1(SCMP_CMP_EQ, request)});
+  // What ended a stub: PIDFD_GET_INFO of 64 bytes.
+  ok = ok && allow(SYS_ioctl, {SCMP_A1(SCMP_CMP_EQ, _IOWR(0xff, 11, char[64]))});
+  if (!options.ptrace) {
+    // systrap: orders to the service threads of stubs. The last is SECCOMP_IOCTL_NOTIF_SET_FLAGS.
+    for (uint64_t request : {SECCOMP_IOCTL_NOTIF_RECV + 0ul, SECCOMP_IOCTL_NOTIF_SEND + 0ul, SECCOMP_IOW(4, __u64)})
+      ok = ok && allow(SYS_ioctl, {SCMP_A1(SCMP_CMP_EQ, request)});
+  }
   ok = ok && allow(SYS_membarrier, {SCMP_A0(SCMP_CMP_EQ, MEMBARRIER_CMD_GLOBAL)});
   for (int option : {PR_SET_NAME, PR_GET_NAME, PR_SET_VMA})
     ok = ok && allow(SYS_prctl, {SCMP_A0(SCMP_CMP_EQ, static_cast<uint64_t>(option))});
@@ -157,7 +159,7 @@ bool AddRules(scmp_filter_ctx filter, std::string* failed) {
                            PTRACE_LISTEN + 0ul,
                            PTRACE_SETSIGMASK + 0ul,
                            PTRACE_KILL + 0ul}) {
-    ok = ok && allow(SYS_ptrace, {SCMP_A0(SCMP_CMP_EQ, request)});
+    ok = ok && (!options.ptrace || allow(SYS_ptrace, {SCMP_A0(SCMP_CMP_EQ, request)}));
   }
   if (!ok && failed->empty()) *failed = "a rule with arguments";
   return ok;
@@ -212,7 +214,7 @@ absl::Status InstallSentryFilter(const FilterOptions& options) {
   std::string failed;
   int error = 0;
   seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE, 2);
-  if (!AddRules(filter, &failed)) error = EINVAL;
+  if (!AddRules(filter, options, &failed)) error = EINVAL;
   if (!error) error = -seccomp_load(filter);
   seccomp_release(filter);
   if (error)

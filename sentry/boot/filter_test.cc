@@ -26,13 +26,13 @@ namespace {
 constexpr int kNoFilter = 99;
 
 // The wait status of a child that runs `body` under the filter; `body`'s result is the child's exit status.
-int UnderFilter(const std::function<int()>& body) {
+int UnderFilter(const std::function<int()>& body, const FilterOptions& options = {}) {
   const pid_t pid = fork();
   if (pid == 0) {
     const rlimit none = {};
     setrlimit(RLIMIT_CORE, &none);
     prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-    if (!InstallSentryFilter({}).ok()) _exit(kNoFilter);
+    if (!InstallSentryFilter(options).ok()) _exit(kNoFilter);
     _exit(body());
   }
   int status = 0;
@@ -96,6 +96,18 @@ TEST(SentryFilter, KillsTheProcessForWhatIsNotAllowed) {
       return 0;
     });
     EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS) << call.what << ": wait status " << status;
+  }
+}
+
+TEST(SentryFilter, TracesNobodyOnAPlatformThatDoesNot) {
+  for (bool ptrace : {true, false}) {
+    const int status = UnderFilter(
+        [] {
+          syscall(SYS_ptrace, PTRACE_CONT, 1, 0, 0);
+          return 0;
+        },
+        {.ptrace = ptrace});
+    EXPECT_EQ(ptrace, WIFEXITED(status)) << "wait status " << status;
   }
 }
 
