@@ -160,14 +160,16 @@ bool SystrapContext::HandOver() {
         state != (STATE_GUEST | STATE_SLEEP)) {
       return !space_->dead();
     }
-    bool interrupted = (state_.load(std::memory_order_seq_cst) & kInterrupt) != 0;
+    // A command (rseq) takes no time either.
+    uint32_t own = state_.load(std::memory_order_seq_cst);
+    bool interrupted = (own & kInterrupt) != 0 || (own & kInGuest) == 0;
     int64_t timeout = interrupted ? kKickPeriodNs : platform_.watching() ? -1 : kDeathPollNs;
     FutexWait(&word, STATE_GUEST | STATE_SLEEP, timeout);
     if ((word.load(std::memory_order_seq_cst) & ~STATE_SLEEP) != STATE_GUEST) continue;
     if (interrupted && was_interrupted) {
       // Stopped by somebody outside, it would outlive its own end.
       kill(space_->pid(), SIGCONT);
-      Kick();
+      if ((own & kInGuest) != 0) Kick();
     }
     was_interrupted = interrupted;
     if (timeout == kDeathPollNs && kill(space_->pid(), 0) != 0) space_->OnDeath();

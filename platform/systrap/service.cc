@@ -79,7 +79,12 @@ base::Result<Service::Outcome> Service::Run(std::span<const Order> orders) {
   // A barrier for both: the answer wakes the thread after the orders were written.
   std::atomic_thread_fence(std::memory_order_seq_cst);
   while (ioctl(listener_.get(), SECCOMP_IOCTL_NOTIF_SEND, &response) != 0) {
-    if (errno != EINTR) return base::Errno(ESRCH);
+    if (errno == EINTR) continue;
+    if (errno != ENOENT) return base::Errno(ESRCH);
+    // Dead; or stopped by somebody outside, which withdraws the notification until the thread goes on and repeats it.
+    kill(pid_, SIGCONT);
+    TRY(Receive());
+    response.id = pending_;
   }
   TRY(Receive());
   Outcome outcome = {.done = done_, .result = result_};
