@@ -30,7 +30,7 @@ def http_files():
 
         with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
             threading.Thread(target=server.serve_forever, daemon=True).start()
-            url = f"http://localhost:{server.server_port}/"
+            url = f"http://127.0.0.1:{server.server_port}/"
 
             def fetch():
                 for _ in range(5):
@@ -84,7 +84,7 @@ async def streams():
             await writer.drain()
         writer.close()
 
-    server = await asyncio.start_server(serve, "localhost", 0, backlog=100)
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, backlog=100)
     port = server.sockets[0].getsockname()[1]
 
     async def client(n):
