@@ -122,7 +122,7 @@ Result<void> DatagramEndpoint::Connect(const SocketAddress& remote, const BindOp
   SendOptions none;
   Path path = TRY(RouteLocked(to, none));
   TRY(AutoBindLocked(options));
-  const auto change = [&](PortUser& user) {
+  const auto change = [&](PortUser& user) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
     if (user.address.IsAny()) {
       address_by_connect_ = true;
       user.address = path.source;
@@ -143,7 +143,7 @@ Result<void> DatagramEndpoint::Connect(const SocketAddress& remote, const BindOp
 void DatagramEndpoint::Disconnect() {
   MutexLock lock(mu_);
   remote_.reset();
-  const auto change = [&](PortUser& user) {
+  const auto change = [&](PortUser& user) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
     user.connected = false;
     user.remote = {};
     if (address_by_connect_) {

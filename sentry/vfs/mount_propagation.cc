@@ -74,7 +74,7 @@ Result<void> MountNamespace::Table::AttachTree(RefPtr<Mount> tree, const Path& t
   if (dest.shared_ && !full) {
     for (Mount* mount : Subtree(*tree)) MakeShared(*mount);
     auto receives = [&](const Mount* m) { return m->namespace_ && DentryCache::IsAncestor(*m->root_, at); };
-    auto place = [&](Mount& source, CopyAs as, Mount* parent) -> Mount& {
+    auto place = [&](Mount& source, CopyAs as, Mount* parent) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu) -> Mount& {
       placed.push_back({CopyTree(source, source.root_, false, as, nullptr), parent});
       full |= Index().size() + placed.size() >= static_cast<size_t>(kMaxMounts);
       return *placed.back().copy;

@@ -227,7 +227,7 @@ TEST_F(Uring, WaitIsInterrupted) {
 TEST_F(Uring, WaiterIsWokenByAnotherThread) {
   TestRing ring;
   Pipe p;
-  char byte;
+  char byte = 0;
   ring.Add(IORING_OP_READ, p.r.get(), &byte, 1);
   ASSERT_EQ(ring.Submit(), 1);
   EXPECT_FALSE(ring.Peek());
