@@ -64,7 +64,10 @@ def main():
     check("T" in run("ps -o stat= -p $(jobs -p)"), "the state of a stopped process")
     s.send("bg\n")
     s.expect("continued\r\n")
-    run(":")
+    # The prompt after bg comes before or after that.
+    s.send("echo barr\"\"ier\n")
+    s.expect("barrier\r\n")
+    s.expect(PROMPT)
     check("Running" in run("jobs"), "jobs after bg")
     check("Stopped" in run("kill -STOP %1; while ! jobs | grep -q Stopped; do sleep 0.05; done; jobs"), "a stop by signal")
     s.send("fg\n")
