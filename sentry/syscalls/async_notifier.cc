@@ -14,6 +14,15 @@
 namespace sentry::syscalls {
 namespace {
 
+// Who owns a file may not thereby signal whom it could not kill(2) (sigio_perm of the kernel).
+bool MaySignal(const Credentials& creds, const RefPtr<Task>& target) {
+  if (!target) return false;
+  RefPtr<const Credentials> theirs = target->creds_ref();
+  if (!theirs) return false;
+  return creds.euid == 0 || creds.euid == theirs->suid || creds.euid == theirs->ruid || creds.ruid == theirs->suid ||
+         creds.ruid == theirs->ruid;
+}
+
 // What an owner hears of. POLL_OUT only from files that can be written to: queues are shared by both directions.
 EventMask Interest(const vfs::FileDescription& file) {
   EventMask mask = EPOLLPRI;
@@ -24,8 +33,7 @@ EventMask Interest(const vfs::FileDescription& file) {
 
 class Notifier final : public kernel::AsyncJob, public WaitEntry, public vfs::FileDescription::EpollLink {
  public:
-  Notifier(Task& task, vfs::FileDescription& file, int fd)
-      : group_(task.group_ref()), creds_(task.creds()), file_(&file), fd_(fd) {}
+  Notifier(Task& task, vfs::FileDescription& file, int fd) : signal_(task, fd), file_(&file) {}
   ~Notifier() override {
     if (queue()) queue()->Remove(*this);
   }
@@ -44,7 +52,7 @@ class Notifier final : public kernel::AsyncJob, public WaitEntry, public vfs::Fi
   void OnEvent(EventMask events) override {
     // Events that come while a signal is on its way are told by that one.
     if (events_.fetch_or(events, std::memory_order_acq_rel) != 0) return;
-    if (TryIncRef()) group_->async_work().Retry(RefPtr<AsyncJob>::Adopt(this));
+    if (TryIncRef()) signal_.group->async_work().Retry(RefPtr<AsyncJob>::Adopt(this));
   }
 
   void Run(Task&) override {
@@ -55,76 +63,23 @@ class Notifier final : public kernel::AsyncJob, public WaitEntry, public vfs::Fi
       if (!file_) return;
       owner = file_->async_owner();
     }
-    if (owner.id != 0) Send(owner, events);
+    Tell(owner, events);
   }
 
  private:
-  kernel::SignalInfo InfoFor(const vfs::AsyncOwner& owner, EventMask events) const {
-    if (owner.signal == 0) {
-      kernel::SignalInfo info = kernel::KernelSignal(SIGIO);
-      return info;
-    }
-    // In the order of POLL_IN..POLL_HUP of siginfo.h, with the bands that poll(2) gives them.
-    kernel::SignalInfo info = {};
-    info.si_signo = owner.signal;
-    if (events & (EPOLLHUP | EPOLLERR)) {
-      info.si_code = events & EPOLLHUP ? POLL_HUP : POLL_ERR;
-      info.si_band = events & EPOLLHUP ? POLLHUP | POLLERR : POLLERR;
-    } else if (events & kEventIn) {
-      info.si_code = POLL_IN;
-      info.si_band = POLLIN | POLLRDNORM;
-    } else if (events & kEventOut) {
-      info.si_code = POLL_OUT;
-      info.si_band = POLLOUT | POLLWRNORM | POLLWRBAND;
-    } else {
-      info.si_code = POLL_PRI;
-      info.si_band = POLLPRI | POLLRDBAND;
-    }
-    info.si_fd = fd_;
-    return info;
+  // In the order of POLL_IN..POLL_HUP of siginfo.h, with the bands that poll(2) gives them.
+  void Tell(const vfs::AsyncOwner& owner, EventMask events) const {
+    if (events & EPOLLHUP) return signal_.Send(owner, POLL_HUP, POLLHUP | POLLERR);
+    if (events & EPOLLERR) return signal_.Send(owner, POLL_ERR, POLLERR);
+    if (events & kEventIn) return signal_.Send(owner, POLL_IN, POLLIN | POLLRDNORM);
+    if (events & kEventOut) return signal_.Send(owner, POLL_OUT, POLLOUT | POLLWRNORM | POLLWRBAND);
+    signal_.Send(owner, POLL_PRI, POLLPRI | POLLRDBAND);
   }
 
-  // Who owns a file may not thereby signal whom it could not kill(2) (sigio_perm of the kernel).
-  bool MaySignal(const RefPtr<Task>& target) const {
-    if (!target) return false;
-    RefPtr<const Credentials> theirs = target->creds_ref();
-    if (!theirs) return false;
-    return creds_->euid == 0 || creds_->euid == theirs->suid || creds_->euid == theirs->ruid ||
-           creds_->ruid == theirs->suid || creds_->ruid == theirs->ruid;
-  }
-
-  void Send(const vfs::AsyncOwner& owner, EventMask events) const {
-    const kernel::SignalInfo info = InfoFor(owner, events);
-    kernel::TaskSet& tasks = kernel::Kernel::Get().tasks();
-    const kernel::PidNamespace& ns = *group_->pid_ns();
-    switch (owner.type) {
-      case F_OWNER_TID: {
-        RefPtr<Task> thread = tasks.FindTask(ns, owner.id);
-        if (MaySignal(thread)) (void)thread->SendSignal(info).ok();
-        return;
-      }
-      case F_OWNER_PID: {
-        RefPtr<kernel::ThreadGroup> group = tasks.FindThreadGroup(ns, owner.id);
-        if (group && MaySignal(group->leader())) (void)group->SendSignal(info).ok();
-        return;
-      }
-      case F_OWNER_PGRP: {
-        RefPtr<kernel::ProcessGroup> wanted = tasks.FindProcessGroup(ns, owner.id);
-        if (!wanted) return;
-        for (auto& [id, group] : tasks.ThreadGroups(ns)) {
-          if (group->process_group() == wanted && MaySignal(group->leader())) (void)group->SendSignal(info).ok();
-        }
-        return;
-      }
-    }
-  }
-
-  const RefPtr<kernel::ThreadGroup> group_;
-  const RefPtr<const Credentials> creds_;
+  const OwnerSignal signal_;
   const kernel::TaskIdentity identity_;  // a signal needs nothing of the process
   Mutex mu_{LockRank::kEpollSet};        // outside of the file's own lock
   vfs::FileDescription* file_;           // null once it is gone
-  const int fd_;
   std::atomic<EventMask> events_{0};
 };
 
@@ -160,6 +115,41 @@ void Notifier::OnFileDestroyed() {
 }
 
 }  // namespace
+
+void OwnerSignal::Send(const vfs::AsyncOwner& owner, int code, int64_t band) const {
+  if (owner.id == 0) return;
+  kernel::SignalInfo info = kernel::KernelSignal(SIGIO);
+  if (owner.signal != 0) {
+    info = {};
+    info.si_signo = owner.signal;
+    info.si_code = code;
+    info.si_band = band;
+    info.si_fd = fd;
+  }
+  kernel::TaskSet& tasks = kernel::Kernel::Get().tasks();
+  const kernel::PidNamespace& ns = *group->pid_ns();
+  switch (owner.type) {
+    case F_OWNER_TID: {
+      RefPtr<Task> thread = tasks.FindTask(ns, owner.id);
+      if (MaySignal(*creds, thread)) (void)thread->SendSignal(info).ok();
+      return;
+    }
+    case F_OWNER_PID: {
+      RefPtr<kernel::ThreadGroup> process = tasks.FindThreadGroup(ns, owner.id);
+      if (process && MaySignal(*creds, process->leader())) (void)process->SendSignal(info).ok();
+      return;
+    }
+    case F_OWNER_PGRP: {
+      RefPtr<kernel::ProcessGroup> wanted = tasks.FindProcessGroup(ns, owner.id);
+      if (!wanted) return;
+      for (auto& [id, member] : tasks.ThreadGroups(ns)) {
+        if (member->process_group() == wanted && MaySignal(*creds, member->leader()))
+          (void)member->SendSignal(info).ok();
+      }
+      return;
+    }
+  }
+}
 
 Result<void> SetStatusFlags(Task& task, vfs::FileDescription& file, int fd, int flags) {
   const bool was_on = file.flags() & O_ASYNC, on = flags & O_ASYNC;

@@ -10,6 +10,7 @@
 #include "sentry/kernel/task_set.h"
 #include "sentry/syscalls/async_notifier.h"
 #include "sentry/syscalls/handlers.h"
+#include "sentry/vfs/leases.h"
 #include "sentry/vfs/locks.h"
 
 #ifndef F_SETSIG
@@ -199,9 +200,11 @@ SYSCALL_HANDLER(SysFcntl) {
       TRY(file->inode()->AddSeals(args.Int(2)));
       return 0;
     case F_GETLEASE:
-      return F_UNLCK;
+      return vfs::Leases::Get().TypeOf(*file);
     case F_SETLEASE:
-      return args.Int(2) == F_UNLCK ? Value(0) : Value(Errno(EAGAIN));
+      return SetLease(task, *file, fd, args.Int(2));
+    case F_NOTIFY:
+      return SetDirectoryNotification(task, *file, fd, args.Uint(2));
     case F_GET_RW_HINT:
     case F_GET_FILE_RW_HINT:
       TRY(task.CopyOut(args.Addr(2), uint64_t{0}));

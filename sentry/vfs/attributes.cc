@@ -4,6 +4,7 @@
 
 #include "base/cleanup.h"
 #include "sentry/vfs/inotify_watches.h"
+#include "sentry/vfs/leases.h"
 #include "sentry/vfs/operations.h"
 
 namespace sentry::vfs {
@@ -63,6 +64,7 @@ Result<void> SetStat(const WalkContext& context, const Path& path, SetStatReques
     if (!inode.IsRegular()) return Errno(EINVAL);
     if (*request.size > INT64_MAX) return Errno(EINVAL);
     TRY(inode.CheckPermission(creds, kMayWrite));
+    if (Leases::Get().Any()) TRY(Leases::Get().Break(inode, /*write=*/true, /*nonblocking=*/false));
     TRY(TruncateInode(&creds, inode, *request.size));
     request.size.reset();
     NotifyInotify(*path.dentry, IN_MODIFY);

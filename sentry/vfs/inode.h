@@ -213,8 +213,9 @@ class Inode : public RefCounted<Inode> {
   RefPtr<class SpecialObject> special() const;
   void set_special(RefPtr<SpecialObject> object);
 
-  // Open file descriptions, for the time of IN_DELETE_SELF.
+  // Open file descriptions (O_PATH not), for the time of IN_DELETE_SELF and for leases.
   void AddOpen() { opens_.fetch_add(1, std::memory_order_acq_rel); }
+  int open_count() const { return opens_.load(std::memory_order_acquire); }
   // Call after the last name went (nlink 0) or a file was closed; sends IN_DELETE_SELF once, when nothing has the inode
   // any more.
   void MarkDeleted();

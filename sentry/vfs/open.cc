@@ -5,6 +5,7 @@
 #include "base/cleanup.h"
 #include "sentry/vfs/inotify_watches.h"
 #include "sentry/vfs/landlock.h"
+#include "sentry/vfs/leases.h"
 #include "sentry/vfs/operations.h"
 #include "sentry/vfs/special_files.h"
 
@@ -77,6 +78,8 @@ Result<void> CheckOpen(const WalkContext& context, const Path& path, int flags) 
 Result<FileRef> DoOpen(const WalkContext& context, const Path& path, int flags, bool created) {
   if (flags & O_PATH) return FileRef(MakeRef<PathFile>(path, flags));
   Inode& inode = *path.inode();
+  if (Leases::Get().Any() && inode.IsRegular() && !created)
+    TRY(Leases::Get().Break(inode, (flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC), flags & O_NONBLOCK));
   flags |= kKernelLargeFile;
   if (!inode.IsRegular()) flags &= ~O_TRUNC;
   const bool writes = (flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC);
