@@ -39,19 +39,6 @@ uint32_t DnotifyBits(uint32_t mask) {
   return bits;
 }
 
-// Sends the signals: an event may come where no signal can be sent.
-class Sender final : public kernel::AsyncJob {
- public:
-  Sender(OwnerSignal signal, const vfs::AsyncOwner& owner) : signal_(std::move(signal)), owner_(owner) {}
-  const kernel::TaskIdentity& identity() const override { return identity_; }
-  void Run(Task&) override { signal_.Send(owner_, POLL_MSG, POLLIN | POLLRDNORM | POLLMSG); }
-
- private:
-  const OwnerSignal signal_;
-  const vfs::AsyncOwner owner_;
-  const kernel::TaskIdentity identity_;
-};
-
 // One per description of a directory. Ends with the description.
 class DirectoryWatch final : public vfs::InotifyWatch, public vfs::FileDescription::EpollLink {
  public:
@@ -60,30 +47,47 @@ class DirectoryWatch final : public vfs::InotifyWatch, public vfs::FileDescripti
 
   void set_mask(uint32_t mask) { mask_.store(mask, std::memory_order_relaxed); }
   void add_mask(uint32_t mask) { mask_.fetch_or(mask, std::memory_order_relaxed); }
-  const RefPtr<vfs::Inode>& watched() const { return inode_; }
 
   void OnEvent(uint32_t mask, uint32_t, std::string_view name) override {
     if (name.empty()) return;  // the directory's own
     const uint32_t wanted = mask_.load(std::memory_order_relaxed);
     if (!(DnotifyBits(mask) & wanted)) return;
+    // Without DN_MULTISHOT it is over; the empty watch goes with the description.
+    if (!(wanted & DN_MULTISHOT)) set_mask(0);
+    // An event may come where no signal can be sent. One job sends those of all events until it runs.
+    if (untold_.fetch_add(1, std::memory_order_acq_rel) == 0)
+      signal_.group->async_work().Retry(MakeRef<Sender>(RefPtr<DirectoryWatch>(this)));
+  }
+  void OnFileDestroyed() override;
+  void Tell() {
+    const uint32_t events = untold_.exchange(0, std::memory_order_acq_rel);
     vfs::AsyncOwner owner;
     {
       MutexLock lock(mu_);
       if (!file_) return;
       owner = file_->async_owner();
     }
-    // Without DN_MULTISHOT it is over; the empty watch goes with the description.
-    if (!(wanted & DN_MULTISHOT)) set_mask(0);
-    signal_.group->async_work().Retry(MakeRef<Sender>(signal_, owner));
+    for (uint32_t i = 0; i < events; ++i) signal_.Send(owner, POLL_MSG, POLLIN | POLLRDNORM | POLLMSG);
   }
-  void OnFileDestroyed() override;
 
  private:
+  class Sender final : public kernel::AsyncJob {
+   public:
+    explicit Sender(RefPtr<DirectoryWatch> watch) : watch_(std::move(watch)) {}
+    const kernel::TaskIdentity& identity() const override { return identity_; }
+    void Run(Task&) override { watch_->Tell(); }
+
+   private:
+    const RefPtr<DirectoryWatch> watch_;
+    const kernel::TaskIdentity identity_;
+  };
+
   const OwnerSignal signal_;
   const RefPtr<vfs::Inode> inode_;
   Mutex mu_{LockRank::kInotify};
   vfs::FileDescription* file_ ABSL_GUARDED_BY(mu_);
   std::atomic<uint32_t> mask_{0};
+  std::atomic<uint32_t> untold_{0};
 };
 
 struct Registry {
@@ -93,6 +97,10 @@ struct Registry {
     MutexLock lock(mu);
     auto it = watches.find(file);
     return it == watches.end() ? nullptr : it->second;
+  }
+  RefPtr<DirectoryWatch> FindOr(const vfs::FileDescription* file, const RefPtr<DirectoryWatch>& fresh) {
+    MutexLock lock(mu);
+    return watches.emplace(file, fresh).first->second;
   }
 };
 Registry& TheRegistry() {
@@ -144,19 +152,16 @@ Value SetDirectoryNotification(Task& task, vfs::FileDescription& file, int fd, u
   }
   TRY(task.group().async_work().Prepare());
   OwnIfNobody(task, file, true);
-  if (watch) {
-    watch->add_mask(mask & (kKnown | DN_MULTISHOT));
-    return 0;
+  mask &= kKnown | DN_MULTISHOT;
+  if (!watch) {
+    auto fresh = MakeRef<DirectoryWatch>(task, file, fd);
+    watch = TheRegistry().FindOr(&file, fresh);
+    if (watch == fresh) {
+      file.AddEpollLink(watch.get());
+      file.inode()->inotify_watches().Add(watch);
+    }
   }
-  watch = MakeRef<DirectoryWatch>(task, file, fd);
-  watch->set_mask(mask & (kKnown | DN_MULTISHOT));
-  {
-    Registry& registry = TheRegistry();
-    MutexLock lock(registry.mu);
-    if (!registry.watches.emplace(&file, watch).second) return 0;  // another thread was here
-  }
-  file.AddEpollLink(watch.get());
-  file.inode()->inotify_watches().Add(watch);
+  watch->add_mask(mask);
   return 0;
 }
 

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "sentry/kernel/core/caller.h"
 #include "sentry/kernel/core/tunables.h"
@@ -22,7 +23,7 @@ struct Leases::Lease final : public FileDescription::EpollLink {
 
   FileDescription* const file;
   Inode* const inode;  // lives as long as the file
-  int type;            // F_RDLCK, F_WRLCK
+  int type;            // F_RDLCK, F_WRLCK; F_UNLCK: its holder did not give it up in time and has lost it
   int target = -1;     // what it is to become; -1: nobody wants in
   int64_t deadline_ns = 0;
   Notice on_break;
@@ -44,19 +45,26 @@ std::unique_ptr<Leases::Lease> Leases::Take(const FileDescription& file) {
 }
 
 Result<void> Leases::AddLocked(std::unique_ptr<Lease>& fresh) {
+  Lease* mine = nullptr;
   for (const auto& lease : leases_) {
     if (lease->inode != fresh->inode) continue;
     if (lease->file == fresh->file) {
-      // One that is being broken only gets weaker.
-      if (lease->target != -1 && (lease->target == F_UNLCK || fresh->type == F_WRLCK)) return Errno(EAGAIN);
-      if (lease->target == F_RDLCK) lease->target = -1;
-      lease->type = fresh->type;
-      return OkResult();
+      mine = lease.get();
+    } else if (lease->type == F_UNLCK) {
+      continue;
+    } else if (fresh->type == F_WRLCK || lease->type == F_WRLCK || lease->target == F_UNLCK) {
+      return Errno(EAGAIN);
     }
-    if (fresh->type == F_WRLCK || lease->type == F_WRLCK || lease->target == F_UNLCK) return Errno(EAGAIN);
   }
-  leases_.push_back(std::move(fresh));
-  count_.fetch_add(1, std::memory_order_release);
+  if (!mine) {
+    leases_.push_back(std::move(fresh));
+    count_.fetch_add(1, std::memory_order_release);
+    return OkResult();
+  }
+  // One that is being broken only gets weaker.
+  if (mine->target != -1 && (mine->target == F_UNLCK || fresh->type == F_WRLCK)) return Errno(EAGAIN);
+  mine->target = -1;
+  mine->type = fresh->type;
   return OkResult();
 }
 
@@ -66,7 +74,7 @@ Result<void> Leases::Set(FileDescription& file, int type, Notice on_break) {
     if (!lease) return Errno(EAGAIN);
     file.RemoveEpollLink(lease.get());
     queue_.Notify(kAllEvents);
-    return OkResult();
+    return lease->type == F_UNLCK ? Result<void>(Errno(EAGAIN)) : OkResult();
   }
   Inode& inode = *file.inode();
   // A read lease suffers no writer, the holder itself included; a write lease no other description at all.
@@ -100,18 +108,19 @@ bool Leases::ConflictsLocked(const Inode& inode, bool write, Notices* notices, i
   const int64_t now = base::MonotonicNs();
   bool conflict = false;
   for (const auto& lease : leases_) {
-    if (lease->inode != &inode || (!write && lease->type == F_RDLCK)) continue;
+    if (lease->inode != &inode || lease->type == F_UNLCK || (!write && lease->type == F_RDLCK)) continue;
     const int target = write ? F_UNLCK : F_RDLCK;
     if (lease->target != F_UNLCK && lease->target != target) {
-      if (lease->target == -1) lease->deadline_ns = now + tunables::lease_break_time.Get() * base::kNsPerSecond;
+      if (lease->target == -1) {
+        const int64_t seconds = tunables::lease_break_time.Get();
+        lease->deadline_ns = seconds > 0 ? now + seconds * base::kNsPerSecond : kNoDeadline;
+      }
       lease->target = target;
       // A holder on its way out hears nothing; its lease is gone in a moment.
       if (lease->file->TryIncRef()) notices->emplace_back(FileRef::Adopt(lease->file), lease->on_break);
     }
-    // The holder had its time: it loses the lease, or keeps the weaker one. (F_UNLCK: type stays so that the holder's
-    // own F_UNLCK finds it; it is in nobody's way.)
     if (now >= lease->deadline_ns) {
-      if (lease->target == F_RDLCK) lease->type = F_RDLCK, lease->target = -1;
+      lease->type = std::exchange(lease->target, -1);
       continue;
     }
     conflict = true;

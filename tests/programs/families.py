@@ -152,7 +152,6 @@ WORSE = ("idle", "hang", "failure", "error")
 # The sandbox has no such family yet; what fails for that is not a difference to mend here.
 # Differences that are known and explained in docs/programs.md, by case and part: these do not fail a test.
 KNOWN = {
-    "test_fcntl": re.compile(r"test_fcntl_64_bit"),  # F_NOTIFY
     "test_time": re.compile(r"test_monotonic_settime"),  # the host's clock is not set from a sandbox
 }
 NO_INET = re.compile(r"Address family not supported|Errno 97\b")

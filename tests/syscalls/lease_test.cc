@@ -124,6 +124,36 @@ TEST_F(Lease, TruncationBreaksIt) {
   other.join();
 }
 
+// fs.lease-break-time, put back at the end of the scope.
+struct ScopedBreakTime {
+  explicit ScopedBreakTime(const char* seconds) : before(ReadFile(kPath)) {
+    set = access(kPath, W_OK) == 0 && WriteFile(kPath, seconds);
+  }
+  ~ScopedBreakTime() {
+    if (set) WriteFile(kPath, before);
+  }
+  static constexpr const char* kPath = "/proc/sys/fs/lease-break-time";
+  const std::string before;
+  bool set;
+};
+
+TEST_F(Lease, AHolderThatDoesNothingLosesIt) {
+  ScopedBreakTime one_second("1");
+  if (!one_second.set) GTEST_SKIP() << one_second.kPath << " is read-only";
+  ASSERT_OK(fcntl(fd_.get(), F_SETLEASE, F_RDLCK));
+  {
+    Fd writer(open(path_.c_str(), O_WRONLY));
+    EXPECT_TRUE(writer.ok());
+  }
+  EXPECT_TRUE(Pending(rt_));
+  EXPECT_EQ(fcntl(fd_.get(), F_GETLEASE), F_UNLCK);
+  Fd other(open(path_.c_str(), O_RDONLY));
+  EXPECT_OK(fcntl(other.get(), F_SETLEASE, F_RDLCK));
+  EXPECT_FAILS(EAGAIN, fcntl(fd_.get(), F_SETLEASE, F_UNLCK));
+  EXPECT_OK(fcntl(fd_.get(), F_SETLEASE, F_RDLCK));
+  EXPECT_EQ(fcntl(fd_.get(), F_GETLEASE), F_RDLCK);
+}
+
 void OnAlarm(int) {}
 
 TEST_F(Lease, TheWaitIsInterrupted) {
