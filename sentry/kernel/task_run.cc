@@ -184,6 +184,10 @@ void Task::Internal::HandleEvent(Task& task, const platform::Event& event) {
       task.regs_.orig_rax = ~uint64_t{0};
       internal.fault_access = event.access;
       internal.minor_faults.fetch_add(1, std::memory_order_relaxed);
+      const uint64_t rip = task.regs_.rip;
+      // What the platform does in the stub thread to mend the fault may take the host's view of the section away: it
+      // would go on unprotected. A bad descriptor is the host's to find.
+      if (internal.rseq.address != 0) (void)AbortRseq(task);
       mm::MemoryManager::FaultSignal signal = task.mm_->HandleFault(event.address, event.access, event.info.si_signo);
       if (signal.signal == 0) return;
       SignalInfo info = {};
@@ -193,7 +197,7 @@ void Task::Internal::HandleEvent(Task& task, const platform::Event& event) {
       internal.fault_access = event.access;
       if (event.access == platform::Access::kUnknown) {
         uint8_t code[arch::kMaxInstruction];
-        auto got = task.mm_->CopyIn(UserAddr(task.regs_.rip), code, sizeof code);
+        auto got = task.mm_->CopyIn(UserAddr(rip), code, sizeof code);
         if (got.ok() && arch::StoresToMemory({code, *got})) internal.fault_access = platform::Access::kWrite;
       }
       task.ForceSignal(info);

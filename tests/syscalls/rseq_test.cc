@@ -3,6 +3,7 @@
 // migration. The C library's own registration of each thread is what most tests use.
 #include <linux/rseq.h>
 #include <sched.h>
+#include <sys/mman.h>
 #include <sys/rseq.h>
 #include <sys/syscall.h>
 #include <ucontext.h>
@@ -37,8 +38,9 @@ class RseqTest : public testing::Test {
   }
 };
 
-// Adds one to counters[cpu] in a critical section that is `spin` rounds long. False if it was restarted.
-bool Increment(struct rseq* area, int64_t* counters, uint64_t spin) {
+// Adds one to counters[cpu] in a critical section that writes to `touched` and is `spin` rounds long. False if it was
+// restarted.
+bool Increment(struct rseq* area, int64_t* counters, uint64_t spin, volatile char* touched) {
   long restarted = 0;
   asm volatile(
       ".pushsection .data\n .balign 32\n"
@@ -48,6 +50,7 @@ bool Increment(struct rseq* area, int64_t* counters, uint64_t spin) {
       "mov %%rax, 8(%[area])\n"
       "1: mov 4(%[area]), %%eax\n"
       "mov (%[counters], %%rax, 8), %%rdx\n"
+      "movb $1, (%[touched])\n"
       "mov %[spin], %%rcx\n"
       "3: dec %%rcx\n jns 3b\n"
       "inc %%rdx\n"
@@ -57,7 +60,7 @@ bool Increment(struct rseq* area, int64_t* counters, uint64_t spin) {
       "4: mov $1, %[restarted]\n"
       "5:\n"
       : [restarted] "+r"(restarted)
-      : [area] "r"(area), [counters] "r"(counters), [spin] "r"(spin)
+      : [area] "r"(area), [counters] "r"(counters), [spin] "r"(spin), [touched] "r"(touched)
       : "rax", "rcx", "rdx", "memory", "cc");
   return restarted == 0;
 }
@@ -209,9 +212,10 @@ TEST_F(RseqTest, PreemptionRestartsSections) {
   std::vector<std::thread> threads;
   for (int i = 0; i < kThreads; ++i) {
     threads.emplace_back([&] {
+      volatile char own = 0;
       ASSERT_OK(sched_setaffinity(0, sizeof one, &one));
       while (done + restarts < kRounds) {
-        if (Increment(OwnArea(), counters, kSpin)) {
+        if (Increment(OwnArea(), counters, kSpin, &own)) {
           ++done;
         } else {
           ++restarts;
@@ -225,6 +229,38 @@ TEST_F(RseqTest, PreemptionRestartsSections) {
   EXPECT_EQ(sum, done);
   // Four busy threads on one CPU share it in slices of some milliseconds.
   EXPECT_GT(restarts, 0);
+}
+
+// A fault in the middle of a section, on memory shared with a child, is no way around its protection.
+TEST_F(RseqTest, FaultsInSectionsLoseNoUpdates) {
+  constexpr int kThreads = 4;
+  constexpr size_t kStride = 64 << 10, kPieces = 256;
+  constexpr uint64_t kSpin = 500'000;
+  static int64_t counters[8192];
+  char* region =
+      static_cast<char*>(mmap(nullptr, kStride * kPieces, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+  ASSERT_NE(region, MAP_FAILED);
+  memset(region, 1, kStride * kPieces);
+  Child sharer([] { pause(); });
+  cpu_set_t one;
+  CPU_ZERO(&one);
+  CPU_SET(sched_getcpu(), &one);
+  std::atomic<int64_t> done{0};
+  std::atomic<size_t> next{0};
+  std::vector<std::thread> threads;
+  for (int i = 0; i < kThreads; ++i) {
+    threads.emplace_back([&] {
+      ASSERT_OK(sched_setaffinity(0, sizeof one, &one));
+      for (size_t piece; (piece = next++) < kPieces;) {
+        if (Increment(OwnArea(), counters, kSpin, region + piece * kStride)) ++done;
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  int64_t sum = 0;
+  for (int64_t counter : counters) sum += counter;
+  EXPECT_EQ(sum, done);
+  munmap(region, kStride * kPieces);
 }
 
 }  // namespace
