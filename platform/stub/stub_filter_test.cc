@@ -13,37 +13,13 @@
 #include <optional>
 
 #include "gtest/gtest.h"
+#include "platform/stub/bpf_evaluator.h"
 
 namespace platform::stub {
 namespace {
 
 constexpr uint64_t kPage = 0x7fff'fe00'0000;
 constexpr uint32_t kArchI386 = AUDIT_ARCH_I386;
-
-// A machine for the classic BPF that seccomp(2) takes; nothing for a program that is wrong.
-std::optional<uint32_t> Evaluate(const std::vector<sock_filter>& program, const seccomp_data& data) {
-  uint32_t a = 0;
-  for (size_t pc = 0; pc < program.size(); ++pc) {
-    const sock_filter& i = program[pc];
-    switch (i.code) {
-      case BPF_LD | BPF_W | BPF_ABS:
-        if (i.k % 4 != 0 || i.k + 4 > sizeof(data)) return std::nullopt;
-        memcpy(&a, reinterpret_cast<const char*>(&data) + i.k, 4);
-        break;
-      case BPF_ALU | BPF_AND | BPF_K:
-        a &= i.k;
-        break;
-      case BPF_JMP | BPF_JEQ | BPF_K:
-        pc += a == i.k ? i.jt : i.jf;
-        break;
-      case BPF_RET | BPF_K:
-        return i.k;
-      default:
-        return std::nullopt;
-    }
-  }
-  return std::nullopt;
-}
 
 class StubFilterTest : public ::testing::Test {
  protected:

@@ -18,8 +18,6 @@ constexpr int kCreationFlags = O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC | O_CLOEXEC
 // fcntl(2) F_SETFL.
 constexpr int kSettableFlags = O_APPEND | O_ASYNC | O_DIRECT | O_NOATIME | O_NONBLOCK;
 
-std::atomic<FileDescription::AsyncHandler> async_handler{nullptr};
-
 }  // namespace
 
 FileDescription::FileDescription(Path path, int flags) : path_(std::move(path)), flags_(flags & ~kCreationFlags) {
@@ -183,14 +181,8 @@ void FileDescription::set_async_owner(const AsyncOwner& owner) {
   }
 }
 
-void FileDescription::SetAsyncHandler(AsyncHandler handler) { async_handler.store(handler, std::memory_order_release); }
-
 void FileDescription::NotifyEvents(EventMask events) {
   if (WaitQueue* queue = wait_queue()) queue->Notify(events);
-  if (!(flags() & O_ASYNC)) return;
-  AsyncOwner owner = async_owner();
-  AsyncHandler handler = async_handler.load(std::memory_order_acquire);
-  if (handler && owner.id != 0) handler(*this, owner, events);
 }
 
 void FileDescription::AddEpollLink(EpollLink* link) {

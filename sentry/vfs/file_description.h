@@ -116,11 +116,8 @@ class FileDescription : public RefCounted<FileDescription> {
 
   AsyncOwner async_owner() const;
   void set_async_owner(const AsyncOwner& owner);
-  // Tells inotify, fasync owners and waiters that data arrived. `events` as for Notify.
+  // Tells who waits on the file, O_ASYNC's owners among them. `events` as for WaitQueue::Notify.
   void NotifyEvents(EventMask events);
-  // How O_ASYNC signals are sent; set once by the kernel layer at start.
-  using AsyncHandler = void (*)(FileDescription& file, const AsyncOwner& owner, EventMask events);
-  static void SetAsyncHandler(AsyncHandler handler);
 
   // epoll keeps its registrations here so that the last close removes them; see fs/epoll.
   class EpollLink {
