@@ -67,18 +67,19 @@ bool Task::Internal::AbortRseq(Task& task) {
   auto pointer = task.CopyIn<uint64_t>(Field(area, offsetof(struct rseq, rseq_cs)));
   if (!pointer.ok()) return false;
   if (*pointer == 0) return true;
-  auto section = task.CopyIn<rseq_cs>(UserAddr(*pointer));
-  if (!section.ok() || section->version != 0 || section->flags != 0) return false;
-  if (section->start_ip >= platform::kGuestAddressLimit || section->abort_ip >= platform::kGuestAddressLimit ||
-      section->start_ip + section->post_commit_offset >= platform::kGuestAddressLimit ||
-      section->start_ip + section->post_commit_offset < section->start_ip || Inside(*section, section->abort_ip)) {
+  rseq_cs section;
+  if (!task.CopyInBytes(UserAddr(*pointer), &section, sizeof section).ok()) return false;
+  if (section.version != 0 || section.flags != 0) return false;
+  if (section.start_ip >= platform::kGuestAddressLimit || section.abort_ip >= platform::kGuestAddressLimit ||
+      section.start_ip + section.post_commit_offset >= platform::kGuestAddressLimit ||
+      section.start_ip + section.post_commit_offset < section.start_ip || Inside(section, section.abort_ip)) {
     return false;
   }
-  auto signature = task.CopyIn<uint32_t>(UserAddr(section->abort_ip - sizeof(uint32_t)));
+  auto signature = task.CopyIn<uint32_t>(UserAddr(section.abort_ip - sizeof(uint32_t)));
   if (!signature.ok() || *signature != area.signature) return false;
   // One left behind is cleared as well: the kernel looks at it again at every preemption otherwise.
   if (!task.CopyOut(Field(area, offsetof(struct rseq, rseq_cs)), uint64_t{0}).ok()) return false;
-  if (Inside(*section, task.regs().rip)) task.regs().rip = section->abort_ip;
+  if (Inside(section, task.regs().rip)) task.regs().rip = section.abort_ip;
   return true;
 }
 

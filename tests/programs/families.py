@@ -148,12 +148,13 @@ class Programs:
 
 # A run this much slower than native is a finding even when it passes.
 SLOW = 50
+SPEED = "(speed)"  # the part of such a difference
 WORSE = ("idle", "hang", "failure", "error")
-# The sandbox has no such family yet; what fails for that is not a difference to mend here.
 # Differences that are known and explained in docs/programs.md, by case and part: these do not fail a test.
 KNOWN = {
     "test_time": re.compile(r"test_monotonic_settime"),  # the host's clock is not set from a sandbox
 }
+# What fails for want of an address family that the sandbox does not have is counted apart.
 NO_INET = re.compile(r"Address family not supported|Errno 97\b")
 
 
@@ -176,5 +177,5 @@ def differences(native, other):
         if a[0] != b[0] and not (b[0] == "passed" and a[0] in WORSE):
             found.append((part, a[0], b[0], b[1] or a[1]))
     if native.rate and other.rate and native.rate / other.rate > SLOW:
-        found.append(("(speed)", f"{native.rate:.0f}/s", f"{other.rate:.0f}/s", f"{native.rate / other.rate:.0f} times slower"))
+        found.append((SPEED, f"{native.rate:.0f}/s", f"{other.rate:.0f}/s", f"{native.rate / other.rate:.0f} times slower"))
     return found
