@@ -17,6 +17,7 @@
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
+#include "base/sanitizer.h"
 
 namespace gofer {
 namespace {
@@ -131,6 +132,10 @@ absl::Status Fill(scmp_filter_ctx context, const FilterOptions& options) {
   for (const Rule& rule : Rules(options.proc_fd)) {
     int result = seccomp_rule_add_array(context, SCMP_ACT_ALLOW, rule.call, rule.args.size(), rule.args.data());
     if (result < 0) return Failed(absl::StrCat("rule for system call ", rule.call), result);
+  }
+  for (long call : base::SanitizerCalls()) {
+    int result = seccomp_rule_add(context, SCMP_ACT_ALLOW, static_cast<int>(call), 0);
+    if (result < 0) return Failed(absl::StrCat("rule for system call ", call), result);
   }
   // glibc then uses clone(2), whose flags can be checked.
   int result = seccomp_rule_add(context, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);

@@ -2,14 +2,15 @@
 # SPDX-License-Identifier: Apache-2.0
 # Runs a test binary in a fresh sandbox whose root is the host's: run_in_sandbox.sh RUNSC PLATFORM BINARY [ARG...]
 # The exit status is the binary's; 124 when it ran out of time, 125 when this script couldn't start it.
-# Environment: RUNSC_TEST_FLAGS holds more global flags of runsc, separated by spaces (RUNSC_TEST_FLAGS=--strace).
+# Environment: RUNSC_TEST_FLAGS holds more global flags of runsc, separated by spaces (RUNSC_TEST_FLAGS=--strace);
+# RUNSC_TEST_BINARY, another runsc in place of the first argument (tools/dev/sanitize).
 set -u
 
 if (($# < 3)); then
   echo "usage: run_in_sandbox.sh RUNSC PLATFORM BINARY [ARG...]" >&2
   exit 125
 fi
-runsc=$(realpath -e -- "$1") || exit 125
+runsc=$(realpath -e -- "${RUNSC_TEST_BINARY:-$1}") || exit 125
 platform=$2
 binary=$(realpath -e -- "$3") || exit 125
 shift 3

@@ -20,6 +20,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/log.h"
+#include "base/sanitizer.h"
 #include "platform/safe_copy.h"
 #include "sentry/boot/confine.h"
 
@@ -108,6 +109,12 @@ bool AddRules(scmp_filter_ctx filter, const FilterOptions& options, std::string*
   };
   for (const Row& row : kAllowed) {
     if (!allow(row.number, {})) return false;
+  }
+  for (long number : base::SanitizerCalls()) {
+    if (!allow(static_cast<int>(number), {})) return false;
+  }
+  for (long number : base::SanitizerRefusedCalls()) {
+    if (seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), static_cast<int>(number), 0) != 0) return false;
   }
   // No executable mapping, ever.
   bool ok = allow(SYS_mmap, {SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0)}) &&

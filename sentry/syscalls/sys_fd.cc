@@ -21,6 +21,13 @@
 namespace sentry::syscalls {
 namespace {
 
+// Linux's f_owner_ex with the type as the guest gives it: a value outside of the enumeration may not be in a C++ enum.
+struct OwnerEx {
+  int type;
+  pid_t pid;
+};
+static_assert(sizeof(OwnerEx) == sizeof(f_owner_ex));
+
 Result<vfs::LockType> LockTypeOf(short type) {
   switch (type) {
     case F_RDLCK:
@@ -172,14 +179,13 @@ SYSCALL_HANDLER(SysFcntl) {
                              : SetOwner(task, *file, F_OWNER_PID, args.Int(2));
     case F_GETOWN_EX: {
       vfs::AsyncOwner owner = file->async_owner();
-      TRY(task.CopyOut(args.Addr(2), f_owner_ex{static_cast<__pid_type>(owner.type), owner.id}));
+      TRY(task.CopyOut(args.Addr(2), OwnerEx{owner.type, owner.id}));
       return 0;
     }
     case F_SETOWN_EX: {
-      f_owner_ex owner = TRY(task.CopyIn<f_owner_ex>(args.Addr(2)));
-      int type = owner.type;
-      if (type != F_OWNER_TID && type != F_OWNER_PID && type != F_OWNER_PGRP) return Errno(EINVAL);
-      return SetOwner(task, *file, type, owner.pid);
+      OwnerEx owner = TRY(task.CopyIn<OwnerEx>(args.Addr(2)));
+      if (owner.type != F_OWNER_TID && owner.type != F_OWNER_PID && owner.type != F_OWNER_PGRP) return Errno(EINVAL);
+      return SetOwner(task, *file, owner.type, owner.pid);
     }
     case F_GETSIG:
       return file->async_owner().signal;

@@ -31,7 +31,10 @@ class DatagramSocket final : public InetSocket {
         endpoint_(std::move(endpoint)) {
     endpoint_->set_receive_limit(static_cast<size_t>(options().receive_buffer));
   }
-  ~DatagramSocket() override { endpoint_->Close(); }
+  ~DatagramSocket() override {
+    Detach();
+    endpoint_->Close();
+  }
 
   Result<void> Bind(std::string_view address) override;
   Result<void> Connect(std::string_view address, bool nonblocking, WaitOn*) override;

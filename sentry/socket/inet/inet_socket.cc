@@ -113,7 +113,7 @@ InetSocket::InetSocket(vfs::Path path, int flags, int family, int type, int prot
   endpoint_.file_owner = Caller::Current().creds()->fsuid;
 }
 
-InetSocket::~InetSocket() {
+void InetSocket::Detach() {
   events_->set_file(nullptr);
   endpoint_.file_inode = 0;
 }

@@ -29,7 +29,10 @@ class TcpSocket final : public InetSocket {
   TcpSocket(vfs::Path path, int flags, int family, RefPtr<net::TcpEndpoint> endpoint)
       : InetSocket(std::move(path), flags, family, SOCK_STREAM, IPPROTO_TCP, *endpoint),
         endpoint_(std::move(endpoint)) {}
-  ~TcpSocket() override { endpoint_->Close(options().linger_on && options().linger_seconds == 0); }
+  ~TcpSocket() override {
+    Detach();
+    endpoint_->Close(options().linger_on && options().linger_seconds == 0);
+  }
 
   Result<void> Bind(std::string_view address) override;
   Result<void> Connect(std::string_view address, bool nonblocking, WaitOn*) override;
