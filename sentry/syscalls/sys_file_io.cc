@@ -225,7 +225,7 @@ SYSCALL_HANDLER(SysSync) {
 }
 
 SYSCALL_HANDLER(SysSyncFileRange) {
-  if (args.Long(1) < 0 || args.Long(2) < 0 || args.Long(1) + args.Long(2) < args.Long(1) || (args.Uint(3) & ~7u)) {
+  if (args.Long(1) < 0 || args.Long(2) < 0 || args.Long(1) > INT64_MAX - args.Long(2) || (args.Uint(3) & ~7u)) {
     return Errno(EINVAL);
   }
   vfs::FileRef file = TRY(GetFile(task, args.Int(0)));

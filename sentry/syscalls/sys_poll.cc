@@ -172,7 +172,7 @@ SYSCALL_HANDLER(SysSelect) {
     if (tv.tv_sec < 0 || tv.tv_usec < 0) return Errno(EINVAL);
     int64_t ns;
     if (__builtin_mul_overflow(tv.tv_sec, base::kNsPerSecond, &ns) ||
-        __builtin_add_overflow(ns, tv.tv_usec * 1000, &ns))
+        __builtin_mul_overflow(tv.tv_usec, 1000, &tv.tv_usec) || __builtin_add_overflow(ns, tv.tv_usec, &ns))
       ns = INT64_MAX;
     deadline = DeadlineAfter(ns);
   }

@@ -344,17 +344,18 @@ SYSCALL_HANDLER(SysSetpriority) {
 }
 
 SYSCALL_HANDLER(SysIoprioSet) {
-  int kind = args.Int(0) - 1, value = args.Int(2);
+  const uint32_t kind = args.Uint(0) - 1;
+  const int value = args.Int(2);
   int io_class = value >> kIoprioClassShift, level = value & ((1 << kIoprioClassShift) - 1);
   if (io_class < 0 || io_class > 3) return Errno(EINVAL);
   // Levels are of the classes real-time and best-effort only.
   if (((io_class == 1 || io_class == 2) && level >= kIoprioLevels) || (io_class == 0 && level != 0)) {
     return Errno(EINVAL);
   }
-  if (kind < 0 || kind > 2) return Errno(EINVAL);
+  if (kind > 2) return Errno(EINVAL);
   if (io_class == 1 && !task.HasCapability(CAP_SYS_ADMIN) && !task.HasCapability(CAP_SYS_NICE)) return Errno(EPERM);
   Result<void> result;
-  bool found = ForEachNamed(task, kind, args.Int(1), [&](Task& each) {
+  bool found = ForEachNamed(task, static_cast<int>(kind), args.Int(1), [&](Task& each) {
     Result<void> one = CheckSameUser(task, each);
     if (one.ok()) {
       each.io_priority.store(value, std::memory_order_relaxed);
@@ -368,10 +369,10 @@ SYSCALL_HANDLER(SysIoprioSet) {
 }
 
 SYSCALL_HANDLER(SysIoprioGet) {
-  int kind = args.Int(0) - 1;
-  if (kind < 0 || kind > 2) return Errno(EINVAL);
+  const uint32_t kind = args.Uint(0) - 1;
+  if (kind > 2) return Errno(EINVAL);
   int best = INT32_MAX;
-  bool found = ForEachNamed(task, kind, args.Int(1), [&](Task& each) {
+  bool found = ForEachNamed(task, static_cast<int>(kind), args.Int(1), [&](Task& each) {
     best = std::min(best, each.io_priority.load(std::memory_order_relaxed));
   });
   if (!found) return Errno(ESRCH);

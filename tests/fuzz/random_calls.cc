@@ -396,6 +396,8 @@ void* ThreadMain(void* argument) {
 [[noreturn]] void Life(uint64_t seed, uint64_t index, const std::vector<size_t>& allowed) {
   Random random(seed * 1'000'003 + index);
   mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr);
+  // The processes outside, and what they print, are none of its business.
+  mount("proc", "/proc", "proc", 0, nullptr);
   char directory[64];
   snprintf(directory, sizeof directory, "/tmp/fuzz/%llu", static_cast<unsigned long long>(index));
   mkdir("/tmp/fuzz", 0777);
@@ -537,7 +539,9 @@ int main(int argc, char** argv) {
   }
   printf("random_calls: seed %llu, %lld s\n", static_cast<unsigned long long>(seed), static_cast<long long>(seconds));
   fflush(stdout);
-  shared = static_cast<Shared*>(mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
+  // Far from everything else, where hardly a stray pointer leads.
+  shared = static_cast<Shared*>(mmap(reinterpret_cast<void*>(0x123456780000), sizeof(Shared), PROT_READ | PROT_WRITE,
+                                     MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0));
   if (shared == MAP_FAILED) Fail("mmap");
 
   Worker workers[kWorkers];
