@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A guest that makes random system calls with half-valid arguments. It never judges a result: what it looks for is a
-// sentry that dies (of an assertion, a sanitizer's finding) or hangs. It runs only in a sandbox; on a host it would do harm.
+// sentry that dies (of an assertion, a sanitizer's finding) or hangs. It runs only in a sandbox; on a host it would do
+// harm.
 //
 //   random_calls --in-sandbox yes [--seconds N] [--seed S] [--only INDEX] [--calls name,name]
 //
@@ -56,10 +57,10 @@ constexpr Call kCalls[] = {
 constexpr size_t kCallCount = sizeof kCalls / sizeof kCalls[0];
 
 constexpr int kMaxNumber = 1024;
-constexpr int kWorkers = 2;            // processes at a time
-constexpr int kMaxThreads = 3;         // beside the first, in one of them
-constexpr int kCallsPerThread = 400;   // then it ends
-constexpr int64_t kLifeNs = 2'000'000'000;  // or after this, by SIGKILL
+constexpr int kWorkers = 2;                  // processes at a time
+constexpr int kMaxThreads = 3;               // beside the first, in one of them
+constexpr int kCallsPerThread = 400;         // then it ends
+constexpr int64_t kLifeNs = 2'000'000'000;   // or after this, by SIGKILL
 constexpr int64_t kHangNs = 60'000'000'000;  // nothing ordinary may take longer
 constexpr size_t kArena = 64 * 4096;
 
@@ -101,28 +102,242 @@ class Random {
 
 // Paths that lead somewhere, nearly somewhere, and nowhere.
 const char* const kPaths[] = {
-    "a",       "b",          "dir",           "dir/c",          "dir/link",        "loop",           "/",
-    ".",       "..",         "/proc/self",    "/proc/self/mem", "/proc/self/maps", "/proc/self/fd",  "/proc/self/fd/5",
-    "/proc/1", "/dev/null",  "/dev/zero",     "/dev/ptmx",      "/dev/tty",        "/dev/pts/0",     "/proc/self/task",
-    "/tmp",    "/proc/stat", "/proc/self/ns/net", "/proc/self/ns/mnt", "/proc/self/ns/user", "/sys", "/proc/sys/kernel/hostname",
-    "fifo",    "socket",     "mnt",           "mnt/x",          "",                "dir/../dir/./c", "/proc/self/exe",
-    "/proc/self/uid_map", "/proc/self/oom_score_adj", "/proc/self/attr/current", "/etc/passwd", "dir/", "a/b", "//", "/dev/shm/x",
-    "tmpfs",   "proc", "overlay", "cgroup2", "lowerdir=dir,upperdir=mnt,workdir=b", "size=1m", "user", "keyring", "security.x", "user.x",
-    "system.posix_acl_access", "/q",
+    "a",
+    "b",
+    "dir",
+    "dir/c",
+    "dir/link",
+    "loop",
+    "/",
+    ".",
+    "..",
+    "/proc/self",
+    "/proc/self/mem",
+    "/proc/self/maps",
+    "/proc/self/fd",
+    "/proc/self/fd/5",
+    "/proc/1",
+    "/dev/null",
+    "/dev/zero",
+    "/dev/ptmx",
+    "/dev/tty",
+    "/dev/pts/0",
+    "/proc/self/task",
+    "/tmp",
+    "/proc/stat",
+    "/proc/self/ns/net",
+    "/proc/self/ns/mnt",
+    "/proc/self/ns/user",
+    "/sys",
+    "/proc/sys/kernel/hostname",
+    "fifo",
+    "socket",
+    "mnt",
+    "mnt/x",
+    "",
+    "dir/../dir/./c",
+    "/proc/self/exe",
+    "/proc/self/uid_map",
+    "/proc/self/oom_score_adj",
+    "/proc/self/attr/current",
+    "/etc/passwd",
+    "dir/",
+    "a/b",
+    "//",
+    "/dev/shm/x",
+    "tmpfs",
+    "proc",
+    "overlay",
+    "cgroup2",
+    "lowerdir=dir,upperdir=mnt,workdir=b",
+    "size=1m",
+    "user",
+    "keyring",
+    "security.x",
+    "user.x",
+    "system.posix_acl_access",
+    "/q",
 };
 
 // Requests of ioctl(2), commands, options and flags of many calls, and edges of integers.
 const uint64_t kIntegers[] = {
-    0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34,
-    35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47, 48, 49, 50, 62, 63, 64, 65, 100, 127, 128, 255, 256, 511, 512, 1000, 1023,
-    1024, 1025, 1026, 1027, 1028, 1029, 1030, 1031, 1032, 1033, 1034, 1035, 1036, 1037, 1038, 4095, 4096, 4097, 8192, 65535, 65536,
-    0x100000, 0x5401, 0x5402, 0x5403, 0x5404, 0x5405, 0x5409, 0x540a, 0x540b, 0x540e, 0x540f, 0x5410, 0x5411, 0x5412, 0x5413, 0x5414,
-    0x541b, 0x5420, 0x5421, 0x5422, 0x5423, 0x5424, 0x5425, 0x5427, 0x5428, 0x5429, 0x5437, 0x5440, 0x5450, 0x5451, 0x5452, 0x5460,
-    0x80045430, 0x40045431, 0x80045432, 0x80045438, 0x80045439, 0x80045440, 0x5441, 0x8910, 0x8912, 0x8913, 0x8927, 0x80086601,
-    0x40086602, 0xc020660b, 0x40049409, 0x4020940d, 0xb701, 0xb702, 0xb703, 0xb704, 0x7fffffff, 0x80000000, 0xffffffff, 0x7fffffffffffffff,
-    0x8000000000000000, 0xffffffffffffffff, 0xfffffffffffff000, 0xffffffffffffff9c, 0x4000, 0x8000, 0x10000, 0x20000, 0x40000, 0x80000,
-    0x80800, 0x800, 0x200000, 0x400000, 0x1000000, 0x2000000, 0x4000000, 0x8000000, 0x10000000, 0x20000000, 0x40000000, 0x59616d61,
-    0x53564d41, 0xca11, 0x4200, 0x4201, 0x4202, 0x4204, 0x4205, 0x4206, 0x4207, 0x4208, 0x4209, 0x420a, 0x420d, 0x420e,
+    0,
+    1,
+    2,
+    3,
+    4,
+    5,
+    6,
+    7,
+    8,
+    9,
+    10,
+    11,
+    12,
+    13,
+    14,
+    15,
+    16,
+    17,
+    18,
+    19,
+    20,
+    21,
+    22,
+    23,
+    24,
+    25,
+    26,
+    27,
+    28,
+    29,
+    30,
+    31,
+    32,
+    33,
+    34,
+    35,
+    36,
+    37,
+    38,
+    39,
+    40,
+    41,
+    42,
+    43,
+    44,
+    45,
+    46,
+    47,
+    48,
+    49,
+    50,
+    62,
+    63,
+    64,
+    65,
+    100,
+    127,
+    128,
+    255,
+    256,
+    511,
+    512,
+    1000,
+    1023,
+    1024,
+    1025,
+    1026,
+    1027,
+    1028,
+    1029,
+    1030,
+    1031,
+    1032,
+    1033,
+    1034,
+    1035,
+    1036,
+    1037,
+    1038,
+    4095,
+    4096,
+    4097,
+    8192,
+    65535,
+    65536,
+    0x100000,
+    0x5401,
+    0x5402,
+    0x5403,
+    0x5404,
+    0x5405,
+    0x5409,
+    0x540a,
+    0x540b,
+    0x540e,
+    0x540f,
+    0x5410,
+    0x5411,
+    0x5412,
+    0x5413,
+    0x5414,
+    0x541b,
+    0x5420,
+    0x5421,
+    0x5422,
+    0x5423,
+    0x5424,
+    0x5425,
+    0x5427,
+    0x5428,
+    0x5429,
+    0x5437,
+    0x5440,
+    0x5450,
+    0x5451,
+    0x5452,
+    0x5460,
+    0x80045430,
+    0x40045431,
+    0x80045432,
+    0x80045438,
+    0x80045439,
+    0x80045440,
+    0x5441,
+    0x8910,
+    0x8912,
+    0x8913,
+    0x8927,
+    0x80086601,
+    0x40086602,
+    0xc020660b,
+    0x40049409,
+    0x4020940d,
+    0xb701,
+    0xb702,
+    0xb703,
+    0xb704,
+    0x7fffffff,
+    0x80000000,
+    0xffffffff,
+    0x7fffffffffffffff,
+    0x8000000000000000,
+    0xffffffffffffffff,
+    0xfffffffffffff000,
+    0xffffffffffffff9c,
+    0x4000,
+    0x8000,
+    0x10000,
+    0x20000,
+    0x40000,
+    0x80000,
+    0x80800,
+    0x800,
+    0x200000,
+    0x400000,
+    0x1000000,
+    0x2000000,
+    0x4000000,
+    0x8000000,
+    0x10000000,
+    0x20000000,
+    0x40000000,
+    0x59616d61,
+    0x53564d41,
+    0xca11,
+    0x4200,
+    0x4201,
+    0x4202,
+    0x4204,
+    0x4205,
+    0x4206,
+    0x4207,
+    0x4208,
+    0x4209,
+    0x420a,
+    0x420d,
+    0x420e,
 };
 
 template <typename T, size_t n>
@@ -190,41 +405,60 @@ class Caller {
 
   uint64_t Anything() {
     switch (random_.Below(8)) {
-      case 0: return Pointer();
-      case 1: return Fd();
-      case 2: return Size();
-      case 3: return random_.Next();
-      case 4: return results_[random_.Below(16)];
-      case 5: return 1ull << random_.Below(64);
-      default: return Pick(random_, kIntegers);
+      case 0:
+        return Pointer();
+      case 1:
+        return Fd();
+      case 2:
+        return Size();
+      case 3:
+        return random_.Next();
+      case 4:
+        return results_[random_.Below(16)];
+      case 5:
+        return 1ull << random_.Below(64);
+      default:
+        return Pick(random_, kIntegers);
     }
   }
 
   uint64_t Integer() {
     switch (random_.Below(6)) {
-      case 0: return random_.Below(8);
-      case 1: return results_[random_.Below(16)];
-      case 2: return 1ull << random_.Below(32);
-      case 3: return (1ull << random_.Below(32)) | (1ull << random_.Below(32));
-      default: return Pick(random_, kIntegers);
+      case 0:
+        return random_.Below(8);
+      case 1:
+        return results_[random_.Below(16)];
+      case 2:
+        return 1ull << random_.Below(32);
+      case 3:
+        return (1ull << random_.Below(32)) | (1ull << random_.Below(32));
+      default:
+        return Pick(random_, kIntegers);
     }
   }
 
   uint64_t Fd() {
     switch (random_.Below(12)) {
-      case 0: return ~0ull;
-      case 1: return results_[random_.Below(16)];
-      case 2: return Integer();
-      case 3: return static_cast<uint64_t>(AT_FDCWD);
-      default: return 3 + random_.Below(40);
+      case 0:
+        return ~0ull;
+      case 1:
+        return results_[random_.Below(16)];
+      case 2:
+        return Integer();
+      case 3:
+        return static_cast<uint64_t>(AT_FDCWD);
+      default:
+        return 3 + random_.Below(40);
     }
   }
 
   uint64_t Size() {
-    static const uint64_t kSizes[] = {0,  1,   4,    8,    12,    16,   24,     32,         40,         48,          56,     64,
-                                      72, 80,  88,   96,   104,   112,  120,    128,        144,        168,         256,    512,
-                                      1,  4095, 4096, 4097, 65536, 1 << 20, 1 << 30, 0x7fffffff, 0x80000000, 0xffffffff, 1ull << 40,
-                                      0x7ffffffff000, 1ull << 63, ~0ull, ~0ull - 4095};
+    static const uint64_t kSizes[] = {
+        0,          1,     4,           8,       12,         16,         24,         32,         40,
+        48,         56,    64,          72,      80,         88,         96,         104,        112,
+        120,        128,   144,         168,     256,        512,        1,          4095,       4096,
+        4097,       65536, 1 << 20,     1 << 30, 0x7fffffff, 0x80000000, 0xffffffff, 1ull << 40, 0x7ffffffff000,
+        1ull << 63, ~0ull, ~0ull - 4095};
     return random_.OneIn(3) ? random_.Below(9000) : Pick(random_, kSizes);
   }
 
@@ -244,15 +478,33 @@ class Caller {
     for (int i = 0; i < 16; ++i) {
       uint64_t value;
       switch (random_.Below(small ? 4 : 9)) {
-        case 0: value = 0; break;
-        case 1: value = random_.Below(64); break;
-        case 2: value = Pick(random_, kIntegers); break;
-        case 3: value = Fd(); break;
-        case 4: value = Address(arena_) + (random_.Below(kArena) & ~7ull); break;
-        case 5: value = Size(); break;
-        case 6: value = random_.Below(64) | random_.Below(64) << 32; break;
-        case 7: value = random_.Next(); break;
-        default: value = static_cast<uint32_t>(Fd()) | random_.Below(16) << 32; break;
+        case 0:
+          value = 0;
+          break;
+        case 1:
+          value = random_.Below(64);
+          break;
+        case 2:
+          value = Pick(random_, kIntegers);
+          break;
+        case 3:
+          value = Fd();
+          break;
+        case 4:
+          value = Address(arena_) + (random_.Below(kArena) & ~7ull);
+          break;
+        case 5:
+          value = Size();
+          break;
+        case 6:
+          value = random_.Below(64) | random_.Below(64) << 32;
+          break;
+        case 7:
+          value = random_.Next();
+          break;
+        default:
+          value = static_cast<uint32_t>(Fd()) | random_.Below(16) << 32;
+          break;
       }
       words[i] = value;
     }
@@ -261,20 +513,34 @@ class Caller {
 
   uint64_t Pointer() {
     switch (random_.Below(24)) {
-      case 0: return 0;
-      case 1: return ~0ull;
-      case 2: return random_.Below(65536);
-      case 3: return 0xffff800000000000 + random_.Below(1 << 20);
-      case 4: return 0x7ffffffff000 - random_.Below(8192);
-      case 5: return 0x0000800000000000 + random_.Below(4096);
-      case 6: return Address(arena_) + kArena - random_.Below(64);         // runs into what is not mapped
-      case 7: return Address(arena_) + kArena + random_.Below(4096);       // not mapped
-      case 8: return Address(arena_) - 4096 + random_.Below(4096);         // read-only
-      case 9: return reinterpret_cast<uint64_t>(&kCalls) + random_.Below(4096);
-      case 10: return results_[random_.Below(16)] + random_.Below(64);
-      case 11: return (Address(arena_) & ~4095ull) + (random_.Below(kArena / 4096) << 12);
-      case 12: return Address(arena_) + random_.Below(kArena);
-      default: return Structure();
+      case 0:
+        return 0;
+      case 1:
+        return ~0ull;
+      case 2:
+        return random_.Below(65536);
+      case 3:
+        return 0xffff800000000000 + random_.Below(1 << 20);
+      case 4:
+        return 0x7ffffffff000 - random_.Below(8192);
+      case 5:
+        return 0x0000800000000000 + random_.Below(4096);
+      case 6:
+        return Address(arena_) + kArena - random_.Below(64);  // runs into what is not mapped
+      case 7:
+        return Address(arena_) + kArena + random_.Below(4096);  // not mapped
+      case 8:
+        return Address(arena_) - 4096 + random_.Below(4096);  // read-only
+      case 9:
+        return reinterpret_cast<uint64_t>(&kCalls) + random_.Below(4096);
+      case 10:
+        return results_[random_.Below(16)] + random_.Below(64);
+      case 11:
+        return (Address(arena_) & ~4095ull) + (random_.Below(kArena / 4096) << 12);
+      case 12:
+        return Address(arena_) + random_.Below(kArena);
+      default:
+        return Structure();
     }
   }
 
@@ -292,7 +558,8 @@ class Caller {
     auto* words = reinterpret_cast<int64_t*>(Fresh(32));
     for (int i = 0; i < 4; i += 2) {
       words[i] = random_.OneIn(8) ? static_cast<int64_t>(Pick(random_, kIntegers)) : 0;
-      words[i + 1] = random_.OneIn(8) ? static_cast<int64_t>(random_.Next()) : static_cast<int64_t>(random_.Below(2'000'000));
+      words[i + 1] =
+          random_.OneIn(8) ? static_cast<int64_t>(random_.Next()) : static_cast<int64_t>(random_.Below(2'000'000));
     }
     return Address(reinterpret_cast<char*>(words));
   }
@@ -331,11 +598,13 @@ class Caller {
     if (kind == "signal") return random_.Below(66);
     if (kind == "clock") return random_.OneIn(4) ? Integer() : random_.Below(12);
     if (kind == "prot") return random_.Below(8);
-    if (kind == "mmap_flags") return (1 + random_.Below(3)) | (random_.OneIn(2) ? MAP_ANONYMOUS : 0) | (random_.OneIn(8) ? Integer() : 0);
-    if (kind == "clone_flags") return random_.OneIn(4) ? random_.Next() : (1ull << random_.Below(34)) | (1ull << random_.Below(34));
-    if (kind == "int" || kind == "uint" || kind == "hex" || kind == "oct" || kind.ends_with("flags") || kind == "mode" ||
-        kind == "access" || kind.starts_with("sock_") || kind == "whence" || kind == "sighow" || kind == "ioctl" ||
-        kind == "futex_op" || kind == "fcntl")
+    if (kind == "mmap_flags")
+      return (1 + random_.Below(3)) | (random_.OneIn(2) ? MAP_ANONYMOUS : 0) | (random_.OneIn(8) ? Integer() : 0);
+    if (kind == "clone_flags")
+      return random_.OneIn(4) ? random_.Next() : (1ull << random_.Below(34)) | (1ull << random_.Below(34));
+    if (kind == "int" || kind == "uint" || kind == "hex" || kind == "oct" || kind.ends_with("flags") ||
+        kind == "mode" || kind == "access" || kind.starts_with("sock_") || kind == "whence" || kind == "sighow" ||
+        kind == "ioctl" || kind == "futex_op" || kind == "fcntl")
       return Integer();
     return Pointer();
   }
@@ -417,7 +686,8 @@ void* ThreadMain(void* argument) {
   setrlimit(RLIMIT_FSIZE, &size);
   setrlimit(RLIMIT_NPROC, &processes);
   OpenThings();
-  char* arena = static_cast<char*>(mmap(nullptr, kArena + 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+  char* arena =
+      static_cast<char*>(mmap(nullptr, kArena + 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
   if (arena == MAP_FAILED) _exit(1);
   mprotect(arena, 4096, PROT_READ);
   arena += 4096;
@@ -453,7 +723,8 @@ bool Reaped(pid_t child, int pidfd, int64_t deadline) {
   for (;;) {
     int status = 0;
     pid_t got = waitpid(child, &status, WNOHANG);
-    if (got == child) return true;
+    // One that asked to be traced stops for us.
+    if (got == child && !WIFSTOPPED(status) && !WIFCONTINUED(status)) return true;
     if (got < 0 && errno == ECHILD) return true;
     int64_t left = deadline - Now();
     if (left <= 0) return false;
@@ -491,7 +762,8 @@ void OrdinaryWork() {
     alarm(static_cast<unsigned>(kHangNs / 1'000'000'000));
     int ends[2];
     char text[8] = {};
-    bool fine = pipe(ends) == 0 && write(ends[1], "work", 4) == 4 && read(ends[0], text, 4) == 4 && !memcmp(text, "work", 4);
+    bool fine =
+        pipe(ends) == 0 && write(ends[1], "work", 4) == 4 && read(ends[0], text, 4) == 4 && !memcmp(text, "work", 4);
     int fd = open("/tmp/work", O_RDWR | O_CREAT | O_TRUNC, 0600);
     fine = fine && fd >= 0 && write(fd, "more", 4) == 4 && pread(fd, text, 4, 0) == 4 && !memcmp(text, "more", 4);
     void* memory = mmap(nullptr, 1 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -553,8 +825,9 @@ int main(int argc, char** argv) {
       End(worker);
       worker.index = only >= 0 ? static_cast<uint64_t>(only) : index++;
       worker.born = Now();
-      pid_t pid = static_cast<pid_t>(
-          syscall(SYS_clone, CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | SIGCHLD, nullptr, nullptr, nullptr, nullptr));
+      pid_t pid =
+          static_cast<pid_t>(syscall(SYS_clone, CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | SIGCHLD,
+                                     nullptr, nullptr, nullptr, nullptr));
       if (pid == 0) Life(seed, worker.index, allowed);
       if (pid < 0) Fail("clone");
       worker.pid = pid;

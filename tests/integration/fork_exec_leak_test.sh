@@ -69,6 +69,10 @@ test_no_leak() {
     ((after[i] <= before[i])) || fail "${what[i]}: ${before[i]} after 200, ${after[i]} after $count"
   done
   # An allocator may keep some; 800 leaked tasks of 4 KiB would show.
+  if [[ -n ${RUNSC_SANITIZED-} ]]; then
+    echo "  memory is not judged: AddressSanitizer keeps what was freed"
+    after[0]=0
+  fi
   ((after[0] <= before[0] + 2048)) || fail "memory: ${before[0]} kB after 200, ${after[0]} kB after $count"
   exec {to}>&-
   ended 10

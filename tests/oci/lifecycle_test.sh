@@ -6,6 +6,8 @@
 set -u
 
 RUNTIME=${1:-${RUNTIME:-runc}}
+# Another runsc in place of ours (tools/dev/sanitize).
+[[ -n ${RUNSC_TEST_BINARY-} && $RUNTIME == */runsc ]] && RUNTIME=$RUNSC_TEST_BINARY
 PATTERN=${2:-}
 RUNTIME=$(command -v -- "$RUNTIME") || { echo "no runtime '${1:-}'" >&2; exit 125; }
 RUNTIME=$(realpath -- "$RUNTIME")

@@ -50,8 +50,8 @@ class InetSocket : public Socket {
  protected:
   InetSocket(vfs::Path path, int flags, int family, int type, int protocol, net::Endpoint& endpoint);
   ~InetSocket() override = default;
-  // The first thing that a destructor of a derived class does: no more events reach a file that comes apart, and nothing of
-  // the base class touches the endpoint afterwards, which goes with the derived class.
+  // The first thing that a destructor of a derived class does: no more events reach a file that comes apart, and
+  // nothing of the base class touches the endpoint afterwards, which goes with the derived class.
   void Detach();
   bool is_v6() const { return domain() == AF_INET6; }
   net::IpOptions& ip() { return endpoint_.ip(); }
