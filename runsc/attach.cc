@@ -170,8 +170,8 @@ class Loop {
 
   void Resize() {
     spec::ConsoleSize size;
-    if (!copy_ || !GetWindowSize(STDIN_FILENO, &size)) return;
-    SetWindowSize(options_.console.get(), size).IgnoreError();
+    if (!GetWindowSize(copy_ ? STDIN_FILENO : options_.window.get(), &size)) return;
+    if (copy_) SetWindowSize(options_.console.get(), size).IgnoreError();
     auto client = control::Client::Connect(options_.state_directory, options_.container_id);
     if (client.ok()) client->ResizeTerminal(options_.pid, size.rows, size.columns).IgnoreError();
   }

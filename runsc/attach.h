@@ -26,6 +26,9 @@ struct AttachOptions {
   control::SignalScope scope = control::SignalScope::kProcess;
   // Master of the process's terminal; closed = it has our stdio.
   base::UniqueFd console;
+  // Without `console`: our end of the process's terminal, whose changes of size are passed on (SIGWINCH tells of them
+  // when it is our controlling terminal).
+  base::UniqueFd window;
 };
 
 // The waitpid(2) status. Begin first, so that the exit can't be missed:

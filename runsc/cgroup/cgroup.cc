@@ -10,9 +10,11 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <span>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "base/log.h"
 #include "base/unique_fd.h"
 #include "runsc/errors.h"
 #include "runsc/spec/parse.h"
@@ -20,7 +22,9 @@
 namespace runsc {
 namespace {
 
-constexpr const char* kV1Controllers[] = {"memory", "pids", "cpu", "cpuset"};
+// The first four take limits; the others are joined so that callers find the container's use in them.
+constexpr const char* kV1Controllers[] = {"memory", "pids", "cpu", "cpuset", "cpuacct", "blkio", "freezer", "devices"};
+constexpr size_t kV1Limiting = 4;
 
 absl::Status WriteControl(const std::string& path, const std::string& value) {
   base::UniqueFd fd(open(path.c_str(), O_WRONLY | O_CLOEXEC));
@@ -76,11 +80,17 @@ absl::Status MakeDirectories(const std::string& base, const std::string& path, b
   return absl::OkStatus();
 }
 
-absl::Status Apply(const std::string& directory, const std::vector<CgroupSetting>& settings) {
+absl::Status Apply(const std::string& directory, std::span<const CgroupSetting> settings) {
   for (const CgroupSetting& setting : settings) {
     RETURN_IF_ERROR(WriteControl(directory + "/" + setting.file, setting.value));
   }
   return absl::OkStatus();
+}
+
+// The directories of hierarchies that are mounted together (cpu,cpuacct) are one.
+bool IsLink(const std::string& path) {
+  struct stat st;
+  return lstat(path.c_str(), &st) == 0 && S_ISLNK(st.st_mode);
 }
 
 }  // namespace
@@ -160,17 +170,25 @@ absl::StatusOr<Cgroup> Cgroup::Create(const std::string& base, const std::string
     cgroup.paths_.push_back(base + path);
   } else {
     struct stat st;
-    for (const char* controller : kV1Controllers) {
+    for (size_t i = 0; i < std::size(kV1Controllers); ++i) {
+      const char* controller = kV1Controllers[i];
       std::string hierarchy = absl::StrCat(base, "/", controller);
       auto settings = CgroupSettings(resources, controller);
       if (stat((hierarchy + "/cgroup.procs").c_str(), &st) != 0) {
-        if (settings.empty()) continue;
+        if (settings.empty()) continue;  // none for those that don't limit
         status = absl::FailedPreconditionError(
             absl::StrCat("linux.resources: the host has no ", controller, " cgroup at ", hierarchy));
         break;
       }
+      if (i >= kV1Limiting && IsLink(hierarchy)) continue;
       status = MakeDirectories(hierarchy, path, /*v2=*/false, controller == std::string("cpuset"), &made);
       if (status.ok()) status = Apply(hierarchy + path, settings);
+      // What only counts is not worth a container.
+      if (!status.ok() && i >= kV1Limiting) {
+        LOG_INFO("%s", std::string(status.message()).c_str());
+        status = absl::OkStatus();
+        continue;
+      }
       if (!status.ok()) break;
       cgroup.paths_.push_back(hierarchy + path);
     }
@@ -187,6 +205,26 @@ absl::StatusOr<Cgroup> Cgroup::Create(const std::string& base, const std::string
 
 absl::Status Cgroup::Join(pid_t pid) const {
   for (const std::string& path : paths_) RETURN_IF_ERROR(WriteControl(path + "/cgroup.procs", absl::StrCat(pid)));
+  return absl::OkStatus();
+}
+
+absl::Status Cgroup::Update(const std::string& base, const spec::Resources& resources) const {
+  const bool v2 = IsV2(base);
+  size_t written = 0;
+  for (const std::string& path : paths_) {
+    if (path.compare(0, base.size() + 1, base + "/") != 0) continue;
+    std::string controller = path.substr(base.size() + 1);
+    controller.resize(std::min(controller.find('/'), controller.size()));
+    auto settings = CgroupSettings(resources, v2 ? "" : controller);
+    written += settings.size();
+    if (Apply(path, settings).ok()) continue;
+    // A memory limit can't pass that of memory and swap: when both rise, the other order is right.
+    std::reverse(settings.begin(), settings.end());
+    RETURN_IF_ERROR(Apply(path, settings));
+  }
+  if (written == 0 && resources.AnyLimit()) {
+    return absl::FailedPreconditionError("the container has no cgroup whose limits could be changed");
+  }
   return absl::OkStatus();
 }
 

@@ -37,6 +37,8 @@ class Cgroup {
   static Cgroup FromPaths(std::vector<std::string> made) { return Cgroup(std::move(made)); }
 
   absl::Status Join(pid_t pid) const;
+  // Sets what `resources` names; the rest stays.
+  absl::Status Update(const std::string& base, const spec::Resources& resources) const;
   // Directories that we made or joined, deepest last.
   const std::vector<std::string>& paths() const { return paths_; }
   // Removes them; those that still hold processes are tried again for up to a second. Idempotent.

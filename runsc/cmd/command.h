@@ -63,6 +63,7 @@ absl::StatusOr<int> RunRun(CommandContext&);
 absl::StatusOr<int> RunSpec(CommandContext&);
 absl::StatusOr<int> RunStart(CommandContext&);
 absl::StatusOr<int> RunState(CommandContext&);
+absl::StatusOr<int> RunUpdate(CommandContext&);
 absl::StatusOr<int> RunVersion(CommandContext&);
 absl::StatusOr<int> RunWait(CommandContext&);
 
@@ -72,6 +73,7 @@ std::span<const FlagDef> RunFlagDefs();
 std::span<const FlagDef> DoFlags();
 std::span<const FlagDef> ExecFlags();
 std::span<const FlagDef> InternalFlags();
+std::span<const FlagDef> UpdateFlags();
 
 // Reads the bundle of --bundle for create and run.
 absl::StatusOr<CreateOptions> LoadCreateOptions(CommandContext& context);

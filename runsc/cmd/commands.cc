@@ -57,6 +57,7 @@ std::span<const Command> AllCommands() {
       {"wait", "ID", "wait for the exit status of a container", kWaitFlags, 1, 1, true, false, RunWait},
       {"pause", "ID", "stop all processes of a container", {}, 1, 1, true, false, RunPause},
       {"resume", "ID", "let a paused container go on", {}, 1, 1, true, false, RunResume},
+      {"update", "ID", "change the limits of a container", UpdateFlags(), 1, 1, true, false, RunUpdate},
       {"events", "ID", "print resource use", kEventsFlags, 1, 1, true, false, RunEvents},
       {"spec", "[-- ARG...]", "write a default config.json", kSpecFlags, 0, -1, false, false, RunSpec},
       {"do", "COMMAND [ARG...]", "run a command in a sandbox on the host's files", DoFlags(), 1, -1, false, false,

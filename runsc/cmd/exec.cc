@@ -3,6 +3,7 @@
 // sandbox and ends with its exit status, so --pid-file names something that a caller can wait for.
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/ioctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -109,6 +110,11 @@ absl::StatusOr<spec::Process> BuildProcess(CommandContext& context, const Contai
   return process;
 }
 
+void ReleaseStreams() {
+  base::UniqueFd null(open("/dev/null", O_RDWR | O_CLOEXEC));
+  for (int fd = 0; null.ok() && fd <= 2; ++fd) dup2(null.get(), fd);
+}
+
 // Starts the process and stays until it ends. `started` (may be closed) gets "R\n" once it runs.
 absl::StatusOr<int> ExecAttached(CommandContext& context, Container& container, spec::Process process,
                                  base::UniqueFd started) {
@@ -121,23 +127,37 @@ absl::StatusOr<int> ExecAttached(CommandContext& context, Container& container, 
     if (!process.console_size && GetWindowSize(STDIN_FILENO, &size) && size.rows > 0) process.console_size = size;
     if (process.console_size) RETURN_IF_ERROR(SetWindowSize(pty.master.get(), *process.console_size));
     fds = {pty.slave.get()};
+    // Of a session of our own: the terminal's new sizes come as SIGWINCH, which must not be missed.
+    if (started.ok()) {
+      BlockForwardedSignals();
+      ioctl(pty.slave.get(), TIOCSCTTY, 0);
+    }
     if (flags.Has("console-socket")) RETURN_IF_ERROR(SendConsole(flags.Get("console-socket"), pty));
   } else {
     for (int fd = 0; fd <= 2; ++fd) fds.push_back(fcntl(fd, F_GETFD) >= 0 ? fd : -1);
   }
   auto client = VALUE_OR_RETURN(container.Connect());
   int32_t pid = VALUE_OR_RETURN(client.Exec(process, fds));
+  base::UniqueFd window;
+  if (flags.Has("console-socket")) {
+    pty.master.Reset();
+    if (started.ok()) window = std::move(pty.slave);
+  }
   pty.slave.Reset();
-  if (flags.Has("console-socket")) pty.master.Reset();
   const ContainerRecord& record = container.record();
   auto attachment = VALUE_OR_RETURN(Attachment::Begin({.state_directory = context.config.root + "/" + record.id,
                                                        .container_id = record.id,
                                                        .sandbox_pid = record.sandbox_pid,
                                                        .pid = pid,
-                                                       .console = std::move(pty.master)}));
+                                                       .console = std::move(pty.master),
+                                                       .window = std::move(window)}));
   if (flags.Has("internal-pid-file")) RETURN_IF_ERROR(WritePidFile(flags.Get("internal-pid-file"), pid));
   if (flags.Has("pid-file")) RETURN_IF_ERROR(WritePidFile(flags.Get("pid-file"), getpid()));
-  if (started.ok()) ReportReady(std::move(started));
+  if (started.ok()) {
+    // The helper outlives the command: a caller that reads our output to its end must not wait for it.
+    ReleaseStreams();
+    ReportReady(std::move(started));
+  }
   return ExitCodeOf(VALUE_OR_RETURN(attachment.Run()));
 }
 

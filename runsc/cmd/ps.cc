@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// runsc ps: pids are those inside the container, as gVisor's runsc prints them.
+// runsc ps. The table's pids are those in the container. The JSON form is for engines, which look its pids up on the
+// host (docker top): there the sandbox's process stands for all of them.
 #include <stdio.h>
 #include <time.h>
 
@@ -47,7 +48,7 @@ absl::StatusOr<int> RunPs(CommandContext& context) {
   if (format == "json") {
     JsonWriter w("");
     w.BeginArray();
-    for (const auto& p : processes) w.Number("", p.pid);
+    if (!processes.empty()) w.Number("", container.record().sandbox_pid);
     w.EndArray();
     PrintOut(w.text() + "\n");
     return 0;

@@ -238,6 +238,21 @@ absl::Status Container::Kill(int signal, bool all) {
   return status;
 }
 
+absl::Status Container::Update(const spec::Resources& resources) {
+  auto lock = VALUE_OR_RETURN(store_.Lock(record_.id));
+  RETURN_IF_ERROR(Refresh());
+  if (record_.status == Status::kStopped) return absl::FailedPreconditionError("container not running");
+  RETURN_IF_ERROR(Cgroup::FromPaths(record_.cgroup_paths).Update(kCgroupBase, resources));
+  control::ResourceUpdate update;
+  if (resources.memory_limit) {
+    update.memory_limit_bytes = *resources.memory_limit > 0 ? *resources.memory_limit : UINT64_MAX;
+  }
+  if (resources.pids_limit) update.max_tasks = *resources.pids_limit > 0 ? *resources.pids_limit : 32'000;
+  if (!update.memory_limit_bytes && !update.max_tasks) return absl::OkStatus();
+  auto client = VALUE_OR_RETURN(Connect());
+  return client.Update(update);
+}
+
 absl::Status Container::Pause() {
   auto lock = VALUE_OR_RETURN(store_.Lock(record_.id));
   RETURN_IF_ERROR(Refresh());

@@ -44,6 +44,8 @@ class Container {
 
   absl::Status Start();
   absl::Status Kill(int signal, bool all);
+  // New limits, on the host's cgroup and in the sandbox.
+  absl::Status Update(const spec::Resources& resources);
   absl::Status Pause();
   absl::Status Resume();
   // Removes a stopped container; `force` stops it first.

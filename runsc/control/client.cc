@@ -191,7 +191,17 @@ absl::StatusOr<Stats> Client::GetStats() {
   return Stats{.memory_bytes = response.memory_bytes(),
                .memory_limit_bytes = response.memory_limit_bytes(),
                .cpu_ns = response.cpu_ns(),
-               .pids = response.pids()};
+               .pids = response.pids(),
+               .oom_kills = response.oom_kills()};
+}
+
+absl::Status Client::Update(const ResourceUpdate& update) {
+  pb::Request request;
+  pb::Response response;
+  pb::UpdateRequest* out = request.mutable_update();
+  if (update.memory_limit_bytes) out->set_memory_limit_bytes(*update.memory_limit_bytes);
+  if (update.max_tasks) out->set_max_tasks(*update.max_tasks);
+  return Call(request, &response);
 }
 
 absl::Status Client::Shutdown() {

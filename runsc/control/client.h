@@ -39,6 +39,7 @@ class Client {
   absl::Status Pause();
   absl::Status Resume();
   absl::StatusOr<Stats> GetStats();
+  absl::Status Update(const ResourceUpdate& update);
   absl::Status Shutdown();
 
   // Asks for the wait status of `pid` (0 = init); then fd() becomes readable when the answer is there, or the sandbox

@@ -55,6 +55,11 @@ class FakeSandbox : public ControlHandler {
   }
   absl::Status Pause(const std::string&) override { return absl::UnimplementedError("pause"); }
   absl::Status Resume(const std::string&) override { return absl::OkStatus(); }
+  absl::Status Update(const std::string&, const ResourceUpdate& update) override {
+    last_update = update;
+    return absl::OkStatus();
+  }
+  ResourceUpdate last_update;
   absl::StatusOr<Stats> GetStats(const std::string&) override { return Stats{.memory_bytes = 9, .pids = 3}; }
   void Shutdown() override { Finish(9); }
 

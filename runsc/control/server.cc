@@ -278,6 +278,14 @@ bool ControlServer::Impl::Dispatch(const std::shared_ptr<Connection>& connection
       response.set_memory_limit_bytes(stats->memory_limit_bytes);
       response.set_cpu_ns(stats->cpu_ns);
       response.set_pids(stats->pids);
+      response.set_oom_kills(stats->oom_kills);
+      break;
+    }
+    case pb::Request::kUpdate: {
+      ResourceUpdate update;
+      if (request.update().has_memory_limit_bytes()) update.memory_limit_bytes = request.update().memory_limit_bytes();
+      if (request.update().has_max_tasks()) update.max_tasks = request.update().max_tasks();
+      SetStatus(handler_.Update(id, update), &response);
       break;
     }
     case pb::Request::kShutdown:

@@ -16,6 +16,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -64,6 +65,13 @@ struct Stats {
   uint64_t memory_limit_bytes = 0;  // 0 = none
   uint64_t cpu_ns = 0;
   uint64_t pids = 0;
+  uint64_t oom_kills = 0;  // processes killed for want of memory, since the start
+};
+
+// New limits; absent ones stay as they are.
+struct ResourceUpdate {
+  std::optional<uint64_t> memory_limit_bytes;  // UINT64_MAX: the host's memory
+  std::optional<uint64_t> max_tasks;
 };
 
 // Called exactly once, from any thread (also after the peer has gone, or never if the sandbox ends first: then the
@@ -104,6 +112,9 @@ class ControlHandler {
   virtual absl::Status Pause(const std::string& container_id) = 0;
   virtual absl::Status Resume(const std::string& container_id) = 0;
   virtual absl::StatusOr<Stats> GetStats(const std::string& container_id) = 0;
+
+  // What is in use already stays in use.
+  virtual absl::Status Update(const std::string& container_id, const ResourceUpdate& update) = 0;
 
   // Ends the sandbox whatever its state: SIGKILL to everything. The process exits soon after the answer was sent.
   virtual void Shutdown() = 0;

@@ -127,6 +127,13 @@ absl::StatusOr<Process> ParseProcess(const std::string& text, std::vector<std::s
   return process;
 }
 
+absl::StatusOr<Resources> ParseResources(const std::string& text) {
+  Resources resources;
+  RETURN_IF_ERROR(ReadJsonObject(
+      text, "", [&](ObjectReader& reader) { ReadResources(reader, &resources); }, nullptr));
+  return resources;
+}
+
 absl::Status CheckHostPaths(const Spec& spec) {
   struct stat st;
   if (stat(spec.root_path.c_str(), &st) != 0) {

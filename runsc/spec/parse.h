@@ -23,6 +23,9 @@ absl::StatusOr<Spec> LoadSpec(const std::string& bundle, std::string* text, std:
 // The process of `exec --process`.
 absl::StatusOr<Process> ParseProcess(const std::string& text, std::vector<std::string>* warnings);
 
+// A linux.resources object, as `update --resources` reads it.
+absl::StatusOr<Resources> ParseResources(const std::string& text);
+
 // What config.json names on this host: the root and the sources of bind mounts exist and are of the right kind.
 absl::Status CheckHostPaths(const Spec& spec);
 

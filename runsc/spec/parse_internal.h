@@ -12,6 +12,7 @@ void ReadProcess(ObjectReader& reader, Process* process);
 void ReadMount(ObjectReader& reader, const std::string& bundle, Mount* mount);
 void ReadHooks(ObjectReader& reader, Hooks* hooks);
 void ReadLinux(ObjectReader& reader, Linux* linux);
+void ReadResources(ObjectReader& reader, Resources* resources);
 void ReadSeccomp(ObjectReader& reader, Seccomp* seccomp);
 // An absolute path at `name`; an error otherwise.
 void ReadAbsolutePath(ObjectReader& reader, const char* name, std::string* out, Need need);

@@ -72,50 +72,6 @@ void ReadDevices(ObjectReader& reader, Linux* linux) {
   });
 }
 
-void ReadResources(ObjectReader& reader, Resources* resources) {
-  reader.Object("resources", [&](ObjectReader& r) {
-    r.Object("memory", [&](ObjectReader& m) {
-      m.OptionalInteger("limit", &resources->memory_limit, -1, INT64_MAX);
-      m.OptionalInteger("reservation", &resources->memory_reservation, -1, INT64_MAX);
-      m.OptionalInteger("swap", &resources->memory_swap, -1, INT64_MAX);
-      m.Ignore({"kernel", "kernelTCP", "swappiness", "disableOOMKiller", "useHierarchy", "checkBeforeUpdate"});
-      // As Docker writes it: no limit.
-      for (auto* limit : {&resources->memory_limit, &resources->memory_reservation, &resources->memory_swap}) {
-        if (*limit == 0) limit->reset();
-      }
-      if (resources->memory_limit && resources->memory_swap && *resources->memory_swap > 0 &&
-          *resources->memory_limit > *resources->memory_swap) {
-        m.Fail("swap", "must not be below memory.limit: it counts memory and swap together");
-      }
-    });
-    r.Object("cpu", [&](ObjectReader& c) {
-      std::optional<int64_t> shares, period;
-      c.OptionalInteger("shares", &shares, 0, INT64_MAX);
-      c.OptionalInteger("quota", &resources->cpu_quota, -1, INT64_MAX);
-      c.OptionalInteger("period", &period, 0, 1'000'000);
-      c.String("cpus", &resources->cpuset_cpus);
-      c.String("mems", &resources->cpuset_mems);
-      c.Ignore({"burst", "realtimeRuntime", "realtimePeriod", "idle"});
-      if (shares.value_or(0) > 0) resources->cpu_shares = *shares;
-      if (period.value_or(0) > 0) resources->cpu_period = *period;
-      if (resources->cpu_quota == 0) resources->cpu_quota.reset();
-    });
-    r.Object("pids", [&](ObjectReader& p) {
-      p.OptionalInteger("limit", &resources->pids_limit, -1, INT64_MAX);
-      if (resources->pids_limit == 0) resources->pids_limit.reset();
-    });
-    r.StringMap("unified", &resources->unified);
-    for (const auto& [file, content] : resources->unified) {
-      // The name becomes a file name of the cgroup's directory.
-      if (file.empty() || file[0] == '.' || file.find('/') != std::string::npos) {
-        r.Fail("unified[\"" + file + "\"]", "not a cgroup file name");
-      }
-    }
-    // Devices are the sentry's own: no rule of the host's is needed. The rest limits what the sandbox does not use.
-    r.Ignore({"devices", "blockIO", "hugepageLimits", "network", "rdma"});
-  });
-}
-
 void CheckPaths(ObjectReader& r, const char* name, const std::vector<std::string>& paths) {
   for (size_t i = 0; i < paths.size(); ++i) {
     if (paths[i].empty() || paths[i][0] != '/') {
@@ -126,13 +82,55 @@ void CheckPaths(ObjectReader& r, const char* name, const std::vector<std::string
 
 }  // namespace
 
+void ReadResources(ObjectReader& r, Resources* resources) {
+  r.Object("memory", [&](ObjectReader& m) {
+    m.OptionalInteger("limit", &resources->memory_limit, -1, INT64_MAX);
+    m.OptionalInteger("reservation", &resources->memory_reservation, -1, INT64_MAX);
+    m.OptionalInteger("swap", &resources->memory_swap, -1, INT64_MAX);
+    m.Ignore({"kernel", "kernelTCP", "swappiness", "disableOOMKiller", "useHierarchy", "checkBeforeUpdate"});
+    // As Docker writes it: no limit.
+    for (auto* limit : {&resources->memory_limit, &resources->memory_reservation, &resources->memory_swap}) {
+      if (*limit == 0) limit->reset();
+    }
+    if (resources->memory_limit && resources->memory_swap && *resources->memory_swap > 0 &&
+        *resources->memory_limit > *resources->memory_swap) {
+      m.Fail("swap", "must not be below memory.limit: it counts memory and swap together");
+    }
+  });
+  r.Object("cpu", [&](ObjectReader& c) {
+    std::optional<int64_t> shares, period;
+    c.OptionalInteger("shares", &shares, 0, INT64_MAX);
+    c.OptionalInteger("quota", &resources->cpu_quota, -1, INT64_MAX);
+    c.OptionalInteger("period", &period, 0, 1'000'000);
+    c.String("cpus", &resources->cpuset_cpus);
+    c.String("mems", &resources->cpuset_mems);
+    c.Ignore({"burst", "realtimeRuntime", "realtimePeriod", "idle"});
+    if (shares.value_or(0) > 0) resources->cpu_shares = *shares;
+    if (period.value_or(0) > 0) resources->cpu_period = *period;
+    if (resources->cpu_quota == 0) resources->cpu_quota.reset();
+  });
+  r.Object("pids", [&](ObjectReader& p) {
+    p.OptionalInteger("limit", &resources->pids_limit, -1, INT64_MAX);
+    if (resources->pids_limit == 0) resources->pids_limit.reset();
+  });
+  r.StringMap("unified", &resources->unified);
+  for (const auto& [file, content] : resources->unified) {
+    // The name becomes a file name of the cgroup's directory.
+    if (file.empty() || file[0] == '.' || file.find('/') != std::string::npos) {
+      r.Fail("unified[\"" + file + "\"]", "not a cgroup file name");
+    }
+  }
+  // Devices are the sentry's own: no rule of the host's is needed. The rest limits what the sandbox does not use.
+  r.Ignore({"devices", "blockIO", "hugepageLimits", "network", "rdma"});
+}
+
 void ReadLinux(ObjectReader& r, Linux* linux) {
   ReadNamespaces(r, linux);
   ReadIdMappings(r, "uidMappings", &linux->uid_mappings);
   ReadIdMappings(r, "gidMappings", &linux->gid_mappings);
   ReadDevices(r, linux);
   r.StringMap("sysctl", &linux->sysctl);
-  ReadResources(r, &linux->resources);
+  r.Object("resources", [&](ObjectReader& resources) { ReadResources(resources, &linux->resources); });
   r.String("cgroupsPath", &linux->cgroups_path);
   r.Strings("maskedPaths", &linux->masked_paths);
   r.Strings("readonlyPaths", &linux->readonly_paths);

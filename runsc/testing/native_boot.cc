@@ -164,6 +164,7 @@ class NativeSandbox : public control::ControlHandler {
     kill(-1, SIGCONT);
     return absl::OkStatus();
   }
+  absl::Status Update(const std::string&, const control::ResourceUpdate&) override { return absl::OkStatus(); }
   absl::StatusOr<control::Stats> GetStats(const std::string&) override { return control::Stats{.pids = 1}; }
   void Shutdown() override { Signal("", 0, SIGKILL, control::SignalScope::kAll).IgnoreError(); }
 

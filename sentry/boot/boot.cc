@@ -46,6 +46,15 @@ class Sandbox final : public runsc::control::ControlHandler {
  public:
   explicit Sandbox(runsc::BootArgs& args) : exit_status_fd_(args.exit_status_fd.get()) {}
 
+  void SetMemoryLimits(uint64_t bytes) {
+    uint64_t limit = std::min(bytes, host_memory_);
+    memory_limit_ = limit;
+    mm::MemoryManager::SetMemoryLimit(limit);
+    // What the sentry and the stubs need comes out of the same limit when it is a cgroup's, and the host needs some for
+    // itself.
+    SetMemoryWatchLimit(limit - limit / 16);
+  }
+  void set_host_memory(uint64_t bytes) { host_memory_ = bytes; }
   void set_container(std::unique_ptr<Container> container) {
     container_ = std::move(container);
     container_->set_on_exit([this](int wait_status) { Finish(wait_status); });
@@ -119,13 +128,20 @@ class Sandbox final : public runsc::control::ControlHandler {
     kernel::Kernel& kernel = kernel::Kernel::Get();
     runsc::control::Stats stats;
     stats.memory_bytes = kernel.memory_file().UsedBytes();
-    stats.memory_limit_bytes = kernel.options().total_memory;
+    stats.memory_limit_bytes = memory_limit_;
+    stats.oom_kills = OomKills();
     stats.pids = kernel.tasks().task_count();
     for (const auto& [pid, group] : kernel.tasks().ThreadGroups(*kernel.root_pid_ns())) {
       kernel::CpuUsage usage = group->usage();
       stats.cpu_ns += static_cast<uint64_t>(usage.user_ns + usage.system_ns);
     }
     return stats;
+  }
+  absl::Status Update(const std::string& id, const runsc::control::ResourceUpdate& update) override {
+    RETURN_IF_ERROR(Check(id));
+    if (update.max_tasks) kernel::Kernel::Get().set_max_tasks(*update.max_tasks);
+    if (update.memory_limit_bytes) SetMemoryLimits(*update.memory_limit_bytes);
+    return absl::OkStatus();
   }
   void Shutdown() override {
     kernel::Kernel::Get().KillContainer("");
@@ -141,6 +157,8 @@ class Sandbox final : public runsc::control::ControlHandler {
   }
 
   const int exit_status_fd_;
+  uint64_t host_memory_ = 0;
+  std::atomic<uint64_t> memory_limit_{0};
   std::unique_ptr<Container> container_;
   base::Mutex mu_{base::LockRank::kBoot};
   base::CondVar changed_;
@@ -224,10 +242,9 @@ absl::Status Boot(runsc::BootArgs& args, Sandbox& sandbox, std::unique_ptr<runsc
       {.debug = args.config.debug, .ptrace = std::string_view(kernel->platform().Name()) == "ptrace"}));
   WatchGofer(std::move(gofer_sockets), sandbox);
   kernel->platform().OnStubLost([&sandbox] { sandbox.Lost("a stub process was killed"); });
-  // What the sentry and the stubs need comes out of the same limit when it is a cgroup's, and the host needs some for
-  // itself.
-  mm::MemoryManager::SetMemoryLimit(options.total_memory);
-  StartMemoryWatch(options.total_memory - options.total_memory / 16);
+  sandbox.set_host_memory(host.total_memory);
+  sandbox.SetMemoryLimits(options.total_memory);
+  StartMemoryWatch();
   LOG_DEBUG("the sandbox is confined: %u processors, %lu MiB of memory, at most %lu tasks", options.cpus,
             static_cast<unsigned long>(options.total_memory >> 20), static_cast<unsigned long>(kernel->max_tasks()));
   return absl::OkStatus();

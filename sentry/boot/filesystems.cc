@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "sentry/boot/filesystems.h"
 
+#include <fcntl.h>
+#include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+
+#include <algorithm>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -14,6 +18,7 @@
 #include "sentry/fs/gofer/gofer_fs.h"
 #include "sentry/fs/overlay/overlay.h"
 #include "sentry/fs/tmpfs/tmpfs.h"
+#include "sentry/kernel/core/io.h"
 #include "sentry/kernel/kernel.h"
 #include "sentry/vfs/vfs.h"
 
@@ -69,6 +74,7 @@ class Builder {
                                 .data = {"mode=1777"}},
                                -1));
     }
+    ApplySysctls();
     RETURN_IF_ERROR(MaskPaths());
     if (spec_.root.readonly) tree_.root.mount->set_flags(tree_.root.mount->flags() | vfs::kMountReadOnly);
     return std::move(tree_);
@@ -196,6 +202,20 @@ class Builder {
         LOG_WARNING("linux.devices: %s: %s", device.path.c_str(), Reason(made.error()).c_str());
     }
     return absl::OkStatus();
+  }
+
+  // Engines set some by default: one that this kernel hasn't got is told of and costs no container.
+  void ApplySysctls() {
+    for (const auto& [name, value] : spec_.linux.sysctl) {
+      std::string path = "/proc/sys/" + name;
+      std::replace(path.begin() + strlen("/proc/sys/"), path.end(), '.', '/');
+      auto file = vfs::Open(Context(), path, O_WRONLY, 0);
+      BufferSource source(value.data(), value.size());
+      int64_t end = 0;
+      Result<size_t> written = file.ok() ? (*file)->PWrite(source, 0, &end) : file.error();
+      if (!written.ok())
+        LOG_WARNING("linux.sysctl: %s = %s: %s", name.c_str(), value.c_str(), Reason(written.error()).c_str());
+    }
   }
 
   // Masked files become /dev/null, masked directories an empty read-only tmpfs; read-only paths are bound over

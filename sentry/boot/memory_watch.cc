@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include <algorithm>
+#include <atomic>
 #include <thread>
 
 #include "base/clock.h"
@@ -17,6 +18,9 @@ namespace {
 // The fastest a guest was seen to touch new pages, doubled: 4 bytes a nanosecond.
 constexpr uint64_t kBytesPerNs = 4;
 constexpr int64_t kShortestNs = 2'000'000, kLongestNs = 500'000'000;
+
+std::atomic<uint64_t> watched_limit{UINT64_MAX};
+std::atomic<uint64_t> kills{0};
 
 void SleepNs(int64_t ns) {
   timespec ts = base::ToTimespec(ns);
@@ -47,6 +51,7 @@ bool KillLargest() {
   if (!victim) return false;
   LOG_WARNING("out of memory: killed process %d, which used %lu MiB", victim->tgid(),
               static_cast<unsigned long>(most >> 20));
+  kills.fetch_add(1, std::memory_order_relaxed);
   (void)victim->SendSignal(kernel::KernelSignal(SIGKILL)).ok();
   // Give it time to go: its memory comes back when its last thread is through.
   (void)victim->WaitForExit(base::MonotonicNs() + base::kNsPerSecond);
@@ -55,9 +60,13 @@ bool KillLargest() {
 
 }  // namespace
 
-void StartMemoryWatch(uint64_t limit) {
-  std::thread([limit] {
+void SetMemoryWatchLimit(uint64_t limit) { watched_limit.store(limit, std::memory_order_relaxed); }
+uint64_t OomKills() { return kills.load(std::memory_order_relaxed); }
+
+void StartMemoryWatch() {
+  std::thread([] {
     for (;;) {
+      uint64_t limit = watched_limit.load(std::memory_order_relaxed);
       uint64_t used = kernel::Kernel::Get().memory_file().UsedBytes();
       if (used > limit && KillLargest()) continue;
       uint64_t left = used < limit ? limit - used : 0;

@@ -7,10 +7,14 @@
 
 namespace sentry {
 
-// Starts a thread that compares the guests' memory with `limit` bytes and kills (SIGKILL) the process that uses most
+// Starts a thread that compares the guests' memory with the limit and kills (SIGKILL) the process that uses most
 // when it is exceeded, so that the sandbox lives on and the host never runs short. Guests fault pages in without the
 // sentry, so it has to look: often when little is left, seldom otherwise.
-void StartMemoryWatch(uint64_t limit);
+void StartMemoryWatch();
+// Bytes; until the first call there is no limit. Thread-safe.
+void SetMemoryWatchLimit(uint64_t limit);
+// How many processes were killed since the start. Thread-safe.
+uint64_t OomKills();
 
 }  // namespace sentry
 

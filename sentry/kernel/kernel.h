@@ -81,7 +81,9 @@ class Kernel {
   void set_syscall_handler(SyscallHandler handler) { syscall_handler_ = handler; }
   SyscallHandler syscall_handler() const { return syscall_handler_; }
   // A pids-like limit over the sandbox: false when no more tasks may be made.
-  uint64_t max_tasks() const { return max_tasks_; }
+  uint64_t max_tasks() const { return max_tasks_.load(std::memory_order_relaxed); }
+  // runsc update. What is there already stays.
+  void set_max_tasks(uint64_t tasks) { max_tasks_.store(tasks, std::memory_order_relaxed); }
 
  private:
   Result<RefPtr<Namespaces>> NamespacesFor(const ProcessRequest& request);
@@ -92,7 +94,7 @@ class Kernel {
   TaskSet tasks_;
   RefPtr<UserNamespace> root_user_ns_;
   RefPtr<PidNamespace> root_pid_ns_;
-  uint64_t max_tasks_;
+  std::atomic<uint64_t> max_tasks_;
   SyscallHandler syscall_handler_ = nullptr;
   std::atomic<bool> paused_{false};  // written with the TaskSet mutex held
   uint64_t first_tick_;

@@ -16,7 +16,9 @@ namespace {
 
 RefPtr<kernel::IpcNamespace> Ipc() {
   Task* task = Task::CurrentOrNull();
-  RefPtr<kernel::Namespaces> namespaces = task ? task->namespaces_ref() : nullptr;
+  // The sandbox's boot, which sets what config.json says before there is a process.
+  if (!task) return kernel::Kernel::Get().NewNamespaces(nullptr)->ipc;
+  RefPtr<kernel::Namespaces> namespaces = task->namespaces_ref();
   return namespaces ? namespaces->ipc : nullptr;
 }
 
