@@ -11,6 +11,9 @@
 #include <cstdio>
 #include <string>
 
+// Of the sanitizers' runtime, where there is one.
+extern "C" [[gnu::weak]] void __sanitizer_print_stack_trace();  // NOLINT(bugprone-reserved-identifier)
+
 namespace base {
 namespace {
 
@@ -89,6 +92,7 @@ void Fatal(const char* file, int line, const char* format, ...) {
   if (log_fd.load() != STDERR_FILENO) {
     dprintf(STDERR_FILENO, "%s: fatal at %s:%d: %s\n", process_name, file, line, text);
   }
+  if (__sanitizer_print_stack_trace) __sanitizer_print_stack_trace();
   abort();
 }
 

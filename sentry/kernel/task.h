@@ -133,7 +133,7 @@ class Task final : public Caller, public RefCounted<Task> {
   bool HasDeliverableSignal() const;
   // sigtimedwait: takes a pending signal in `set`, or EAGAIN.
   Result<SignalInfo> TakeSignal(SignalSet set);  // (own)
-  // Signalfd: notified whenever a signal is queued to the task or its group.
+  // sigtimedwait: notified whenever a signal is queued to the task or its group.
   WaitQueue& signal_queue() { return signal_queue_; }
   AltStack alt_stack;  // (own)
   // sigaltstack(2): EPERM while on it, EINVAL, ENOMEM when too small. (own)

@@ -109,6 +109,8 @@ class ThreadGroup : public RefCounted<ThreadGroup> {
   std::optional<ExitStatus> WaitForExit(int64_t deadline_ns);
   // Waiters for children of this group's tasks (wait4).
   WaitQueue& child_queue() { return child_queue_; }
+  // Signalfd: notified (kEventIn) of every signal that is queued to the group or one of its tasks.
+  WaitQueue& signal_queue() { return signal_queue_; }
 
   std::atomic<bool> child_subreaper{false};
   std::atomic<int> oom_score_adj{0};
@@ -134,7 +136,7 @@ class ThreadGroup : public RefCounted<ThreadGroup> {
   std::string container_id_;
   const int64_t start_time_ns_;
   Limits limits_;
-  WaitQueue exit_queue_, child_queue_;
+  WaitQueue exit_queue_, child_queue_, signal_queue_;
   std::unique_ptr<State> state_;
 };
 

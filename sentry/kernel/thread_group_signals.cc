@@ -128,6 +128,7 @@ Result<bool> Task::Internal::SendSignalLocked(ThreadGroup& group, Task* thread, 
   bool queued = queue.Add(info);
 
   // Readers of signalfds and sigtimedwait look by themselves.
+  group.signal_queue().Notify(kEventIn);
   if (thread) {
     thread->signal_queue().Notify(kEventIn);
   } else {

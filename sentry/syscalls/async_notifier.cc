@@ -7,6 +7,7 @@
 
 #include <map>
 
+#include "sentry/fs/inotify/inotify.h"
 #include "sentry/kernel/async_work.h"
 #include "sentry/kernel/kernel.h"
 #include "sentry/kernel/session.h"
@@ -38,13 +39,20 @@ class Notifier final : public kernel::AsyncJob, public WaitEntry, public vfs::Fi
     if (queue()) queue()->Remove(*this);
   }
 
-  void Start() {
-    file_->AddEpollLink(this);
-    file_->wait_queue()->Add(*this, Interest(*file_));
+  // The caller of either holds the file.
+  void Start(vfs::FileDescription& file) {
+    MutexLock lock(mu_);
+    if (!file_) return;  // stopped already, by another thread
+    file.AddEpollLink(this);
+    file.wait_queue()->Add(*this, Interest(file));
   }
-  void Stop() {
-    file_->RemoveEpollLink(this);
-    OnFileDestroyed();
+  void Stop(vfs::FileDescription& file) {
+    {
+      MutexLock lock(mu_);
+      file.RemoveEpollLink(this);
+      file_ = nullptr;
+    }
+    if (queue()) queue()->Remove(*this);
   }
   void OnFileDestroyed() override;
 
@@ -151,13 +159,21 @@ void OwnerSignal::Send(const vfs::AsyncOwner& owner, int code, int64_t band) con
   }
 }
 
+bool SignalsReadiness(vfs::FileDescription& file) {
+  if (!file.wait_queue()) return false;
+  const mode_t type = file.inode()->type();
+  return S_ISSOCK(type) || S_ISFIFO(type) || S_ISCHR(type) || fs::InotifyFile::From(file);
+}
+
 Result<void> SetStatusFlags(Task& task, vfs::FileDescription& file, int fd, int flags) {
-  const bool was_on = file.flags() & O_ASYNC, on = flags & O_ASYNC;
-  if (on && !was_on && file.wait_queue()) TRY(task.group().async_work().Prepare());
+  const int old = file.flags() & O_ASYNC;
+  if (!SignalsReadiness(file)) return file.SetStatusFlags((flags & ~O_ASYNC) | old);
+  const bool on = flags & O_ASYNC, changes = (flags ^ old) & O_ASYNC;
+  if (on && changes) TRY(task.group().async_work().Prepare());
   TRY(file.SetStatusFlags(flags));
-  if (on == was_on || !file.wait_queue()) return OkResult();
+  if (!changes) return OkResult();
   if (!on) {
-    if (RefPtr<Notifier> notifier = Forget(&file)) notifier->Stop();
+    if (RefPtr<Notifier> notifier = Forget(&file)) notifier->Stop(file);
     return OkResult();
   }
   auto notifier = MakeRef<Notifier>(task, file, fd);
@@ -166,7 +182,7 @@ Result<void> SetStatusFlags(Task& task, vfs::FileDescription& file, int fd, int 
     MutexLock lock(registry.mu);
     if (!registry.notifiers.emplace(&file, notifier).second) return OkResult();  // another thread did it
   }
-  notifier->Start();
+  notifier->Start(file);
   return OkResult();
 }
 

@@ -238,6 +238,8 @@ SYSCALL_HANDLER(SysIoctl) {
     }
     case FIOASYNC: {
       int on = TRY(task.CopyIn<int>(args.Addr(2)));
+      if (!on == !(file->flags() & O_ASYNC)) return 0;
+      if (!SignalsReadiness(*file)) return Errno(ENOTTY);
       TRY(SetStatusFlags(task, *file, fd, on ? file->flags() | O_ASYNC : file->flags() & ~O_ASYNC));
       return 0;
     }

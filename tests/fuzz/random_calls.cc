@@ -5,7 +5,8 @@
 //
 //   random_calls --in-sandbox yes [--seconds N] [--seed S] [--only INDEX] [--calls name,name]
 //
-// Process INDEX of a run makes its calls from (seed, INDEX) alone, in pid, mount, ipc and uts namespaces of its own;
+// Process INDEX of a run makes its calls from (seed, INDEX) alone, in pid, mount, ipc and uts namespaces and a root of
+// its own;
 // --only repeats one. Threads of one process race, so a repetition is exact only for those with one thread.
 // Between them the program does ordinary work, which must go on. Exit status 0: nothing hung, and all calls were made.
 #include <dirent.h>
@@ -29,6 +30,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <sys/time.h>
 #include <sys/timerfd.h>
 #include <sys/un.h>
@@ -69,6 +71,7 @@ struct Shared {
   uint64_t made[kMaxNumber];
   uint64_t processes;
   uint64_t killed;
+  uint64_t stillborn;  // had no root made for them
 };
 Shared* shared;
 
@@ -661,24 +664,51 @@ void* ThreadMain(void* argument) {
   return nullptr;
 }
 
+// A small root of its own, with a /dev and a /proc of its own: what a life does to files ends with it.
+void PrivateRoot() {
+  auto must = [](long result, const char* what) {
+    if (result >= 0) return;
+    __atomic_add_fetch(&shared->stillborn, 1, __ATOMIC_RELAXED);
+    Fail(std::string("the root of a process: ") + what);
+  };
+  must(mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr), "mount / as private");
+  must(mount("fuzz", "/tmp", "tmpfs", 0, "size=8m"), "mount of the root");
+  must(chdir("/tmp"), "chdir");
+  for (const char* directory : {"proc", "dev", "dev/pts", "dev/shm", "sys", "tmp", "etc", "old", "home"})
+    must(mkdir(directory, 0755), directory);
+  must(chmod("tmp", 01777), "chmod");
+  const struct {
+    const char* path;
+    unsigned major, minor;
+  } devices[] = {{"dev/null", 1, 3}, {"dev/zero", 1, 5}, {"dev/full", 1, 7}, {"dev/random", 1, 8}, {"dev/tty", 5, 0}};
+  for (const auto& device : devices) {
+    must(mknod(device.path, S_IFCHR | 0666, makedev(device.major, device.minor)), device.path);
+    must(chmod(device.path, 0666), device.path);
+  }
+  must(mount("devpts", "dev/pts", "devpts", 0, "newinstance,ptmxmode=0666,mode=0620"), "mount of devpts");
+  must(symlink("pts/ptmx", "dev/ptmx"), "dev/ptmx");
+  must(mount("proc", "proc", "proc", 0, nullptr), "mount of proc");
+  must(mount("sysfs", "sys", "sysfs", 0, nullptr), "mount of sysfs");
+  int passwd = open("etc/passwd", O_WRONLY | O_CREAT, 0644);
+  must(write(passwd, "root:x:0:0:root:/root:/bin/sh\n", 30), "write to etc/passwd");
+  close(passwd);
+  must(syscall(SYS_pivot_root, ".", "old"), "pivot_root");
+  must(umount2("/old", MNT_DETACH), "umount of the old root");
+  must(chmod("/home", 0777), "chmod");
+  must(chdir("/home"), "chdir");
+}
+
 // The life of process `index`, in its namespaces.
 [[noreturn]] void Life(uint64_t seed, uint64_t index, const std::vector<size_t>& allowed) {
   Random random(seed * 1'000'003 + index);
-  mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr);
-  // The processes outside, and what they print, are none of its business.
-  mount("proc", "/proc", "proc", 0, nullptr);
-  char directory[64];
-  snprintf(directory, sizeof directory, "/tmp/fuzz/%llu", static_cast<unsigned long long>(index));
-  mkdir("/tmp/fuzz", 0777);
-  mkdir(directory, 0777);
-  if (chdir(directory) != 0) _exit(1);
-  mount("fuzz", ".", "tmpfs", 0, "size=8m");
-  if (chdir(directory) != 0) _exit(1);
+  PrivateRoot();
+  setsid();
   mkdir("dir", 0777);
   mkdir("mnt", 0777);
   mkfifo("fifo", 0666);
-  if (symlink("c", "dir/link") != 0 || symlink("loop", "loop") != 0) _exit(1);
+  if (symlink("c", "dir/link") != 0 || symlink("loop", "loop") != 0) Fail("symlink");
   int null = open("/dev/null", O_RDWR);
+  if (null < 0) Fail("/dev/null");
   for (int fd = 0; fd < 3; ++fd) dup2(null, fd);
   close(null);
   const rlimit files = {256, 256}, space = {768 << 20, 768 << 20}, size = {32 << 20, 32 << 20}, processes = {200, 200};
@@ -753,6 +783,14 @@ void End(Worker& worker) {
   }
   close(worker.pidfd);
   worker.pid = -1;
+  if (__atomic_load_n(&shared->stillborn, __ATOMIC_RELAXED) != 0) exit(1);  // it said why
+}
+
+// Ends the process with a line that names the step, unless it went well.
+void Step(const char* what, bool fine) {
+  if (fine) return;
+  fprintf(stderr, "random_calls: ordinary work: %s: %s\n", what, strerror(errno));
+  _exit(1);
 }
 
 // Ordinary work still works, in bounded time.
@@ -762,23 +800,30 @@ void OrdinaryWork() {
     alarm(static_cast<unsigned>(kHangNs / 1'000'000'000));
     int ends[2];
     char text[8] = {};
-    bool fine =
-        pipe(ends) == 0 && write(ends[1], "work", 4) == 4 && read(ends[0], text, 4) == 4 && !memcmp(text, "work", 4);
+    Step("pipe", pipe(ends) == 0);
+    Step("write to a pipe", write(ends[1], "work", 4) == 4);
+    Step("read of a pipe", read(ends[0], text, 4) == 4 && !memcmp(text, "work", 4));
     int fd = open("/tmp/work", O_RDWR | O_CREAT | O_TRUNC, 0600);
-    fine = fine && fd >= 0 && write(fd, "more", 4) == 4 && pread(fd, text, 4, 0) == 4 && !memcmp(text, "more", 4);
+    Step("open of a file", fd >= 0);
+    Step("write to a file", write(fd, "more", 4) == 4);
+    Step("read of a file", pread(fd, text, 4, 0) == 4 && !memcmp(text, "more", 4));
     void* memory = mmap(nullptr, 1 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    fine = fine && memory != MAP_FAILED;
-    if (fine) memset(memory, 1, 1 << 20);
+    Step("mmap", memory != MAP_FAILED);
+    memset(memory, 1, 1 << 20);
     pid_t grandchild = fork();
     if (grandchild == 0) _exit(7);
+    Step("fork", grandchild > 0);
     int status = 0;
-    fine = fine && waitpid(grandchild, &status, 0) == grandchild && WEXITSTATUS(status) == 7;
-    _exit(fine ? 0 : 1);
+    Step("waitpid", waitpid(grandchild, &status, 0) == grandchild);
+    errno = 0;
+    if (!WIFEXITED(status) || WEXITSTATUS(status) != 7) Step(("status " + std::to_string(status)).c_str(), false);
+    _exit(0);
   }
   int status = 0;
-  if (child < 0 || waitpid(child, &status, 0) != child || status != 0) {
-    Fail("ordinary work fails with status " + std::to_string(status));
-  }
+  if (child < 0) Fail("fork for ordinary work");
+  if (waitpid(child, &status, 0) != child) Fail("waitpid for ordinary work");
+  errno = 0;
+  if (status != 0) Fail("ordinary work fails with status " + std::to_string(status));
 }
 
 }  // namespace

@@ -3,10 +3,16 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pty.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/ioctl.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <termios.h>
+
+#include <thread>
+#include <vector>
 
 #include "tests/syscalls/util.h"
 
@@ -121,6 +127,61 @@ TEST_F(AsyncSignal, ClosedFilesAreForgotten) {
     Arm(p.r.get());
     ASSERT_EQ(write(p.w.get(), "x", 1), 1);
   }
+}
+
+TEST_F(AsyncSignal, OtherFilesHaveNoSuchFlag) {
+  sigset_t set = SetOf({SIGUSR1});
+  ScopedBlock block({SIGUSR1});
+  Fd event(eventfd(0, 0)), signals(signalfd(-1, &set, 0)), epoll(epoll_create1(0));
+  epoll_event interest = {.events = EPOLLIN, .data = {}};
+  ASSERT_OK(epoll_ctl(epoll.get(), EPOLL_CTL_ADD, event.get(), &interest));
+  for (const Fd* fd : {&event, &signals, &epoll}) {
+    Arm(fd->get());
+    EXPECT_FALSE(fcntl(fd->get(), F_GETFL) & O_ASYNC);
+    int on = 0;
+    EXPECT_OK(ioctl(fd->get(), FIOASYNC, &on));
+    on = 1;
+    EXPECT_FAILS(ENOTTY, ioctl(fd->get(), FIOASYNC, &on));
+  }
+  const uint64_t one = 1;
+  ASSERT_EQ(write(event.get(), &one, sizeof one), 8);
+  kill(getpid(), SIGUSR1);
+  // Theirs would be there by the time a pipe's is.
+  Pipe p;
+  Arm(p.r.get(), rt_);
+  ASSERT_EQ(write(p.w.get(), "x", 1), 1);
+  siginfo_t info = {};
+  EXPECT_EQ(Take(rt_, &info), rt_);
+  EXPECT_FALSE(Pending(SIGIO));
+  Drain(SIGUSR1);
+}
+
+TEST_F(AsyncSignal, OutlivesTheThreadThatAskedForIt) {
+  Pipe p;
+  std::thread([&] { Arm(p.r.get()); }).join();
+  ASSERT_EQ(write(p.w.get(), "x", 1), 1);
+  siginfo_t info = {};
+  EXPECT_EQ(Take(SIGIO, &info), SIGIO);
+}
+
+TEST_F(AsyncSignal, SwitchedByManyThreadsAtOnce) {
+  Pipe p;
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 4; ++i) {
+    threads.emplace_back([&, i] {
+      for (int round = 0; round < 500; ++round) {
+        int on = (i + round) % 2;
+        EXPECT_OK(ioctl(p.r.get(), FIOASYNC, &on));
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  int on = 0;
+  ASSERT_OK(ioctl(p.r.get(), FIOASYNC, &on));
+  Arm(p.r.get());
+  ASSERT_EQ(write(p.w.get(), "x", 1), 1);
+  siginfo_t info = {};
+  EXPECT_EQ(Take(SIGIO, &info), SIGIO);
 }
 
 TEST_F(AsyncSignal, OwnerMayBeAThread) {

@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <sys/signalfd.h>
 
-#include <algorithm>
 #include <cstdio>
 
 #include "sentry/vfs/special_files.h"
@@ -51,8 +50,26 @@ signalfd_siginfo Convert(const kernel::SignalInfo& info) {
 
 }  // namespace
 
+class SignalFd::Relay final : public WaitEntry {
+ public:
+  Relay(WaitQueue& to, RefPtr<kernel::ThreadGroup> group) : to_(to), group_(std::move(group)) {
+    group_->signal_queue().Add(*this, kEventIn);
+  }
+  ~Relay() override {
+    if (queue()) queue()->Remove(*this);
+  }
+  void OnEvent(EventMask events) override { to_.Notify(events); }
+  const kernel::ThreadGroup& group() const { return *group_; }
+
+ private:
+  WaitQueue& to_;
+  const RefPtr<kernel::ThreadGroup> group_;
+};
+
 SignalFd::SignalFd(vfs::Path path, kernel::SignalSet mask, int flags)
     : FileDescription(std::move(path), O_RDWR | (flags & O_NONBLOCK)), mask_(mask & ~kernel::kUnblockable) {}
+
+SignalFd::~SignalFd() = default;
 
 RefPtr<SignalFd> SignalFd::Create(const Credentials& creds, kernel::SignalSet mask, int flags) {
   return RefPtr<SignalFd>(new SignalFd(vfs::NewAnonymousPath(kName, 0600, creds), mask, flags));
@@ -65,7 +82,7 @@ SignalFd* SignalFd::From(vfs::FileDescription& file) {
 
 void SignalFd::set_mask(kernel::SignalSet mask) {
   mask_ = mask & ~kernel::kUnblockable;
-  if (kernel::Task* task = kernel::Task::CurrentOrNull()) task->signal_queue().Notify(kEventIn);
+  queue_.Notify(kEventIn);
 }
 
 Result<size_t> SignalFd::Read(IoTarget& target) {
@@ -88,13 +105,19 @@ EventMask SignalFd::Poll() {
   return task && (task->PendingSignals() & mask_) ? kEventIn : 0;
 }
 
-WaitQueue* SignalFd::wait_queue() { return &kernel::Task::Current().signal_queue(); }
-
-Result<void> SignalFd::OnEpollAdd() {
-  RefPtr<kernel::Task> task(&kernel::Task::Current());
+WaitQueue* SignalFd::wait_queue() {
+  kernel::Task* task = kernel::Task::CurrentOrNull();
+  if (!task) return &queue_;
+  std::vector<std::unique_ptr<Relay>> ended;  // dropped after the lock, with what may be a group's last reference
   MutexLock lock(mu_);
-  if (std::find(watched_.begin(), watched_.end(), task) == watched_.end()) watched_.push_back(std::move(task));
-  return OkResult();
+  bool known = false;
+  for (auto& relay : relays_) {
+    known = known || &relay->group() == &task->group();
+    if (relay->group().HasExited()) ended.push_back(std::move(relay));
+  }
+  std::erase(relays_, nullptr);
+  if (!known) relays_.push_back(std::make_unique<Relay>(queue_, task->group_ref()));
+  return &queue_;
 }
 
 std::string SignalFd::FdInfo() const {

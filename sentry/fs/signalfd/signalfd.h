@@ -4,6 +4,7 @@
 #define SENTRY_FS_SIGNALFD_SIGNALFD_H_
 
 #include <atomic>
+#include <memory>
 #include <vector>
 
 #include "sentry/kernel/task.h"
@@ -20,18 +21,20 @@ class SignalFd final : public vfs::FileDescription {
   Result<size_t> Read(IoTarget& target) override;
   Result<int64_t> Seek(int64_t, int) override { return Errno(ESPIPE); }
   EventMask Poll() override;
-  // The calling task's.
+  // The file's own, which from here on hears of the calling process' signals, too, until that process or the file ends.
   WaitQueue* wait_queue() override;
-  // Keeps the adding task, whose queue the epoll item sits in, for the life of the file.
-  Result<void> OnEpollAdd() override;
   std::string FdInfo() const override;
 
  private:
+  // Passes the news of a process' signals on to queue_. It keeps the thread group, in whose queue it is.
+  class Relay;
   SignalFd(vfs::Path path, kernel::SignalSet mask, int flags);
+  ~SignalFd() override;
 
   std::atomic<kernel::SignalSet> mask_;
-  Mutex mu_{LockRank::kLeaf};
-  std::vector<RefPtr<kernel::Task>> watched_ ABSL_GUARDED_BY(mu_);
+  WaitQueue queue_;
+  Mutex mu_{LockRank::kTask};  // outside of the queues'
+  std::vector<std::unique_ptr<Relay>> relays_ ABSL_GUARDED_BY(mu_);
 };
 
 }  // namespace sentry::fs
