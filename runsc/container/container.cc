@@ -17,6 +17,7 @@
 #include "runsc/container/hooks.h"
 #include "runsc/errors.h"
 #include "runsc/json_writer.h"
+#include "runsc/sandbox/host_network.h"
 #include "runsc/spec/json_reader.h"
 #include "runsc/spec/parse.h"
 
@@ -190,6 +191,15 @@ absl::StatusOr<spec::Spec> Container::LoadSpec() const {
   return spec::ParseSpec(text, record_.bundle, nullptr);
 }
 
+// Here and not in create: Docker puts the interfaces there in between, by a prestart hook or by name.
+absl::Status Container::MoveNetwork(control::Client& client) {
+  // An ordinary user's sandbox is in a namespace that nobody put anything into.
+  if (config_.network != NetworkMode::kSandbox || config_.rootless || geteuid() != 0) return absl::OkStatus();
+  auto network = VALUE_OR_RETURN(TakeNetwork(record_.sandbox_pid));
+  if (network.interfaces.empty()) return absl::OkStatus();
+  return client.SetNetwork(network);
+}
+
 absl::Status Container::Start() {
   auto lock = VALUE_OR_RETURN(store_.Lock(record_.id));
   RETURN_IF_ERROR(Refresh());
@@ -209,6 +219,7 @@ absl::Status Container::Start() {
   // Before the answer: a container that ends at once must not be seen as created.
   record_.status = Status::kRunning;
   RETURN_IF_ERROR(store_.Save(record_));
+  RETURN_IF_ERROR(MoveNetwork(client));
   RETURN_IF_ERROR(client.Start());
   absl::Status hooks = RunHooks("poststart", spec.hooks.poststart, StateJson(false), record_.bundle);
   // The runtime-spec: log and go on.

@@ -99,6 +99,15 @@ absl::Status Client::Call(pb::Request& request, pb::Response* response, const st
   return Receive(response, kCallTimeoutMs);
 }
 
+absl::Status Client::SetNetwork(const NetworkConfig& config) {
+  pb::Request request;
+  pb::Response response;
+  ToProto(config, request.mutable_set_network());
+  std::vector<int> sockets;
+  for (const NetworkInterface& interface : config.interfaces) sockets.push_back(interface.socket.get());
+  return Call(request, &response, sockets);
+}
+
 absl::Status Client::Start() {
   pb::Request request;
   pb::Response response;

@@ -30,6 +30,7 @@ class Client {
   // kUnavailable if nobody listens at `directory`/control.sock.
   static absl::StatusOr<Client> Connect(const std::string& directory, const std::string& container_id);
 
+  absl::Status SetNetwork(const NetworkConfig& config);
   absl::Status Start();
   absl::StatusOr<int32_t> Exec(const spec::Process& process, const std::vector<int>& fds);
   absl::Status Signal(int32_t pid, int signal, SignalScope scope);

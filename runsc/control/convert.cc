@@ -3,6 +3,8 @@
 
 #include <sys/resource.h>
 
+#include <algorithm>
+
 namespace runsc::control {
 
 void ToProto(const spec::Process& process, pb::Process* out) {
@@ -69,6 +71,108 @@ absl::StatusOr<spec::Process> FromProto(const pb::Process& in) {
     out.rlimits.push_back({.resource = limit.resource(), .soft = limit.soft(), .hard = limit.hard()});
   }
   out.no_new_privileges = in.no_new_privileges();
+  return out;
+}
+
+void ToProto(const NetworkConfig& config, pb::SetNetworkRequest* out) {
+  auto hardware = [](const std::array<uint8_t, 6>& a) { return std::string(a.begin(), a.end()); };
+  for (const NetworkInterface& i : config.interfaces) {
+    pb::NetworkInterface* o = out->add_interfaces();
+    o->set_name(i.name);
+    o->set_index(i.index);
+    o->set_hardware_address(hardware(i.hardware_address));
+    o->set_mtu(i.mtu);
+    o->set_flags(i.flags);
+    o->set_tx_queue_length(i.tx_queue_length);
+    for (const NetworkAddress& a : i.addresses) {
+      pb::NetworkAddress* address = o->add_addresses();
+      address->set_ip(a.ip);
+      address->set_prefix(a.prefix);
+      address->set_broadcast(a.broadcast);
+      address->set_scope(a.scope);
+      address->set_flags(a.flags);
+      address->set_label(a.label);
+    }
+  }
+  for (const NetworkRoute& r : config.routes) {
+    pb::NetworkRoute* o = out->add_routes();
+    o->set_destination(r.destination);
+    o->set_prefix(r.prefix);
+    o->set_gateway(r.gateway);
+    o->set_source(r.source);
+    o->set_interface(r.interface);
+    o->set_metric(r.metric);
+    o->set_scope(r.scope);
+    o->set_type(r.type);
+    o->set_protocol(r.protocol);
+    o->set_mtu(r.mtu);
+  }
+  for (const NetworkNeighbour& n : config.permanent) {
+    pb::NetworkNeighbour* o = out->add_permanent();
+    o->set_ip(n.ip);
+    o->set_hardware_address(hardware(n.hardware_address));
+    o->set_interface(n.interface);
+  }
+}
+
+absl::StatusOr<NetworkConfig> FromProto(const pb::SetNetworkRequest& in) {
+  NetworkConfig out;
+  bool fine = true;
+  auto hardware = [&](const std::string& bytes) {
+    std::array<uint8_t, 6> a = {};
+    if (bytes.size() == a.size()) {
+      std::copy(bytes.begin(), bytes.end(), a.begin());
+    } else {
+      fine = false;
+    }
+    return a;
+  };
+  // An address of 4 or 16 bytes, or none.
+  auto ip = [&](const std::string& bytes, bool optional, size_t family = 0) {
+    const bool right = bytes.size() == 4 || bytes.size() == 16;
+    if (!(right || (optional && bytes.empty())) || (family && right && bytes.size() != family)) fine = false;
+    return bytes;
+  };
+  auto prefix = [&](uint32_t bits, const std::string& of) {
+    if (bits > of.size() * 8) fine = false;
+    return bits;
+  };
+  for (const pb::NetworkInterface& i : in.interfaces()) {
+    NetworkInterface& o = out.interfaces.emplace_back();
+    o.name = i.name();
+    o.index = i.index();
+    o.hardware_address = hardware(i.hardware_address());
+    o.mtu = i.mtu();
+    o.flags = i.flags();
+    o.tx_queue_length = i.tx_queue_length();
+    if (o.name.empty() || o.name.size() > 15 || o.index == 0 || o.index > INT32_MAX || o.mtu < 68) fine = false;
+    for (const pb::NetworkAddress& a : i.addresses()) {
+      o.addresses.push_back({.ip = ip(a.ip(), false),
+                             .prefix = prefix(a.prefix(), a.ip()),
+                             .broadcast = ip(a.broadcast(), true, 4),
+                             .scope = a.scope(),
+                             .flags = a.flags(),
+                             .label = a.label()});
+      if (a.scope() > UINT8_MAX) fine = false;
+    }
+  }
+  for (const pb::NetworkRoute& r : in.routes()) {
+    out.routes.push_back({.destination = ip(r.destination(), false),
+                          .prefix = prefix(r.prefix(), r.destination()),
+                          .gateway = ip(r.gateway(), true, r.destination().size()),
+                          .source = ip(r.source(), true, r.destination().size()),
+                          .interface = r.interface(),
+                          .metric = r.metric(),
+                          .scope = r.scope(),
+                          .type = r.type(),
+                          .protocol = r.protocol(),
+                          .mtu = r.mtu()});
+    if ((r.scope() | r.type() | r.protocol()) > UINT8_MAX) fine = false;
+  }
+  for (const pb::NetworkNeighbour& n : in.permanent()) {
+    out.permanent.push_back({ip(n.ip(), false), hardware(n.hardware_address()), n.interface()});
+  }
+  if (!fine) return absl::InvalidArgumentError("the network's description is malformed");
   return out;
 }
 

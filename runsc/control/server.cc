@@ -201,7 +201,10 @@ bool ControlServer::Impl::Dispatch(const std::shared_ptr<Connection>& connection
   pb::Request request;
   if (!request.ParseFromString(frame.payload)) return false;
   frame.payload = std::string();
-  if (!frame.fds.empty() && request.kind_case() != pb::Request::kExec) return false;
+  if (!frame.fds.empty() && request.kind_case() != pb::Request::kExec &&
+      request.kind_case() != pb::Request::kSetNetwork) {
+    return false;
+  }
   const std::string& id = request.container_id();
   pb::Response response;
   response.set_id(request.id());
@@ -209,6 +212,19 @@ bool ControlServer::Impl::Dispatch(const std::shared_ptr<Connection>& connection
     case pb::Request::kStart:
       SetStatus(handler_.Start(id), &response);
       break;
+    case pb::Request::kSetNetwork: {
+      auto config = FromProto(request.set_network());
+      if (config.ok() && config->interfaces.size() != frame.fds.size()) {
+        config = absl::InvalidArgumentError("the network's description is malformed: one socket per interface");
+      }
+      if (config.ok()) {
+        for (size_t i = 0; i < frame.fds.size(); ++i) config->interfaces[i].socket = std::move(frame.fds[i]);
+        SetStatus(handler_.SetNetwork(id, *std::move(config)), &response);
+      } else {
+        SetStatus(config.status(), &response);
+      }
+      break;
+    }
     case pb::Request::kExec:
       SetStatus(HandleExec(handler_, id, request.exec(), std::move(frame.fds), &response), &response);
       break;

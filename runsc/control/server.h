@@ -23,6 +23,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "base/unique_fd.h"
+#include "runsc/control/network_config.h"
 #include "runsc/spec/spec.h"
 
 namespace runsc::control {
@@ -89,6 +90,11 @@ class ControlHandler {
   // says why ("exec: \"/bin/nope\": no such file or directory") and the container counts as stopped.
   // kFailedPrecondition if it was started before.
   virtual absl::Status Start(const std::string& container_id) = 0;
+
+  // The interfaces of the sandbox, once, before Start.
+  virtual absl::Status SetNetwork(const std::string& container_id, NetworkConfig config) {
+    return absl::UnimplementedError("this sandbox takes no network");
+  }
 
   // Starts a process in a running container and returns its pid there, after its exec succeeded. Its exit status is
   // kept until the first Wait on it (bounded: the oldest unclaimed ones may be dropped after 1024).

@@ -28,6 +28,7 @@
 #include "sentry/boot/filesystems.h"
 #include "sentry/boot/host_info.h"
 #include "sentry/boot/memory_watch.h"
+#include "sentry/boot/network.h"
 #include "sentry/fs/host/host_poller.h"
 #include "sentry/fs/tmpfs/tmpfs.h"
 #include "sentry/kernel/kernel.h"
@@ -86,6 +87,11 @@ class Sandbox final : public runsc::control::ControlHandler {
     Finish(SIGKILL);
   }
 
+  absl::Status SetNetwork(const std::string& id, runsc::control::NetworkConfig config) override {
+    RETURN_IF_ERROR(Check(id));
+    if (network_is_set_.exchange(true)) return absl::FailedPreconditionError("the sandbox has its network already");
+    return SetUpNetwork(std::move(config));
+  }
   absl::Status Start(const std::string& id) override {
     RETURN_IF_ERROR(Check(id));
     return container_->Start();
@@ -156,6 +162,7 @@ class Sandbox final : public runsc::control::ControlHandler {
     return absl::OkStatus();
   }
 
+  std::atomic<bool> network_is_set_{false};
   const int exit_status_fd_;
   uint64_t host_memory_ = 0;
   std::atomic<uint64_t> memory_limit_{0};

@@ -30,6 +30,7 @@ void RegisterNetFiles() {
   fs::RegisterProcNet("raw", &OfStack<&socket::ProcNetRaw>);
   fs::RegisterProcNet("raw6", &OfStack<&socket::ProcNetRaw6>);
   fs::RegisterProcNet("dev", &OfStack<&socket::ProcNetDev>);
+  fs::RegisterProcNet("arp", &OfStack<&socket::ProcNetArp>);
   fs::RegisterProcNet("route", &OfStack<&socket::ProcNetRoute>);
   fs::RegisterProcNet("ipv6_route", &OfStack<&socket::ProcNetRoute6>);
   fs::RegisterProcNet("if_inet6", &OfStack<&socket::ProcNetIfInet6>);

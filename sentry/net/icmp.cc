@@ -18,6 +18,7 @@ namespace sentry::net {
 namespace {
 
 constexpr size_t kIcmpHeader = 8;
+constexpr uint8_t kNeighbourSolicitation = 135, kNeighbourAdvertisement = 136;
 // How much of the offending packet an error carries back (RFC 1812; the minimum MTUs).
 constexpr size_t kMaxQuoteV4 = 576 - 20 - kIcmpHeader, kMaxQuoteV6 = 1280 - 40 - kIcmpHeader;
 
@@ -153,6 +154,12 @@ void Stack::DeliverIcmp6(PacketPtr packet) {
       Reply(*packet, std::move(answer), IPPROTO_ICMPV6);
       return;
     }
+    case kNeighbourSolicitation:
+    case kNeighbourAdvertisement:
+      // Only from the link itself (RFC 4861, 7.1).
+      if (packet->ttl != 255 || code != 0) return Count(stats.in_errors);
+      if (const Interface* in = config()->Find(packet->interface)) in->link->ReceiveDiscovery(*packet);
+      return;
     case ICMPV6_ECHO_REPLY:
       Count(stats.in_echo_replies);
       ReceivePing(*this, *packet);

@@ -4,6 +4,7 @@
 #define SENTRY_NET_LINK_H_
 
 #include <atomic>
+#include <vector>
 
 #include "sentry/net/packet.h"
 
@@ -13,12 +14,19 @@ struct LinkStatistics {
   std::atomic<uint64_t> rx_packets{0}, rx_bytes{0}, rx_dropped{0}, tx_packets{0}, tx_bytes{0}, tx_dropped{0};
 };
 
+struct Neighbour;  // ethernet.h
+
 class Link : public RefCounted<Link> {
  public:
   virtual ~Link() = default;
   // A packet that starts with its IP header, for a neighbour. Called within a DeferScope, possibly with an endpoint's
   // lock held: it queues, and never delivers to an endpoint itself.
   virtual void Transmit(PacketPtr packet, const IpAddress& next_hop) = 0;
+  // Of a link whose neighbours have hardware addresses: Neighbor Discovery in, and what is known.
+  virtual void ReceiveDiscovery(Packet& packet) {}
+  virtual std::vector<Neighbour> Neighbours() const;
+  // The stack goes; snapshots of its configuration may keep the link for a while.
+  virtual void Stop() {}
   LinkStatistics& statistics() { return statistics_; }
 
  protected:

@@ -39,7 +39,10 @@ Stack::Stack(RefPtr<Environment> environment)
   AddInterface(std::move(lo));
 }
 
-Stack::~Stack() { environment_->WakeAt(kNoDeadline); }
+Stack::~Stack() {
+  for (const Interface& interface : config()->interfaces) interface.link->Stop();
+  environment_->WakeAt(kNoDeadline);
+}
 
 std::shared_ptr<const Config> Stack::config() const {
   const uint64_t generation = generation_.load(std::memory_order_acquire);

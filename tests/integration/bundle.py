@@ -26,6 +26,7 @@ def parse(argv):
     parser.add_argument("--pids", type=int, default=0)
     parser.add_argument("--memory", type=int, default=0, help="bytes")
     parser.add_argument("--cgroup", default="")
+    parser.add_argument("--netns", default="", help="path of the network namespace to join")
     parser.add_argument("--tmpfs", action="append", default=[], metavar="PATH=OPTIONS")
     parser.add_argument("--env", action="append", default=[])
     parser.add_argument("command", nargs="+")
@@ -70,6 +71,8 @@ def config(args):
         "resources": resources,
         "namespaces": [{"type": t} for t in ("pid", "network", "ipc", "uts", "mount")],
     }
+    if args.netns:
+        next(n for n in linux["namespaces"] if n["type"] == "network")["path"] = args.netns
     if args.cgroup:
         linux["cgroupsPath"] = args.cgroup
     return {

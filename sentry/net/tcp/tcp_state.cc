@@ -610,14 +610,12 @@ void TcpEndpoint::OnIcmpError(const IcmpError& error, const SocketAddress&, cons
     ArmTimers();
     return;
   }
+  // No connection yet: any error ends the attempt, as in Linux's tcp_v4_err (RFC 1122, 4.2.3.9 would have it wait).
   if (state_ == TcpState::kSynSent || state_ == TcpState::kSynReceived) {
-    if (!error.fatal && error.error != ENETUNREACH && error.error != EHOSTUNREACH) return;
-    if (error.fatal) {
-      Count(stack().statistics().tcp.attempt_fails);
-      RefPtr<TcpEndpoint> self(this);
-      Fail(error.error);
-      return;
-    }
+    Count(stack().statistics().tcp.attempt_fails);
+    RefPtr<TcpEndpoint> self(this);
+    Fail(error.error);
+    return;
   }
   soft_error_ = error.error;
 }

@@ -9,6 +9,7 @@
 #include <algorithm>
 
 #include "sentry/net/datagram.h"
+#include "sentry/net/ethernet.h"
 #include "sentry/net/tcp/tcp_endpoint.h"
 
 namespace sentry::socket {
@@ -163,6 +164,24 @@ std::string ProcNetDev(net::Stack& stack) {
     Add(text, "%6s: %7lld %7lld %4d %4lld %4d %5d %10d %9d %8lld %7lld %4d %4lld %4d %5d %7d %10d\n", i.name.c_str(),
         V(s.rx_bytes), V(s.rx_packets), 0, V(s.rx_dropped), 0, 0, 0, 0, V(s.tx_bytes), V(s.tx_packets), 0,
         V(s.tx_dropped), 0, 0, 0, 0);
+  }
+  return text;
+}
+
+std::string ProcNetArp(net::Stack& stack) {
+  std::string text = "IP address       HW type     Flags       HW address            Mask     Device\n";
+  for (const net::Interface& i : stack.config()->interfaces) {
+    for (const net::Neighbour& n : i.link->Neighbours()) {
+      if (!n.ip.IsV4()) continue;
+      using State = net::Neighbour::State;
+      // ATF_COM, ATF_PERM.
+      const unsigned flags = n.state == State::kIncomplete || n.state == State::kFailed ? 0u
+                             : n.state == State::kPermanent                             ? 6u
+                                                                                        : 2u;
+      const net::HardwareAddress& h = n.hardware;
+      Add(text, "%-16s 0x%-10x0x%-10x%02x:%02x:%02x:%02x:%02x:%02x     *        %s\n", n.ip.ToString().c_str(), 1u, flags,
+          h[0], h[1], h[2], h[3], h[4], h[5], i.name.c_str());
+    }
   }
   return text;
 }

@@ -16,6 +16,7 @@ std::string ProcNetUdp6(net::Stack& stack);
 std::string ProcNetRaw(net::Stack& stack);
 std::string ProcNetRaw6(net::Stack& stack);
 std::string ProcNetDev(net::Stack& stack);
+std::string ProcNetArp(net::Stack& stack);
 std::string ProcNetRoute(net::Stack& stack);
 std::string ProcNetRoute6(net::Stack& stack);
 std::string ProcNetIfInet6(net::Stack& stack);

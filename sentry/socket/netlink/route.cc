@@ -12,6 +12,7 @@
 
 #include <algorithm>
 
+#include "sentry/net/ethernet.h"
 #include "sentry/socket/netlink/netlink_socket.h"
 
 namespace sentry::socket {
@@ -121,8 +122,8 @@ Result<void> SetLink(NetlinkSocket& socket, const NetlinkRequest& request) {
     }
     if (attributes.Has(IFLA_TXQLEN)) i->tx_queue_length = TRY(attributes.Get<uint32_t>(IFLA_TXQLEN));
     if (attributes.Has(IFLA_ADDRESS)) {
-      if (i->IsLoopback() || attributes[IFLA_ADDRESS].size() < 6) return Errno(i->IsLoopback() ? EOPNOTSUPP : EINVAL);
-      memcpy(i->hardware_address.data(), attributes[IFLA_ADDRESS].data(), 6);
+      // What answers on the wire is the address that the host gave.
+      return Errno(EOPNOTSUPP);
     }
     if (attributes.Has(IFLA_IFNAME) && body.ifi_index > 0) {
       const std::string name = attributes.String(IFLA_IFNAME);
@@ -380,6 +381,54 @@ Result<void> GetRules(NetlinkSocket& socket, const NetlinkRequest& request) {
   return OkResult();
 }
 
+// --- Neighbours
+
+uint16_t NudState(net::Neighbour::State state) {
+  using State = net::Neighbour::State;
+  switch (state) {
+    case State::kIncomplete:
+      return NUD_INCOMPLETE;
+    case State::kReachable:
+      return NUD_REACHABLE;
+    case State::kStale:
+      return NUD_STALE;
+    case State::kDelay:
+      return NUD_DELAY;
+    case State::kProbe:
+      return NUD_PROBE;
+    case State::kFailed:
+      return NUD_FAILED;
+    case State::kPermanent:
+      return NUD_PERMANENT;
+  }
+  return NUD_NONE;
+}
+
+Result<void> GetNeighbours(NetlinkSocket& socket, const NetlinkRequest& request) {
+  if (!request.IsDump()) return Errno(EOPNOTSUPP);
+  ndmsg wanted = {};
+  if (auto body = request.Body<ndmsg>(); body.ok()) wanted = *body;
+  std::vector<std::string> all;
+  for (const net::Interface& i : socket.stack().config()->interfaces) {
+    if (wanted.ndm_ifindex && static_cast<uint32_t>(wanted.ndm_ifindex) != i.index) continue;
+    for (const net::Neighbour& n : i.link->Neighbours()) {
+      ndmsg body = {};
+      body.ndm_family = n.ip.IsV4() ? AF_INET : AF_INET6;
+      if (wanted.ndm_family != AF_UNSPEC && wanted.ndm_family != body.ndm_family) continue;
+      body.ndm_ifindex = static_cast<int>(i.index);
+      body.ndm_state = NudState(n.state);
+      body.ndm_type = RTN_UNICAST;
+      MessageBuilder m(RTM_NEWNEIGH, NLM_F_MULTI, request.header.nlmsg_seq, socket.port(), body);
+      m.Put(NDA_DST, n.ip.wire(), n.ip.wire_size());
+      if (n.state != net::Neighbour::State::kIncomplete && n.state != net::Neighbour::State::kFailed)
+        m.Put(NDA_LLADDR, n.hardware.data(), n.hardware.size());
+      all.push_back(m.Finish());
+    }
+  }
+  socket.AnswerDump(request, std::move(all));
+  return OkResult();
+}
+
 Result<void> EmptyDump(NetlinkSocket& socket, const NetlinkRequest& request) {
   if (!request.IsDump()) return Errno(EOPNOTSUPP);
   socket.AnswerDump(request, {});
@@ -394,7 +443,7 @@ constexpr Handler kHandlers[] = {
     {RTM_GETLINK, &GetLink},        {RTM_NEWLINK, &SetLink},       {RTM_SETLINK, &SetLink},
     {RTM_GETADDR, &GetAddress},     {RTM_NEWADDR, &ChangeAddress}, {RTM_DELADDR, &ChangeAddress},
     {RTM_GETROUTE, &GetRoute},      {RTM_NEWROUTE, &ChangeRoute},  {RTM_DELROUTE, &ChangeRoute},
-    {RTM_GETRULE, &GetRules},       {RTM_GETNEIGH, &EmptyDump},    {RTM_GETQDISC, &EmptyDump},
+    {RTM_GETRULE, &GetRules},       {RTM_GETNEIGH, &GetNeighbours},    {RTM_GETQDISC, &EmptyDump},
     {RTM_GETADDRLABEL, &EmptyDump}, {RTM_GETNETCONF, &EmptyDump},  {RTM_GETNEXTHOP, &EmptyDump},
     {RTM_GETMULTICAST, &EmptyDump},
 };
