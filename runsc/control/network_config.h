@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The interfaces that move into a sandbox: what they are called, their addresses and routes, and a packet socket for each.
+// The interfaces that move into a sandbox: what they are called, their addresses and routes, and a packet socket for
+// each.
 #ifndef RUNSC_CONTROL_NETWORK_CONFIG_H_
 #define RUNSC_CONTROL_NETWORK_CONFIG_H_
 

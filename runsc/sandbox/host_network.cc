@@ -64,7 +64,9 @@ class Rtnetlink {
   }
 
   // A request that is only acknowledged.
-  absl::Status Tell(const std::string& message) { return Exchange(message.data(), message.size(), [](auto) {}); }
+  absl::Status Tell(const std::string& message) {
+    return Exchange(message.data(), message.size(), [](auto) {});
+  }
 
  private:
   absl::Status Exchange(const void* request, size_t size, const std::function<void(const nlmsghdr*)>& each) {
@@ -93,7 +95,8 @@ class Rtnetlink {
 template <typename Message>
 void ForEachAttribute(const nlmsghdr* h, const std::function<void(int type, const void* data, size_t size)>& each) {
   const auto* message = static_cast<const Message*>(NLMSG_DATA(h));
-  const auto* a = reinterpret_cast<const rtattr*>(reinterpret_cast<const char*>(message) + NLMSG_ALIGN(sizeof(Message)));
+  const auto* a =
+      reinterpret_cast<const rtattr*>(reinterpret_cast<const char*>(message) + NLMSG_ALIGN(sizeof(Message)));
   auto left = static_cast<int>(h->nlmsg_len - NLMSG_LENGTH(sizeof(Message)));
   for (; RTA_OK(a, left); a = RTA_NEXT(a, left)) each(a->rta_type & NLA_TYPE_MASK, RTA_DATA(a), RTA_PAYLOAD(a));
 }
@@ -158,7 +161,8 @@ absl::Status Read(Rtnetlink& rtnetlink, NetworkConfig* config) {
     const auto* m = static_cast<const rtmsg*>(NLMSG_DATA(h));
     if (h->nlmsg_type != RTM_NEWROUTE || m->rtm_table != RT_TABLE_MAIN || (m->rtm_flags & RTM_F_CLONED)) return;
     if (m->rtm_family != AF_INET && m->rtm_family != AF_INET6) return;
-    NetworkRoute r = {.prefix = m->rtm_dst_len, .scope = m->rtm_scope, .type = m->rtm_type, .protocol = m->rtm_protocol};
+    NetworkRoute r = {
+        .prefix = m->rtm_dst_len, .scope = m->rtm_scope, .type = m->rtm_type, .protocol = m->rtm_protocol};
     ForEachAttribute<rtmsg>(h, [&](int type, const void* data, size_t size) {
       if (type == RTA_DST) r.destination = Bytes(data, size);
       if (type == RTA_GATEWAY) r.gateway = Bytes(data, size);
@@ -177,7 +181,8 @@ absl::Status Read(Rtnetlink& rtnetlink, NetworkConfig* config) {
       if (type == NDA_DST) n.ip = Bytes(data, size);
       if (type == NDA_LLADDR) n.hardware_address = Hardware(data, size);
     });
-    if (Find(*config, n.interface) && (n.ip.size() == 4 || n.ip.size() == 16)) config->permanent.push_back(std::move(n));
+    if (Find(*config, n.interface) && (n.ip.size() == 4 || n.ip.size() == 16))
+      config->permanent.push_back(std::move(n));
   });
 }
 
@@ -199,9 +204,8 @@ absl::Status OpenSocket(NetworkInterface& interface) {
   // Which groups are wanted is the sandbox's to know.
   const packet_mreq groups = {.mr_ifindex = static_cast<int>(interface.index), .mr_type = PACKET_MR_ALLMULTI};
   setsockopt(fd.get(), SOL_PACKET, PACKET_ADD_MEMBERSHIP, &groups, sizeof groups);
-  const sockaddr_ll address = {.sll_family = AF_PACKET,
-                               .sll_protocol = htons(ETH_P_ALL),
-                               .sll_ifindex = static_cast<int>(interface.index)};
+  const sockaddr_ll address = {
+      .sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_ALL), .sll_ifindex = static_cast<int>(interface.index)};
   if (bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) return failed("bind");
   interface.socket = std::move(fd);
   return absl::OkStatus();

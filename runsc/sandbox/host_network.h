@@ -10,10 +10,11 @@
 
 namespace runsc {
 
-// Reads interfaces, addresses, routes and permanent neighbours of the network namespace of `pid`, opens a packet socket on each
-// Ethernet interface that is up, and then takes the addresses from the interfaces: from now on the sandbox answers for them,
-// not the host's stack. The calling thread enters the namespace meanwhile and is back in its own afterwards. Needs
-// CAP_SYS_ADMIN, CAP_NET_ADMIN and CAP_NET_RAW there. Empty if the namespace is the caller's own: its interfaces stay. Errors name the interface and what failed; they leave no address taken.
+// Reads interfaces, addresses, routes and permanent neighbours of the network namespace of `pid`, opens a packet socket
+// on each Ethernet interface that is up, and then takes the addresses from the interfaces: from now on the sandbox
+// answers for them, not the host's stack. The calling thread enters the namespace meanwhile and is back in its own
+// afterwards. Needs CAP_SYS_ADMIN, CAP_NET_ADMIN and CAP_NET_RAW there. Empty if the namespace is the caller's own: its
+// interfaces stay. Errors name the interface and what failed; they leave no address taken.
 absl::StatusOr<control::NetworkConfig> TakeNetwork(pid_t pid);
 
 }  // namespace runsc

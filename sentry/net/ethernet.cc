@@ -212,7 +212,8 @@ void EthernetLink::OnTimer(int64_t now_ns) {
   {
     MutexLock lock(table_->mu);
     for (auto& [ip, entry] : table_->entries) {
-      const bool waits = entry.state == State::kIncomplete || entry.state == State::kDelay || entry.state == State::kProbe;
+      const bool waits =
+          entry.state == State::kIncomplete || entry.state == State::kDelay || entry.state == State::kProbe;
       if (!waits) continue;
       if (entry.deadline_ns <= now_ns) {
         if (entry.state == State::kDelay) {

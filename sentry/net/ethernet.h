@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Ethernet under IP: the link of an interface whose neighbours have hardware addresses, which ARP (RFC 826) and Neighbor
-// Discovery (RFC 4861) find out. Frames go to and come from a FrameDevice. Thread-safe.
+// Ethernet under IP: the link of an interface whose neighbours have hardware addresses, which ARP (RFC 826) and
+// Neighbor Discovery (RFC 4861) find out. Frames go to and come from a FrameDevice. Thread-safe.
 #ifndef SENTRY_NET_ETHERNET_H_
 #define SENTRY_NET_ETHERNET_H_
 
@@ -22,8 +22,8 @@ using HardwareAddress = std::array<uint8_t, 6>;
 class FrameDevice : public RefCounted<FrameDevice> {
  public:
   virtual ~FrameDevice() = default;
-  // An Ethernet header and what follows it. False: it had to drop the frame. May be called with an endpoint's lock held, and
-  // never blocks.
+  // An Ethernet header and what follows it. False: it had to drop the frame. May be called with an endpoint's lock
+  // held, and never blocks.
   virtual bool Send(std::span<const uint8_t> header, const Packet& packet) = 0;
 };
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// ARP and Neighbor Discovery between two stacks over a wire that the test moves frames on, and against hand-made frames.
+// ARP and Neighbor Discovery between two stacks over a wire that the test moves frames on, and against hand-made
+// frames.
 #include "sentry/net/ethernet.h"
 
 #include <gtest/gtest.h>

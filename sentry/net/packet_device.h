@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A device of the host as Ethernet: a packet(7) socket bound to it, with PACKET_VNET_HDR on, so that frames say whether their
-// checksums are still to be made and large segments arrive whole. Thread-safe.
+// A device of the host as Ethernet: a packet(7) socket bound to it, with PACKET_VNET_HDR on, so that frames say whether
+// their checksums are still to be made and large segments arrive whole. Thread-safe.
 #ifndef SENTRY_NET_PACKET_DEVICE_H_
 #define SENTRY_NET_PACKET_DEVICE_H_
 

@@ -179,8 +179,8 @@ std::string ProcNetArp(net::Stack& stack) {
                              : n.state == State::kPermanent                             ? 6u
                                                                                         : 2u;
       const net::HardwareAddress& h = n.hardware;
-      Add(text, "%-16s 0x%-10x0x%-10x%02x:%02x:%02x:%02x:%02x:%02x     *        %s\n", n.ip.ToString().c_str(), 1u, flags,
-          h[0], h[1], h[2], h[3], h[4], h[5], i.name.c_str());
+      Add(text, "%-16s 0x%-10x0x%-10x%02x:%02x:%02x:%02x:%02x:%02x     *        %s\n", n.ip.ToString().c_str(), 1u,
+          flags, h[0], h[1], h[2], h[3], h[4], h[5], i.name.c_str());
     }
   }
   return text;

@@ -440,11 +440,11 @@ struct Handler {
   Result<void> (*handle)(NetlinkSocket&, const NetlinkRequest&);
 };
 constexpr Handler kHandlers[] = {
-    {RTM_GETLINK, &GetLink},        {RTM_NEWLINK, &SetLink},       {RTM_SETLINK, &SetLink},
-    {RTM_GETADDR, &GetAddress},     {RTM_NEWADDR, &ChangeAddress}, {RTM_DELADDR, &ChangeAddress},
-    {RTM_GETROUTE, &GetRoute},      {RTM_NEWROUTE, &ChangeRoute},  {RTM_DELROUTE, &ChangeRoute},
-    {RTM_GETRULE, &GetRules},       {RTM_GETNEIGH, &GetNeighbours},    {RTM_GETQDISC, &EmptyDump},
-    {RTM_GETADDRLABEL, &EmptyDump}, {RTM_GETNETCONF, &EmptyDump},  {RTM_GETNEXTHOP, &EmptyDump},
+    {RTM_GETLINK, &GetLink},        {RTM_NEWLINK, &SetLink},        {RTM_SETLINK, &SetLink},
+    {RTM_GETADDR, &GetAddress},     {RTM_NEWADDR, &ChangeAddress},  {RTM_DELADDR, &ChangeAddress},
+    {RTM_GETROUTE, &GetRoute},      {RTM_NEWROUTE, &ChangeRoute},   {RTM_DELROUTE, &ChangeRoute},
+    {RTM_GETRULE, &GetRules},       {RTM_GETNEIGH, &GetNeighbours}, {RTM_GETQDISC, &EmptyDump},
+    {RTM_GETADDRLABEL, &EmptyDump}, {RTM_GETNETCONF, &EmptyDump},   {RTM_GETNEXTHOP, &EmptyDump},
     {RTM_GETMULTICAST, &EmptyDump},
 };
 
