@@ -6,10 +6,12 @@ RUNTIME is a binary that dockerd gets as a runtime's path, FLAGS are more global
 that a test states what Docker users see. Needs root and the packages of `tools/deps docker`.
 """
 import argparse
+import contextlib
 import json
 import os
 import shutil
 import sys
+import urllib.request
 
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 import isolated  # noqa: E402
@@ -334,6 +336,49 @@ class Tests:
         self.docker.ok("rmi", "built")
 
     # Limits and rights.
+
+    # --- Networks
+
+    SERVE = "mkdir /www; echo page > /www/index.html; exec httpd -f -h /www -p 80"
+
+    def fetch(self, address):
+        """What the HTTP server at an address says to the engine's host, which has a moment to come up."""
+        got = []
+
+        def fetched():
+            with contextlib.suppress(OSError):
+                with urllib.request.urlopen(f"http://{address}/", timeout=10) as page:
+                    got.append(page.read().decode())
+            return got
+
+        until(fetched, f"an answer from {address}")
+        return got[0]
+
+    def test_network_addresses(self):
+        self.start("busybox", "sh", "-c", self.SERVE)
+        address = self.docker.inspect("box", ".NetworkSettings.IPAddress")
+        same(self.fetch(address), "page\n")
+        # The name that docker gives it, from the /etc/hosts that it mounts.
+        same(self.exec("sh", "-c", "wget -qO- http://$(hostname)/"), "page")
+        same(self.run("busybox", "wget", "-qO-", f"http://{address}/"), "page")
+        gateway = self.docker.inspect("box", ".NetworkSettings.Gateway")
+        require(f"default via {gateway} dev eth0" in self.exec("ip", "route"), self.exec("ip", "route"))
+        require("1 packets received" in self.exec("ping", "-c", "1", "-W", "10", gateway), "ping of the gateway")
+
+    def test_published_port(self):
+        self.start("-p", "127.0.0.1:8088:80", "busybox", "sh", "-c", self.SERVE)
+        same(self.fetch("127.0.0.1:8088"), "page\n")
+
+    def test_network_comes_back(self):
+        """A restarted container has its network again."""
+        self.start("busybox", "sh", "-c", self.SERVE)
+        same(self.fetch(self.docker.inspect("box", ".NetworkSettings.IPAddress")), "page\n")
+        self.docker.ok("restart", "-t", "0", "box")
+        same(self.fetch(self.docker.inspect("box", ".NetworkSettings.IPAddress")), "page\n")
+
+    def test_network_none(self):
+        same(self.run("--network", "none", "busybox", "sh", "-c", "ls /sys/class/net; ip -o -4 addr | wc -l").split()[-1], "1")
+        require(self.tried("--network", "none", "busybox", "wget", "-qO-", "http://172.17.0.1/").returncode != 0, "a way out")
 
     def test_memory_limit(self):
         self.start("-m", "64m", "busybox", "sh", "-c", "awk '/MemTotal/ { print $2 }' /proc/meminfo; sleep 1000")
