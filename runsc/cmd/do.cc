@@ -124,7 +124,15 @@ std::string DoSpecJson(const DoProcess& process, const std::string& root) {
   WriteMount(w, "/dev/shm", "tmpfs", {"nosuid", "nodev", "mode=1777"});
   WriteMount(w, "/dev/mqueue", "mqueue", {"nosuid", "nodev", "noexec"});
   WriteMount(w, "/sys", "sysfs", {"nosuid", "nodev", "noexec", "ro"});
+  WriteMount(w, "/sys/fs/cgroup", "cgroup", {"nosuid", "nodev", "noexec"});
   w.EndArray();
+  w.BeginObject("linux");
+  w.BeginArray("namespaces");
+  w.BeginObject();
+  w.String("type", "cgroup");
+  w.EndObject();
+  w.EndArray();
+  w.EndObject();
   w.EndObject();
   return w.text();
 }

@@ -20,6 +20,7 @@ void WriteMounts(JsonWriter& w, bool rootless) {
       {"/dev/shm", "tmpfs", {"nosuid", "noexec", "nodev", "mode=1777", "size=65536k"}},
       {"/dev/mqueue", "mqueue", {"nosuid", "noexec", "nodev"}},
       {"/sys", "sysfs", {"nosuid", "noexec", "nodev", "ro"}},
+      {"/sys/fs/cgroup", "cgroup", {"nosuid", "noexec", "nodev", "relatime", "ro"}},
   };
   // A user namespace of one id has no group 5.
   if (!rootless) mounts[2].options.push_back("gid=5");
@@ -73,7 +74,7 @@ std::string DefaultSpecJson(const std::vector<std::string>& args, const std::str
   WriteMounts(w, rootless);
   w.BeginObject("linux");
   w.BeginArray("namespaces");
-  for (const char* type : {"pid", "network", "ipc", "uts", "mount"}) {
+  for (const char* type : {"pid", "network", "ipc", "uts", "mount", "cgroup"}) {
     w.BeginObject();
     w.String("type", type);
     w.EndObject();

@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "runsc/errors.h"
+#include "sentry/boot/container_cgroup.h"
 #include "sentry/boot/seccomp_profile.h"
 #include "sentry/boot/terminal.h"
 #include "sentry/fs/host/host_file.h"
@@ -88,6 +89,12 @@ absl::StatusOr<Container::Started> Container::StartProcess(const runsc::spec::Pr
   request.filename = process.args[0];
   request.envp = process.env;
   request.container_id = id_;
+  const RefPtr<kernel::Cgroup> cgroup = ContainerCgroup(id_, spec_);
+  request.cgroup = cgroup.get();
+  if (!join && spec_.linux.Find(runsc::spec::NamespaceType::kCgroup)) {
+    request.cgroup_ns =
+        kernel::Cgroups::Get().NewNamespace(nullptr, cgroup.get(), kernel::Kernel::Get().root_user_ns(), UserCharge());
+  }
   request.join = join;
   request.no_new_privs = process.no_new_privileges;
   request.umask = process.user.umask.value_or(022);
@@ -190,7 +197,8 @@ void Container::Watch(int32_t pid, RefPtr<kernel::ThreadGroup> group) {
 }
 
 void Container::OnExit(int32_t pid, int wait_status) {
-  LOG_DEBUG("container %s: process %d ended with wait status %#x", id_.c_str(), pid, static_cast<unsigned>(wait_status));
+  LOG_DEBUG("container %s: process %d ended with wait status %#x", id_.c_str(), pid,
+            static_cast<unsigned>(wait_status));
   std::vector<runsc::control::WaitDone> waiters;
   std::shared_ptr<TerminalPump> pump;
   bool is_init;

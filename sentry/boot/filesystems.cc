@@ -14,6 +14,8 @@
 #include "base/log.h"
 #include "gofer/protocol/client.h"
 #include "runsc/errors.h"
+#include "sentry/boot/container_cgroup.h"
+#include "sentry/fs/cgroup/cgroup.h"
 #include "sentry/fs/dev/dev.h"
 #include "sentry/fs/gofer/gofer_fs.h"
 #include "sentry/fs/overlay/overlay.h"
@@ -160,18 +162,16 @@ class Builder {
       while (attach < gofer_mounts_.size() && gofer_mounts_[attach].mount_index != index) ++attach;
       filesystem = VALUE_OR_RETURN(
           Attach(attach, request_.args->upper_on_all_mounts, config_.file_access_mounts == runsc::FileAccess::kShared));
+    } else if (type == "cgroup" || type == "cgroup2") {
+      // As runc on a host with cgroup v2: the container's own subtree, whichever version is asked for.
+      type = "cgroup2";
+      filesystem = fs::NewCgroup2At(ContainerCgroup(request_.args->container_id, spec_));
     } else {
-      // The cgroup trees have no controllers yet: an empty directory, as a kernel without cgroups has.
-      if (type == "cgroup" || type == "cgroup2") type = "tmpfs";
       vfs::FilesystemFactory factory = vfs::FindFilesystemType(type);
       if (!factory)
         return absl::InvalidArgumentError(
             absl::StrCat("type: \"", mount.type, "\" is not a filesystem of this kernel"));
-      std::vector<std::string> data;
-      for (const std::string& option : mount.data) {
-        if (type == mount.type) data.push_back(option);
-      }
-      std::string options = absl::StrJoin(data, ",");
+      std::string options = absl::StrJoin(mount.data, ",");
       auto made = factory({mount.source, options, *request_.creds});
       if (!made.ok())
         return absl::InvalidArgumentError(absl::StrCat("options \"", options, "\": ", Reason(made.error())));

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The one list of what this kernel can mount and open.
 #include "sentry/boot/filesystems.h"
+#include "sentry/fs/cgroup/cgroup.h"
 #include "sentry/fs/dev/dev.h"
 #include "sentry/fs/devpts/pty.h"
 #include "sentry/fs/mqueue/mqueue.h"
@@ -51,6 +52,8 @@ void RegisterFilesystems(const HostInfo& host, uint64_t total_memory) {
   vfs::RegisterFilesystemType("sysfs", &fs::NewSysfs);
   vfs::RegisterFilesystemType("devpts", &fs::NewDevpts);
   vfs::RegisterFilesystemType("mqueue", &fs::NewMqueue);
+  vfs::RegisterFilesystemType("cgroup", &fs::NewCgroup1);
+  vfs::RegisterFilesystemType("cgroup2", &fs::NewCgroup2);
   fs::RegisterDevices();
   fs::RegisterTerminals();
   fs::RegisterFifos();

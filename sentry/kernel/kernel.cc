@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "sentry/arch/vdso.h"
+#include "sentry/kernel/cgroup.h"
 #include "sentry/kernel/task_internal.h"
 
 namespace sentry::kernel {
@@ -55,6 +56,9 @@ RefPtr<Namespaces> Kernel::NewNamespaces(RefPtr<vfs::MountNamespace> mounts) {
     first_namespaces_->ipc = MakeRef<IpcNamespace>(*memory_file_, root_user_ns_);
     first_namespaces_->net = MakeRef<NetNamespace>(root_user_ns_, UserCharge(), /*is_first=*/true);
     first_namespaces_->pid_for_children = root_pid_ns_;
+    first_namespaces_->cgroup = Cgroups::Get().root_namespace();
+    first_namespaces_->time = MakeRef<TimeNamespace>(ClockOffsets(), root_user_ns_, UserCharge(), /*is_first=*/true);
+    first_namespaces_->time_for_children = first_namespaces_->time;
   }
   RefPtr<Namespaces> namespaces = first_namespaces_->Clone();
   namespaces->mounts = std::move(mounts);

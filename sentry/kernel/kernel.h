@@ -37,8 +37,10 @@ struct ProcessRequest {
   std::vector<std::string> argv, envp;
   RefPtr<FdTable> fds;
   std::string container_id;
-  RefPtr<PidNamespace> pid_ns;  // of a new init; null: the root one for the first, else a new child of it
-  RefPtr<ThreadGroup> join;     // exec: same namespaces as this container's init; null: a new init
+  RefPtr<PidNamespace> pid_ns;        // of a new init; null: the root one for the first, else a new child of it
+  RefPtr<CgroupNamespace> cgroup_ns;  // of a new init; null: the sandbox's
+  Cgroup* cgroup = nullptr;           // of a new init, v2; null: the root. Borrowed.
+  RefPtr<ThreadGroup> join;           // exec: same namespaces as this container's init; null: a new init
   bool no_new_privs = false;
   RefPtr<SeccompFilter> seccomp;  // the process's first filter, or null
   mode_t umask = 022;

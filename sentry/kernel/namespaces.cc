@@ -3,9 +3,13 @@
 
 #include <atomic>
 
+#include "sentry/kernel/cgroup.h"
 #include "sentry/kernel/task.h"
 
 namespace sentry::kernel {
+namespace {
+constexpr uint64_t kFirstTimeInode = 0xEFFFFFFA;  // PROC_TIME_INIT_INO
+}  // namespace
 
 UtsNamespace::UtsNamespace(std::string host_name, std::string domain_name, RefPtr<UserNamespace> owner,
                            UserCharge charge)
@@ -86,6 +90,63 @@ IpcNamespace::~IpcNamespace() {
   messages_->Shutdown();
 }
 
+CgroupNamespace::CgroupNamespace(std::vector<RefPtr<Cgroup>> roots, RefPtr<UserNamespace> owner, UserCharge charge,
+                                 bool is_initial)
+    : roots_(std::move(roots)),
+      owner_(std::move(owner)),
+      charge_(std::move(charge)),
+      inode_number_(NextNamespaceInode()),
+      is_initial_(is_initial) {}
+CgroupNamespace::~CgroupNamespace() = default;
+
+RefPtr<Cgroup> CgroupNamespace::RootOf(const CgroupHierarchy& hierarchy) const {
+  for (const RefPtr<Cgroup>& root : roots_) {
+    if (&root->hierarchy() == &hierarchy) return root;
+  }
+  RefPtr<Cgroup> at(hierarchy.root);
+  if (!is_initial_) return at;
+  std::vector<const Cgroup*> down;
+  for (const Cgroup* group = roots_[0].get(); !group->IsRoot(); group = group->parent()) down.push_back(group);
+  for (; !down.empty(); down.pop_back()) {
+    auto it = at->children.find(down.back()->name());
+    if (it == at->children.end()) break;
+    at = RefPtr<Cgroup>(it->second);
+  }
+  return at;
+}
+
+TimeNamespace::TimeNamespace(ClockOffsets offsets, RefPtr<UserNamespace> owner, UserCharge charge, bool is_first)
+    : owner_(std::move(owner)),
+      charge_(std::move(charge)),
+      inode_number_(is_first ? kFirstTimeInode : NextNamespaceInode()),
+      monotonic_ns_(offsets.monotonic_ns),
+      boottime_ns_(offsets.boottime_ns),
+      frozen_(is_first) {}
+TimeNamespace::~TimeNamespace() = default;
+
+Result<void> TimeNamespace::SetOffsets(ClockOffsets offsets) {
+  MutexLock lock(mu_);
+  if (frozen_) return Errno(EACCES);
+  monotonic_ns_.store(offsets.monotonic_ns, std::memory_order_relaxed);
+  boottime_ns_.store(offsets.boottime_ns, std::memory_order_relaxed);
+  return OkResult();
+}
+
+void TimeNamespace::Freeze() {
+  MutexLock lock(mu_);
+  frozen_ = true;
+}
+
+RefPtr<mm::MappedObject> TimeNamespace::page() const {
+  MutexLock lock(mu_);
+  return page_;
+}
+
+void TimeNamespace::set_page(RefPtr<mm::MappedObject> page) {
+  MutexLock lock(mu_);
+  if (!page_) std::swap(page_, page);
+}
+
 PidNamespace::PidNamespace(RefPtr<PidNamespace> parent, RefPtr<UserNamespace> owner, UserCharge charge)
     : parent_(std::move(parent)),
       owner_(std::move(owner)),
@@ -121,6 +182,9 @@ RefPtr<Namespaces> Namespaces::Clone() const {
   copy->net = net;
   copy->mounts = mounts;
   copy->pid_for_children = pid_for_children;
+  copy->cgroup = cgroup;
+  copy->time = time;
+  copy->time_for_children = time_for_children;
   return copy;
 }
 

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// UTS, IPC, network, cgroup and pid namespaces (namespaces(7)). The mount namespace is vfs's, the user namespace
+// UTS, IPC, network, cgroup, time and pid namespaces (namespaces(7)). The mount namespace is vfs's, the user namespace
 // core's.
 #ifndef SENTRY_KERNEL_NAMESPACES_H_
 #define SENTRY_KERNEL_NAMESPACES_H_
 
 #include <sys/types.h>
 
+#include <atomic>
 #include <map>
 #include <string>
+#include <vector>
 
 #include "sentry/common.h"
 #include "sentry/kernel/core/credentials.h"
@@ -15,8 +17,14 @@
 #include "sentry/kernel/ipc/semaphore.h"
 #include "sentry/kernel/ipc/shared_memory.h"
 
+namespace sentry::mm {
+class MappedObject;
+}
+
 namespace sentry::kernel {
 
+class Cgroup;
+struct CgroupHierarchy;
 class Task;
 class ThreadGroup;
 class ProcessGroup;
@@ -104,6 +112,59 @@ class IpcNamespace : public RefCounted<IpcNamespace> {
   RefPtr<IpcAttachment> attachment_ ABSL_GUARDED_BY(mu_);
 };
 
+// cgroup_namespaces(7): which group of each hierarchy its members see as "/".
+class CgroupNamespace : public RefCounted<CgroupNamespace> {
+ public:
+  // `is_initial`: of the sandbox or of a container, where v1 hierarchies may be made.
+  CgroupNamespace(std::vector<RefPtr<Cgroup>> roots, RefPtr<UserNamespace> owner, UserCharge charge, bool is_initial);
+  ~CgroupNamespace();
+  const RefPtr<UserNamespace>& owner() const { return owner_; }
+  uint64_t inode_number() const { return inode_number_; }
+  bool is_initial() const { return is_initial_; }
+  // Where the hierarchy is younger: a container's group in it, else its root. T held.
+  RefPtr<Cgroup> RootOf(const CgroupHierarchy& hierarchy) const;
+
+ private:
+  const std::vector<RefPtr<Cgroup>> roots_;
+  const RefPtr<UserNamespace> owner_;
+  const UserCharge charge_;
+  const uint64_t inode_number_;
+  const bool is_initial_;
+};
+
+// What is added to the host's clocks, in nanoseconds.
+struct ClockOffsets {
+  int64_t monotonic_ns = 0, boottime_ns = 0;
+};
+
+// time_namespaces(7). Thread-safe.
+class TimeNamespace : public RefCounted<TimeNamespace> {
+ public:
+  TimeNamespace(ClockOffsets offsets, RefPtr<UserNamespace> owner, UserCharge charge, bool is_first);
+  ~TimeNamespace();
+  const RefPtr<UserNamespace>& owner() const { return owner_; }
+  uint64_t inode_number() const { return inode_number_; }
+  ClockOffsets offsets() const {
+    return {monotonic_ns_.load(std::memory_order_relaxed), boottime_ns_.load(std::memory_order_relaxed)};
+  }
+  // EACCES once a task has entered it.
+  Result<void> SetOffsets(ClockOffsets offsets);
+  // A task enters: the offsets are fixed from now on.
+  void Freeze();
+  // The page that the vDSO reads the offsets from; null: the first namespace's. Made when the first task enters.
+  RefPtr<mm::MappedObject> page() const;
+  void set_page(RefPtr<mm::MappedObject> page);  // keeps an earlier one
+
+ private:
+  const RefPtr<UserNamespace> owner_;
+  const UserCharge charge_;
+  const uint64_t inode_number_;
+  std::atomic<int64_t> monotonic_ns_, boottime_ns_;
+  mutable Mutex mu_{LockRank::kNamespace};
+  bool frozen_ ABSL_GUARDED_BY(mu_);
+  RefPtr<mm::MappedObject> page_ ABSL_GUARDED_BY(mu_);
+};
+
 // pid_namespaces(7). All maps are guarded by the TaskSet mutex. Every task has an id in its namespace and each
 // ancestor.
 class PidNamespace : public RefCounted<PidNamespace> {
@@ -121,6 +182,7 @@ class PidNamespace : public RefCounted<PidNamespace> {
 
  private:
   friend class Task;
+  friend class Cgroups;
   friend class TaskSet;
   friend class ThreadGroup;
   friend class Kernel;

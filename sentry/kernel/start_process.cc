@@ -2,6 +2,7 @@
 // Processes that come from outside: a container's init, and `exec` into a container.
 #include "base/log.h"
 #include "sentry/kernel/exec_credentials.h"
+#include "sentry/kernel/cgroup.h"
 #include "sentry/kernel/posix_timers.h"
 #include "sentry/kernel/task_internal.h"
 #include "sentry/loader/loader.h"
@@ -58,6 +59,7 @@ Result<RefPtr<Namespaces>> Kernel::NamespacesFor(const ProcessRequest& request) 
     return namespaces;
   }
   namespaces = NewNamespaces(request.mounts);
+  if (request.cgroup_ns) namespaces->cgroup = request.cgroup_ns;
   if (request.pid_ns) {
     namespaces->pid_for_children = request.pid_ns;
     return namespaces;
@@ -123,8 +125,11 @@ Result<RefPtr<ThreadGroup>> Kernel::StartProcess(const ProcessRequest& request) 
   RefPtr<ProcessGroup> process_group;
   {
     MutexLock lock(tasks_.mu());
+    // exec joins the place of the container's init.
+    const Task* init = request.join ? request.join->state().leader : nullptr;
     linked = Task::Internal::LinkLocked(*task, {});
     if (linked.ok()) {
+      Cgroups::Get().ForkLocked(*task, init, init ? nullptr : request.cgroup);
       process_group = group->state().process_group;
       if (request.seccomp) StartWithSeccompFilter(*task, request.seccomp);
       if (IsPaused()) task->internal_->work.fetch_or(kWorkPause, std::memory_order_relaxed);

@@ -4,6 +4,7 @@
 
 #include <x86intrin.h>
 
+#include "sentry/kernel/cgroup.h"
 #include "sentry/kernel/ptrace.h"
 #include "sentry/kernel/task_internal.h"
 

@@ -45,6 +45,8 @@ struct Namespaces : public RefCounted<Namespaces> {
   RefPtr<NetNamespace> net;
   RefPtr<vfs::MountNamespace> mounts;
   RefPtr<PidNamespace> pid_for_children;
+  RefPtr<CgroupNamespace> cgroup;
+  RefPtr<TimeNamespace> time, time_for_children;
   RefPtr<Namespaces> Clone() const;
 };
 
@@ -61,6 +63,7 @@ struct CloneRequest {
   uint64_t tls = 0;
   UserAddr parent_tid, child_tid, pidfd;
   std::vector<pid_t> set_tid;
+  Cgroup* into_cgroup = nullptr;  // CLONE_INTO_CGROUP; borrowed
 };
 
 class Task final : public Caller, public RefCounted<Task> {

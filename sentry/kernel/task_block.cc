@@ -2,6 +2,7 @@
 // The only places where a task sleeps, and how it is called back.
 #include <x86intrin.h>
 
+#include "sentry/kernel/cgroup.h"
 #include "sentry/kernel/task_internal.h"
 
 namespace sentry::kernel {
@@ -66,6 +67,10 @@ Result<void> Task::BlockKillable(int64_t deadline_ns) {
 }
 
 void Task::Internal::SleepOnce(Task& task, RunState state) {
+  // Stopped for another reason is frozen as well.
+  if ((state == RunState::kStopped || state == RunState::kTraced) &&
+      (task.internal_->work.load(std::memory_order_acquire) & kWorkFreeze))
+    Cgroups::OnParked(task);
   SleepScope sleep(task, state);
   (void)task.blocker_.Wait(kNoDeadline);
 }
@@ -77,6 +82,12 @@ void Task::Internal::Kick(Task& task) {
   // Pairs with the run loop: it stores kGuest, then loads `work`; here `work` was stored before.
   std::atomic_thread_fence(std::memory_order_seq_cst);
   if (task.internal_->run_state.load(std::memory_order_seq_cst) == RunState::kGuest) task.context_->Interrupt();
+}
+
+void Task::Internal::AddThrottle(Task& task) {
+  task.internal_->work.fetch_or(kWorkThrottle, std::memory_order_seq_cst);
+  if (&task != Task::CurrentOrNull() && task.internal_->run_state.load(std::memory_order_seq_cst) == RunState::kGuest)
+    task.context_->Interrupt();
 }
 
 void Task::SetAffinity(uint64_t cpus) {

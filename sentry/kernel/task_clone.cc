@@ -3,6 +3,7 @@
 #include <sched.h>
 #include <sys/ptrace.h>
 
+#include "sentry/kernel/cgroup.h"
 #include "sentry/kernel/pidfd.h"
 #include "sentry/kernel/posix_timers.h"
 #include "sentry/kernel/task_internal.h"
@@ -95,6 +96,8 @@ Result<RefPtr<Namespaces>> Task::Internal::CopyNamespaces(Task& task, uint64_t f
     if (parent->level() >= kMaxPidLevel) return Errno(ENOSPC);
     copy->pid_for_children = MakeRef<PidNamespace>(parent, owner, TRY(charge(UserCount::kPid)));
   }
+  if (flags & CLONE_NEWCGROUP)
+    copy->cgroup = Cgroups::Get().NewNamespace(&task, nullptr, owner, TRY(charge(UserCount::kCgroup)));
   if (flags & CLONE_NEWNS) {
     std::vector<std::pair<RefPtr<vfs::Mount>, RefPtr<vfs::Mount>>> translate;
     copy->mounts = TRY(copy->mounts->Clone(owner, TRY(charge(UserCount::kMount)), &translate));
@@ -257,8 +260,10 @@ Result<pid_t> Task::Clone(const CloneRequest& request) {
         child->group_->state_->exit_signal = group_->state_->exit_signal;
       }
     }
-    linked = Internal::LinkLocked(*child, link);
+    linked = Cgroups::Get().CheckForkLocked(this, request.into_cgroup, flags & CLONE_THREAD);
+    if (linked.ok()) linked = Internal::LinkLocked(*child, link);
     if (linked.ok()) {
+      Cgroups::Get().ForkLocked(*child, this, request.into_cgroup);
       if (kernel_.IsPaused()) child->internal_->work.fetch_or(kWorkPause, std::memory_order_relaxed);
       InheritSeccomp(*this, *child);
       Internal::PtraceCloneLocked(*this, *child, request);

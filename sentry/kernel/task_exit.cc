@@ -4,6 +4,7 @@
 #include <sys/ptrace.h>
 #include <sys/wait.h>
 
+#include "sentry/kernel/cgroup.h"
 #include "sentry/kernel/futex.h"
 #include "sentry/kernel/posix_timers.h"
 #include "sentry/kernel/task_internal.h"
@@ -274,6 +275,7 @@ void Task::Internal::ExitNotify(Task& task) {
   {
     Garbage garbage;
     MutexLock lock(task.kernel_.tasks().mu());
+    Cgroups::Get().ExitLocked(task);
     PtraceExitLocked(task);
     ReparentChildrenLocked(task, garbage);
     if (state.leader == &task) {

@@ -23,13 +23,17 @@ namespace sentry::kernel {
 
 // Why a task must come back to the top of its run loop.
 enum WorkBits : uint32_t {
-  kWorkSignal = 1,  // a deliverable signal may be pending (Linux's TIF_SIGPENDING); kept by [sig] under S
-  kWorkStop = 2,    // take part in a group stop, or a ptrace stop was asked for; kept by [sig]/[ptrace] under S
-  kWorkKill = 4,    // end now: group exit, or exec by another thread. Never cleared.
-  kWorkExit = 8,    // exit(2) by itself (own). Never cleared.
-  kWorkPause = 16,  // the sandbox is paused or being saved (Kernel::Pause)
+  kWorkSignal = 1,     // a deliverable signal may be pending (Linux's TIF_SIGPENDING); kept by [sig] under S
+  kWorkStop = 2,       // take part in a group stop, or a ptrace stop was asked for; kept by [sig]/[ptrace] under S
+  kWorkKill = 4,       // end now: group exit, or exec by another thread. Never cleared.
+  kWorkExit = 8,       // exit(2) by itself (own). Never cleared.
+  kWorkPause = 16,     // the sandbox is paused or being saved (Kernel::Pause)
+  kWorkFreeze = 32,    // its cgroup is frozen; T
+  kWorkThrottle = 64,  // its cgroup has used its CPU time of this period; T. Sleepers are left alone.
 };
-inline constexpr uint32_t kWorkInterruptsBlock = kWorkSignal | kWorkStop | kWorkKill | kWorkExit | kWorkPause;
+inline constexpr uint32_t kWorkInterruptsBlock =
+    kWorkSignal | kWorkStop | kWorkKill | kWorkExit | kWorkPause | kWorkFreeze;
+inline constexpr uint32_t kWorkPark = kWorkPause | kWorkFreeze | kWorkThrottle;
 inline constexpr uint32_t kWorkFatal = kWorkKill | kWorkExit;
 
 // The executable of an address space: nobody may write to it meanwhile (ETXTBSY).
@@ -51,6 +55,8 @@ struct VforkDone : public RefCounted<VforkDone> {
   WaitQueue queue;
 };
 
+struct TaskCgroups;  // cgroup.h
+
 // Where a task is, for /proc and for Kick.
 enum class RunState : uint8_t { kKernel, kGuest, kSleeping, kDiskSleep, kStopped, kTraced, kZombie, kDead };
 
@@ -64,6 +70,7 @@ struct Task::Internal {
   std::atomic<StartState> start{StartState::kWaiting};
   std::atomic<uint32_t> work{0};
   std::atomic<RunState> run_state{RunState::kKernel};
+  std::atomic<bool> parked{false};  // sleeps in Park
   // Ids by pid-namespace level; [0] is the root's. Written with T (birth, exec by a non-leader).
   std::atomic<pid_t> ids[kMaxPidLevel + 1] = {};
 
@@ -101,9 +108,10 @@ struct Task::Internal {
   bool no_sleep = false;  // own: a NoSleep scope is open
 
   // T.
-  bool zombie = false;    // ended; only the leader stays so
-  bool released = false;  // out of all tables
-  uid_t counted_uid = 0;  // whose RLIMIT_NPROC count it is in
+  bool zombie = false;                   // ended; only the leader stays so
+  bool released = false;                 // out of all tables
+  std::unique_ptr<TaskCgroups> cgroups;  // cgroup.h; null for workers
+  uid_t counted_uid = 0;                 // whose RLIMIT_NPROC count it is in
 
   // CPU time in time-stamp-counter ticks; written by the own thread.
   std::atomic<uint64_t> user_ticks{0}, system_ticks{0};
@@ -130,6 +138,8 @@ struct Task::Internal {
   static void Kick(Task& task);
   // [run] Sets bits, then kicks.
   static void AddWork(Task& task, uint32_t bits);
+  // [run] kWorkThrottle: as AddWork, but who sleeps goes on sleeping.
+  static void AddThrottle(Task& task);
   // [run] (own) Sleeps on the blocker once in the given state, until any Kick or wake; the caller loops on its
   // condition and must look at kWorkKill. For stops.
   static void SleepOnce(Task& task, RunState state);
@@ -148,6 +158,7 @@ struct Task::Internal {
   static RefPtr<Task> NewWorker(ThreadGroup& group, std::function<void(Task&)> body);
   static void Assume(Task& worker, TaskIdentity identity);
   static void HandleEvent(Task& task, const platform::Event& event);
+  // [run] (own) Stands still while any of kWorkPark is set.
   static void Park(Task& task);
   // [rseq] (own, bound) Gives the platform the area of `internal.rseq`, which fork may have copied.
   static Result<void> RegisterRseq(Task& task);

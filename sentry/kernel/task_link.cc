@@ -2,6 +2,7 @@
 // The tables a task is in: made visible at birth, removed when it is waited for.
 #include <algorithm>
 
+#include "sentry/kernel/cgroup.h"
 #include "sentry/kernel/task_internal.h"
 
 namespace sentry::kernel {
@@ -112,6 +113,7 @@ void Task::Internal::ReleaseTaskLocked(Task& task, Garbage& garbage) {
       it != tasks.tasks_of_user_.end() && --it->second == 0) {
     tasks.tasks_of_user_.erase(it);
   }
+  Cgroups::Get().ReleaseLocked(task);
   --tasks.task_count_;
   internal.run_state.store(RunState::kDead, std::memory_order_release);
 }

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "sentry/arch/store_decoder.h"
 #include "sentry/arch/vdso.h"
+#include "sentry/kernel/cgroup.h"
 #include "sentry/kernel/ptrace.h"
 #include "sentry/kernel/task_internal.h"
 
@@ -126,7 +127,7 @@ void Task::Run() {
   for (;;) {
     uint32_t work = internal.work.load(std::memory_order_acquire);
     if (work & kWorkFatal) break;
-    if (work & kWorkPause) {
+    if (work & kWorkPark) {
       Internal::Park(*this);
       continue;
     }
@@ -225,11 +226,15 @@ void Task::Internal::HandleEvent(Task& task, const platform::Event& event) {
 
 void Task::Internal::Park(Task& task) {
   Internal& internal = *task.internal_;
+  // Pairs with who clears a bit, then looks at `parked` (Cgroups::UpdateStops).
+  internal.parked.store(true, std::memory_order_seq_cst);
   for (;;) {
-    uint32_t work = internal.work.load(std::memory_order_acquire);
-    if (!(work & kWorkPause) || (work & kWorkFatal)) return;
-    SleepOnce(task, RunState::kStopped);
+    uint32_t work = internal.work.load(std::memory_order_seq_cst);
+    if (!(work & kWorkPark) || (work & kWorkFatal)) break;
+    if (work & kWorkFreeze) Cgroups::OnParked(task);
+    SleepOnce(task, work & kWorkPause ? RunState::kStopped : RunState::kSleeping);
   }
+  internal.parked.store(false, std::memory_order_relaxed);
 }
 
 }  // namespace sentry::kernel

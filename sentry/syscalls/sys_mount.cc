@@ -75,6 +75,7 @@ Result<RefPtr<vfs::Filesystem>> NewFilesystem(Task& task, const std::string& typ
   if (type == "proc") owner = task.pid_ns().owner();
   if (type == "sysfs") owner = task.namespaces().net->owner();
   if (type == "mqueue") owner = task.namespaces().ipc->owner();
+  if (type == "cgroup" || type == "cgroup2") owner = task.namespaces().cgroup->owner();
   if (!task.HasCapabilityIn(owner, CAP_SYS_ADMIN)) return Errno(EPERM);
   const vfs::MountNamespace& mounts = *task.namespaces().mounts;
   if ((type == "proc" || type == "sysfs") && !mounts.owner()->IsRoot() && !mounts.ShowsWhole(type)) return Errno(EPERM);

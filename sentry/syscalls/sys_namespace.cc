@@ -17,7 +17,8 @@ constexpr uint64_t kNamespaceFlags =
     CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET | CLONE_NEWPID | CLONE_NEWCGROUP | CLONE_NEWUSER;
 constexpr uint64_t kUnshareFlags =
     kNamespaceFlags | CLONE_THREAD | CLONE_FS | CLONE_SIGHAND | CLONE_VM | CLONE_FILES | CLONE_SYSVSEM;
-constexpr int kJoinable[] = {CLONE_NEWUSER, CLONE_NEWUTS, CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWPID, CLONE_NEWNS};
+constexpr int kJoinable[] = {CLONE_NEWUSER, CLONE_NEWUTS,    CLONE_NEWIPC, CLONE_NEWNET,
+                             CLONE_NEWPID,  CLONE_NEWCGROUP, CLONE_NEWNS};
 
 // What setns(2) prepares before anything changes (Linux's nsset).
 struct Joined {
@@ -57,6 +58,9 @@ Result<void> Join(Task& task, const NamespaceRef& handle, Joined& joined) {
       if (!handle.pid->IsSameOrDescendantOf(task.pid_ns())) return Errno(EINVAL);
       namespaces.pid_for_children = handle.pid;
       return OkResult();
+    case CLONE_NEWCGROUP:
+      namespaces.cgroup = handle.cgroup;
+      return OkResult();
     case CLONE_NEWNS:
       if (!creds.HasOwnCapability(CAP_SYS_CHROOT)) return Errno(EPERM);
       // Others would be moved with it.
@@ -83,6 +87,7 @@ Result<NamespaceRef> NamespaceOfTask(const Task& task, int kind) {
   if (kind == CLONE_NEWUTS) ref.uts = namespaces->uts;
   if (kind == CLONE_NEWIPC) ref.ipc = namespaces->ipc;
   if (kind == CLONE_NEWNET) ref.net = namespaces->net;
+  if (kind == CLONE_NEWCGROUP) ref.cgroup = namespaces->cgroup;
   if (kind == CLONE_NEWNS) ref.mounts = namespaces->mounts;
   if (kind == CLONE_NEWPID) ref.pid = task.group().pid_ns();
   if (kind == CLONE_NEWUSER) ref.user = task.creds_ref()->user_ns;
@@ -129,7 +134,8 @@ SYSCALL_HANDLER(SysSetns) {
     TRY(Join(task, *handle, joined));
     new_mounts = handle->clone_flag == CLONE_NEWNS;
   } else if (RefPtr<kernel::ThreadGroup> process = kernel::ThreadGroupOfPidFile(*file)) {
-    constexpr int kKnown = CLONE_NEWUSER | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET | CLONE_NEWPID | CLONE_NEWNS;
+    constexpr int kKnown =
+        CLONE_NEWUSER | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWCGROUP;
     if (kinds == 0 || (kinds & ~kKnown)) return Errno(EINVAL);
     RefPtr<Task> leader = process->leader();
     if (!leader) return Errno(ESRCH);

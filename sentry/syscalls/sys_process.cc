@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Birth, death and identity of processes: clone(2) and its kin, exit(2), getpid(2), setpgid(2), setsid(2).
+#include <limits.h>
 #include <linux/sched.h>
 #include <signal.h>
 #include <string.h>
 
+#include "sentry/fs/cgroup/cgroup.h"
 #include "sentry/kernel/kernel.h"
 #include "sentry/syscalls/syscall.h"
 
@@ -12,7 +14,8 @@ namespace {
 
 using kernel::CloneRequest;
 
-constexpr size_t kCloneArgsMinimum = 64;  // CLONE_ARGS_SIZE_VER0
+constexpr size_t kCloneArgsMinimum = 64;     // CLONE_ARGS_SIZE_VER0
+constexpr size_t kCloneArgsWithCgroup = 88;  // CLONE_ARGS_SIZE_VER2
 constexpr uint64_t kLegacyMask = 0xffffffff;
 
 kernel::TaskSet& Tasks() { return kernel::Kernel::Get().tasks(); }
@@ -39,8 +42,9 @@ Result<clone_args> CopyInCloneArgs(Task& task, UserAddr address, uint64_t size) 
   return args;
 }
 
-Result<void> CheckCloneArgs(const clone_args& args) {
-  if (args.flags & ~(kLegacyMask | CLONE_CLEAR_SIGHAND)) return Errno(EINVAL);  // CLONE_INTO_CGROUP among them
+Result<void> CheckCloneArgs(const clone_args& args, uint64_t size) {
+  if (args.flags & ~(kLegacyMask | CLONE_CLEAR_SIGHAND | CLONE_INTO_CGROUP)) return Errno(EINVAL);
+  if ((args.flags & CLONE_INTO_CGROUP) && (args.cgroup > INT_MAX || size < kCloneArgsWithCgroup)) return Errno(EINVAL);
   if (args.flags & (CLONE_DETACHED | CSIGNAL)) return Errno(EINVAL);
   if (args.exit_signal > static_cast<uint64_t>(kernel::kSignalMax)) return Errno(EINVAL);
   if ((args.flags & (CLONE_THREAD | CLONE_PARENT)) && args.exit_signal) return Errno(EINVAL);
@@ -70,7 +74,7 @@ SYSCALL_HANDLER(SysClone) {
 
 SYSCALL_HANDLER(SysClone3) {
   clone_args from = TRY(CopyInCloneArgs(task, args.Addr(0), args.Ulong(1)));
-  TRY(CheckCloneArgs(from));
+  TRY(CheckCloneArgs(from, args.Ulong(1)));
   CloneRequest request;
   request.flags = from.flags;
   request.exit_signal = static_cast<int>(from.exit_signal);
@@ -83,6 +87,15 @@ SYSCALL_HANDLER(SysClone3) {
   if (from.set_tid_size) {
     TRY(task.CopyInBytes(UserAddr(from.set_tid), request.set_tid.data(), from.set_tid_size * sizeof(pid_t)));
   }
+  RefPtr<kernel::Cgroup> into;
+  if (from.flags & CLONE_INTO_CGROUP) {
+    vfs::FileRef directory = TRY(GetAnyFile(task, static_cast<int>(from.cgroup)));
+    into = TRY(fs::CgroupOfDirectory(*directory));
+    MutexLock lock(kernel::Cgroups::mu());
+    if (into->removed) return Errno(ENOENT);
+    TRY(fs::MayMoveLocked(*task.creds(), kernel::Cgroups::Of(task, into->hierarchy()), *into));
+  }
+  request.into_cgroup = into.get();
   return TRY(task.Clone(request));
 }
 

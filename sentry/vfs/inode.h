@@ -86,6 +86,8 @@ class Filesystem : public RefCounted<Filesystem> {
   virtual StatFs GetStatFs() = 0;
   // Filesystem part of the options in /proc/mounts, e.g. "size=65536k,mode=755"; no leading comma.
   virtual std::string MountOptions() const { return ""; }
+  // What /proc/PID/mountinfo shows the calling task as the root of a mount of `path` in this filesystem.
+  virtual std::string MountRoot(std::string path) const { return path; }
   virtual Result<void> Remount(std::string_view options) { return OkResult(); }
   virtual Result<void> SyncFs() { return OkResult(); }
   // The last mount is gone and the dentry tree freed: what keeps contents alive lets go of them (tmpfs drops its root).

@@ -17,9 +17,6 @@ using kernel::Task;
 
 namespace {
 
-// The initial ones of Linux (include/linux/proc_ns.h), of kinds that the sandbox has one of.
-constexpr uint64_t kCgroupInode = 0xEFFFFFFB, kTimeInode = 0xEFFFFFFA;
-
 struct NsKind {
   const char* name;       // of the link
   const char* type_name;  // in its text
@@ -41,7 +38,7 @@ uint64_t InodeOf(const NamespaceRef& ref) {
   if (ref.mounts) return ref.mounts->inode_number();
   if (ref.pid) return ref.pid->inode_number();
   if (ref.user) return ref.user->inode_number();
-  return ref.clone_flag == kCloneNewTime ? kTimeInode : kCgroupInode;
+  return ref.time ? ref.time->inode_number() : ref.cgroup->inode_number();
 }
 
 class NsFs final : public vfs::Filesystem {
@@ -162,7 +159,11 @@ class NsLink final : public ProcInode {
       case CLONE_NEWUTS:
         ref.uts = namespaces->uts;
         break;
+      case CLONE_NEWCGROUP:
+        ref.cgroup = namespaces->cgroup;
+        break;
       default:
+        ref.time = std::string_view(kind.name) == "time" ? namespaces->time : namespaces->time_for_children;
         break;
     }
     return ref;
@@ -197,8 +198,9 @@ RefPtr<UserNamespace> NamespaceRef::Owner() const {
   if (ipc) return ipc->owner();
   if (net) return net->owner();
   if (pid) return pid->owner();
-  if (mounts) return mounts->owner();
-  return kernel::Kernel::Get().root_user_ns();
+  if (cgroup) return cgroup->owner();
+  if (time) return time->owner();
+  return mounts->owner();
 }
 
 RefPtr<ProcInode> NewNsDirectory(ProcFs& fs, TaskRef task) { return MakeRef<NsDirectory>(fs, std::move(task)); }

@@ -17,6 +17,8 @@ struct NamespaceRef {
   RefPtr<vfs::MountNamespace> mounts;
   RefPtr<kernel::PidNamespace> pid;
   RefPtr<UserNamespace> user;
+  RefPtr<kernel::CgroupNamespace> cgroup;
+  RefPtr<kernel::TimeNamespace> time;
 
   // The user namespace that capabilities over it are asked of; of a user namespace, its parent (null: none).
   RefPtr<UserNamespace> Owner() const;

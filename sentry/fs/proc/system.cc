@@ -6,6 +6,7 @@
 #include <map>
 
 #include "sentry/fs/proc/system.h"
+#include "sentry/kernel/cgroup.h"
 #include "sentry/kernel/kernel.h"
 
 namespace sentry::fs {
@@ -237,12 +238,14 @@ Result<std::string> Registered(const Context& context) {
   return std::string(context.entry.text) + (it == RootGenerators().end() ? "" : it->second());
 }
 
+Result<std::string> CgroupTable(const Context& context) { return context.entry.text + kernel::Cgroups::Get().Table(); }
+
 constexpr char kDevices[] =
     "Character devices:\n  1 mem\n  5 /dev/tty\n  5 /dev/console\n  5 /dev/ptmx\n 10 misc\n136 pts\n\nBlock devices:\n";
 
 constexpr TextEntry kRootEntries[] = {
     {"buddyinfo", 0444, &BuddyInfo},
-    {"cgroups", 0444, &Registered, nullptr, nullptr, "#subsys_name\thierarchy\tnum_cgroups\tenabled\n"},
+    {"cgroups", 0444, &CgroupTable, nullptr, nullptr, "#subsys_name\thierarchy\tnum_cgroups\tenabled\n"},
     {"cmdline", 0444, nullptr, nullptr, nullptr, "console=tty0\n"},
     {"consoles", 0444},
     {"cpuinfo", 0444, &CpuInfo},

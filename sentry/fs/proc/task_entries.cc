@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "sentry/fs/proc/task_dir.h"
+#include "sentry/kernel/cgroup.h"
 #include "sentry/kernel/kernel.h"
 #include "sentry/kernel/thread_group_state.h"
 
@@ -161,6 +162,12 @@ Result<std::string> Children(const Context& context) {
   return text;
 }
 
+Result<std::string> CgroupPaths(const Context& context) {
+  Task* reader = Task::CurrentOrNull();
+  kernel::Cgroups& cgroups = kernel::Cgroups::Get();
+  return cgroups.TextOf(*context.task, reader ? *reader->namespaces().cgroup : *cgroups.root_namespace());
+}
+
 Result<size_t> Accept(const Context&, std::string_view data) { return data.size(); }
 Result<size_t> WriteClearRefs(const Context&, std::string_view data) {
   const int64_t value = TRY(ParseNumber(data));
@@ -174,7 +181,7 @@ Result<size_t> Refuse(const Context&, std::string_view) { return Errno(EPERM); }
 
 constexpr TextEntry kTaskEntries[] = {
     {"auxv", 0400, &TaskAuxv, nullptr, &CheckRead},
-    {"cgroup", 0444, nullptr, READ_ONLY, "0::/\n"},
+    {"cgroup", 0444, &CgroupPaths},
     {"children", 0444, &Children},
     {"clear_refs", 0200, nullptr, &WriteClearRefs},
     {"cmdline", 0444, &TaskCmdline},

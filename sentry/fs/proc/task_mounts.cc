@@ -48,7 +48,7 @@ std::string RootInFilesystem(const vfs::Mount& mount) {
     at = std::move(up);
   }
   if (mount.root()->IsUnhashed()) path += "//deleted";
-  return path.empty() ? "/" : path;
+  return mount.filesystem()->MountRoot(path.empty() ? "/" : path);
 }
 
 using Visit = std::function<void(const vfs::MountNamespace::Info& info, const std::string& where)>;

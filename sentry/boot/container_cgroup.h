@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+// A container's control group inside the sandbox.
+#ifndef SENTRY_BOOT_CONTAINER_CGROUP_H_
+#define SENTRY_BOOT_CONTAINER_CGROUP_H_
+
+#include <string>
+
+#include "runsc/spec/spec.h"
+#include "sentry/kernel/cgroup.h"
+
+namespace sentry {
+
+// The v2 group of linux.cgroupsPath (else of the container's id) with the limits of linux.resources, made when it is
+// not there. The host's group around the sandbox enforces CPU time; here it is only shown.
+RefPtr<kernel::Cgroup> ContainerCgroup(const std::string& id, const runsc::spec::Spec& spec);
+
+}  // namespace sentry
+
+#endif  // SENTRY_BOOT_CONTAINER_CGROUP_H_
