@@ -8,7 +8,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log.h"
@@ -191,11 +194,28 @@ absl::StatusOr<spec::Spec> Container::LoadSpec() const {
   return spec::ParseSpec(text, record_.bundle, nullptr);
 }
 
+namespace {
+
+// Whether the container's resolv.conf, which Docker mounts, names the server that Docker runs for user-defined
+// networks.
+bool AsksDockersResolver(const spec::Spec& spec) {
+  for (const spec::Mount& mount : spec.mounts) {
+    std::string text;
+    if (mount.destination != "/etc/resolv.conf" || !spec::ReadSmallFile(mount.source, &text).ok()) continue;
+    for (absl::string_view line : absl::StrSplit(text, '\n')) {
+      if (absl::ConsumePrefix(&line, "nameserver") && absl::StripAsciiWhitespace(line) == "127.0.0.11") return true;
+    }
+  }
+  return false;
+}
+
+}  // namespace
+
 // Here and not in create: Docker puts the interfaces there in between, by a prestart hook or by name.
-absl::Status Container::MoveNetwork(control::Client& client) {
+absl::Status Container::MoveNetwork(const spec::Spec& spec, control::Client& client) {
   // An ordinary user's sandbox is in a namespace that nobody put anything into.
   if (config_.network != NetworkMode::kSandbox || config_.rootless || geteuid() != 0) return absl::OkStatus();
-  auto network = VALUE_OR_RETURN(TakeNetwork(record_.sandbox_pid));
+  auto network = VALUE_OR_RETURN(TakeNetwork(record_.sandbox_pid, AsksDockersResolver(spec)));
   if (network.interfaces.empty()) return absl::OkStatus();
   return client.SetNetwork(network);
 }
@@ -219,7 +239,7 @@ absl::Status Container::Start() {
   // Before the answer: a container that ends at once must not be seen as created.
   record_.status = Status::kRunning;
   RETURN_IF_ERROR(store_.Save(record_));
-  RETURN_IF_ERROR(MoveNetwork(client));
+  RETURN_IF_ERROR(MoveNetwork(spec, client));
   RETURN_IF_ERROR(client.Start());
   absl::Status hooks = RunHooks("poststart", spec.hooks.poststart, StateJson(false), record_.bundle);
   // The runtime-spec: log and go on.

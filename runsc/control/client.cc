@@ -105,6 +105,10 @@ absl::Status Client::SetNetwork(const NetworkConfig& config) {
   ToProto(config, request.mutable_set_network());
   std::vector<int> sockets;
   for (const NetworkInterface& interface : config.interfaces) sockets.push_back(interface.socket.get());
+  if (config.resolver.ok()) {
+    request.mutable_set_network()->set_has_resolver(true);
+    sockets.push_back(config.resolver.get());
+  }
   return Call(request, &response, sockets);
 }
 

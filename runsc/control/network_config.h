@@ -58,6 +58,8 @@ struct NetworkConfig {
   std::vector<NetworkInterface> interfaces;
   std::vector<NetworkRoute> routes;         // of the main table
   std::vector<NetworkNeighbour> permanent;  // neighbours that somebody set by hand
+  // Connected to the name server that Docker runs at 127.0.0.11:53 of the namespace; closed: it has none.
+  base::UniqueFd resolver;
 };
 
 }  // namespace runsc::control

@@ -214,10 +214,15 @@ bool ControlServer::Impl::Dispatch(const std::shared_ptr<Connection>& connection
       break;
     case pb::Request::kSetNetwork: {
       auto config = FromProto(request.set_network());
-      if (config.ok() && config->interfaces.size() != frame.fds.size()) {
+      const bool resolver = request.set_network().has_resolver();
+      if (config.ok() && config->interfaces.size() + resolver != frame.fds.size()) {
         config = absl::InvalidArgumentError("the network's description is malformed: one socket per interface");
       }
       if (config.ok()) {
+        if (resolver) {
+          config->resolver = std::move(frame.fds.back());
+          frame.fds.pop_back();
+        }
         for (size_t i = 0; i < frame.fds.size(); ++i) config->interfaces[i].socket = std::move(frame.fds[i]);
         SetStatus(handler_.SetNetwork(id, *std::move(config)), &response);
       } else {

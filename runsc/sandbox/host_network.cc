@@ -36,6 +36,8 @@ using control::NetworkNeighbour;
 using control::NetworkRoute;
 
 constexpr int kReceiveBuffer = 4 << 20;
+constexpr size_t kMaxInterfaces = control::kMaxFrameFds - 1;
+constexpr uint32_t kResolver = 0x7f00000b;  // 127.0.0.11
 
 absl::Status Failed(const std::string& what) {
   return absl::InternalError(absl::StrCat("network: ", what, ": ", ErrnoText(errno)));
@@ -237,17 +239,28 @@ absl::Status ChangeAddress(Rtnetlink& rtnetlink, uint16_t type, const NetworkInt
   return rtnetlink.Tell(message);
 }
 
-absl::StatusOr<NetworkConfig> TakeHere() {
+absl::StatusOr<base::UniqueFd> ConnectResolver() {
+  base::UniqueFd fd(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  sockaddr_in server = {.sin_family = AF_INET, .sin_port = htons(53)};
+  server.sin_addr.s_addr = htonl(kResolver);
+  if (!fd.ok() || connect(fd.get(), reinterpret_cast<const sockaddr*>(&server), sizeof server) != 0) {
+    return Failed("the name server at 127.0.0.11");
+  }
+  return fd;
+}
+
+absl::StatusOr<NetworkConfig> TakeHere(bool resolver) {
   Rtnetlink rtnetlink;
   RETURN_IF_ERROR(rtnetlink.Open());
   NetworkConfig config;
   RETURN_IF_ERROR(Read(rtnetlink, &config));
-  if (config.interfaces.size() > control::kMaxFrameFds) {
+  if (config.interfaces.size() > kMaxInterfaces) {
     return absl::ResourceExhaustedError(absl::StrCat("network: ", config.interfaces.size(),
                                                      " interfaces are up in the container's namespace; at most ",
-                                                     control::kMaxFrameFds, " can move into the sandbox"));
+                                                     kMaxInterfaces, " can move into the sandbox"));
   }
   for (NetworkInterface& interface : config.interfaces) RETURN_IF_ERROR(OpenSocket(interface));
+  if (resolver) config.resolver = VALUE_OR_RETURN(ConnectResolver());
   std::vector<std::pair<const NetworkInterface*, const NetworkAddress*>> taken;
   for (const NetworkInterface& interface : config.interfaces) {
     for (const NetworkAddress& address : interface.addresses) {
@@ -265,7 +278,7 @@ absl::StatusOr<NetworkConfig> TakeHere() {
 
 }  // namespace
 
-absl::StatusOr<NetworkConfig> TakeNetwork(pid_t pid) {
+absl::StatusOr<NetworkConfig> TakeNetwork(pid_t pid, bool resolver) {
   base::UniqueFd own(open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC));
   base::UniqueFd theirs(open(absl::StrCat("/proc/", pid, "/ns/net").c_str(), O_RDONLY | O_CLOEXEC));
   if (!own.ok() || !theirs.ok()) return Failed(absl::StrCat("/proc/", pid, "/ns/net"));
@@ -274,7 +287,7 @@ absl::StatusOr<NetworkConfig> TakeNetwork(pid_t pid) {
   // The caller's own interfaces (--network=host, or a container that asked for this namespace) stay where they are.
   if (ours.st_dev == sandbox.st_dev && ours.st_ino == sandbox.st_ino) return NetworkConfig();
   if (setns(theirs.get(), CLONE_NEWNET) != 0) return Failed("entering the sandbox's namespace");
-  auto config = TakeHere();
+  auto config = TakeHere(resolver);
   // Nothing can be done in the wrong network.
   if (setns(own.get(), CLONE_NEWNET) != 0) return Failed("setns back to the own namespace");
   return config;

@@ -15,7 +15,8 @@ namespace runsc {
 // answers for them, not the host's stack. The calling thread enters the namespace meanwhile and is back in its own
 // afterwards. Needs CAP_SYS_ADMIN, CAP_NET_ADMIN and CAP_NET_RAW there. Empty if the namespace is the caller's own: its
 // interfaces stay. Errors name the interface and what failed; they leave no address taken.
-absl::StatusOr<control::NetworkConfig> TakeNetwork(pid_t pid);
+// `resolver`: also connects a socket to the name server at 127.0.0.11:53 there.
+absl::StatusOr<control::NetworkConfig> TakeNetwork(pid_t pid, bool resolver);
 
 }  // namespace runsc
 

@@ -11,6 +11,7 @@
 #include "sentry/kernel/kernel.h"
 #include "sentry/kernel/namespaces.h"
 #include "sentry/net/packet_device.h"
+#include "sentry/socket/inet/resolver_relay.h"
 #include "sentry/socket/inet/stacks.h"
 
 namespace sentry {
@@ -103,6 +104,7 @@ absl::Status SetUpNetwork(runsc::control::NetworkConfig config) {
       if (interface && interface->link.get() == d.link.get()) d.link->AddPermanent(AddressOf(n.ip), n.hardware_address);
     }
   }
+  if (config.resolver.ok()) socket::StartResolverRelay(stack, std::move(config.resolver));
   for (Device& d : devices) net::PacketDevice::Start(std::move(d.device), std::move(d.link), stack);
   return absl::OkStatus();
 }

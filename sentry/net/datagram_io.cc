@@ -291,6 +291,11 @@ void ReceiveUdp(Stack& stack, PacketPtr packet) {
     }
     return;
   }
+  if (UdpService* service = stack.FindUdpService(packet->destination, port)) {
+    packet->Consume(kUdpHeader);
+    service->Receive(from, packet->TakePayload());
+    return;
+  }
   const uint64_t hash = FourTuple{packet->destination, packet->source, port, from.port}.Hash(stack.hash_secret());
   RefPtr<Endpoint> endpoint = stack.udp_ports().Find(packet->destination, port, from, packet->interface, false, hash);
   if (!endpoint) {
@@ -302,6 +307,34 @@ void ReceiveUdp(Stack& stack, PacketPtr packet) {
   packet->Consume(kUdpHeader);
   Buffer data = packet->TakePayload();
   static_cast<DatagramEndpoint&>(*endpoint).Deliver(*packet, std::move(data), from, port);
+}
+
+Result<void> Stack::SendUdp(const SocketAddress& from, const SocketAddress& to, Buffer data) {
+  const Path path = TRY(config()->Lookup(to.ip, from.ip, to.scope));
+  auto packet = std::make_unique<Packet>();
+  packet->payload = std::move(data);
+  packet->source = path.source;
+  packet->destination = to.ip;
+  const size_t length = packet->size() + kUdpHeader;
+  if (length > 65535) return Errno(EMSGSIZE);
+  uint8_t* h = packet->Push(kUdpHeader);
+  Put16(h, from.port);
+  Put16(h + 2, to.port);
+  Put16(h + 4, static_cast<uint32_t>(length));
+  Put16(h + 6, 0);
+  Checksum sum;
+  sum.AddPseudoHeader(packet->source, packet->destination, IPPROTO_UDP, length);
+  sum.Add(*packet);
+  // Zero would say that there is none (RFC 768).
+  uint16_t value = sum.Finish();
+  if (value == 0) value = 0xffff;
+  memcpy(h + 6, &value, 2);
+  OutputOptions output;
+  output.protocol = IPPROTO_UDP;
+  output.ttl = static_cast<uint8_t>(to.ip.IsV4() ? settings_.default_ttl.load() : settings_.default_hop_limit.load());
+  Count(to.ip.IsV4() ? statistics_.udp4.out_datagrams : statistics_.udp6.out_datagrams);
+  DeferScope scope;
+  return Send(std::move(packet), path, output);
 }
 
 void ReceivePing(Stack& stack, const Packet& packet) {

@@ -54,6 +54,14 @@ struct OutputOptions {
   uint32_t flow_label = 0;
 };
 
+// Something inside the stack that gets the datagrams to one address and port before sockets are asked. Thread-safe.
+class UdpService : public RefCounted<UdpService> {
+ public:
+  virtual ~UdpService() = default;
+  // Within no lock of the stack.
+  virtual void Receive(const SocketAddress& from, Buffer data) = 0;
+};
+
 class Stack : public RefCounted<Stack> {
  public:
   // With an interface `lo`, which is down.
@@ -77,6 +85,8 @@ class Stack : public RefCounted<Stack> {
   Result<void> Send(PacketPtr packet, const Path& path, const OutputOptions& options);
   // A packet with its IP header (IP_HDRINCL).
   Result<void> SendRaw(PacketPtr packet, const Path& path);
+  // A UDP datagram of no socket's.
+  Result<void> SendUdp(const SocketAddress& from, const SocketAddress& to, Buffer data);
   // An ICMP error about a packet received, if one may be sent (RFC 1812, 4.3.2.7; RFC 4443, 2.4).
   void SendIcmpError(const Packet& about, uint8_t type, uint8_t code, uint32_t extra = 0);
 
@@ -91,6 +101,18 @@ class Stack : public RefCounted<Stack> {
   PortTable& ping_ports() { return ping_ports_; }
   TcpTable& tcp() { return *tcp_; }
   uint64_t hash_secret() const { return hash_secret_; }
+
+  // At most one; before packets come.
+  void SetUdpService(const SocketAddress& at, RefPtr<UdpService> service) {
+    udp_service_at_ = at;
+    udp_service_ = std::move(service);
+    has_udp_service_.store(true, std::memory_order_release);
+  }
+  // Null: none there.
+  UdpService* FindUdpService(const IpAddress& ip, uint16_t port) const {
+    const bool found = has_udp_service_.load(std::memory_order_acquire) && udp_service_at_ == SocketAddress{ip, port};
+    return found ? udp_service_.get() : nullptr;
+  }
 
   // Raw endpoints, by their own protocol.
   void AddRaw(DatagramEndpoint& endpoint);
@@ -125,6 +147,9 @@ class Stack : public RefCounted<Stack> {
   std::unique_ptr<TcpTable> tcp_;
   Reassembler reassembler_;
   std::atomic<uint32_t> next_id_;
+  std::atomic<bool> has_udp_service_{false};  // the two below are written before
+  SocketAddress udp_service_at_;
+  RefPtr<UdpService> udp_service_;
   std::atomic<int> raw_count_{0};
   mutable Mutex raw_mu_{LockRank::kNetTable};
   std::vector<DatagramEndpoint*> raw_ ABSL_GUARDED_BY(raw_mu_);

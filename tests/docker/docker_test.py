@@ -376,6 +376,19 @@ class Tests:
         self.docker.ok("restart", "-t", "0", "box")
         same(self.fetch(self.docker.inspect("box", ".NetworkSettings.IPAddress")), "page\n")
 
+    def test_network_by_name(self):
+        """Containers of a user-defined network find each other by Docker's own name server."""
+        self.docker.ok("network", "create", "pair")
+        try:
+            self.start("--network", "pair", "--network-alias", "other", "busybox", "sh", "-c", self.SERVE)
+            self.fetch(self.docker.inspect("box", ".NetworkSettings.Networks.pair.IPAddress"))
+            for name in "box", "other":
+                same(self.run("--network", "pair", "busybox", "wget", "-qO-", f"http://{name}/"), "page")
+            require(self.tried("--network", "pair", "busybox", "wget", "-T5", "-qO-", "http://nobody/").returncode != 0, "nobody")
+        finally:
+            self.cleanup()
+            self.docker.ok("network", "rm", "pair")
+
     def test_network_none(self):
         same(self.run("--network", "none", "busybox", "sh", "-c", "ls /sys/class/net; ip -o -4 addr | wc -l").split()[-1], "1")
         require(self.tried("--network", "none", "busybox", "wget", "-qO-", "http://172.17.0.1/").returncode != 0, "a way out")
