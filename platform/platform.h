@@ -16,10 +16,12 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 
 #include "base/ref_ptr.h"
 #include "base/result.h"
+#include "platform/clock_params.h"
 
 namespace platform {
 
@@ -59,6 +61,15 @@ struct Event {
   siginfo_t info = {};
 };
 
+// One range of AddressSpace::MapAll: the arguments of Map.
+struct Mapping {
+  uint64_t address, length;
+  int fd;
+  uint64_t offset;
+  Protection protection;
+  bool populate = false;
+};
+
 // What rseq(2) registers. `address` 0: nothing.
 struct RseqArea {
   uint64_t address = 0;
@@ -76,6 +87,8 @@ class AddressSpace : public base::RefCounted<AddressSpace> {
   // `fd` must stay open during the call only. ENOMEM when the host refuses (too many mappings).
   virtual base::Result<void> Map(uint64_t address, uint64_t length, int fd, uint64_t offset, Protection protection,
                                  bool populate) = 0;
+  // Map for each; cheaper than one by one. After an error, some are mapped.
+  virtual base::Result<void> MapAll(std::span<const Mapping> mappings);
   // From any thread. On return no guest thread can reach the old mapping. Unmapped ranges are allowed.
   virtual void Unmap(uint64_t address, uint64_t length) = 0;
   // Changes what is mapped in the range to `protection`, as Unmap in its guarantees. Holes are allowed.
@@ -114,6 +127,11 @@ class Context {
   // the caller's. Address 0 ends it, and so does Release and a Bind to another space. ENOSYS: see
   // Platform::SupportsRseq.
   virtual base::Result<void> SetRseq(const RseqArea& area) { return base::Errno(ENOSYS); }
+  // From any thread. System call `number` of this guest thread needs no event from now on: `value` is its result, for
+  // good or until this is called again; null: events again. For clock_gettime, gettimeofday and time the result comes
+  // from Platform::clock_params, whatever `value`. A platform may make events nevertheless. A new Context answers
+  // nothing; answers outlive a Bind to another space.
+  virtual void SetAnswer(uint32_t number, std::optional<uint32_t> value) {}
   // The CPUs this guest thread may run on: bit i is the i-th of those the sentry started with. Without any of those
   // set, or on a host that refuses, it runs anywhere.
   virtual void SetAffinity(uint64_t cpus) {}
@@ -130,6 +148,11 @@ class Platform {
   virtual size_t FpuStateSize() const = 0;
   // Whether guests may use rseq(2): the host can, and its numbers of the CPUs are those that guests see.
   virtual bool SupportsRseq() const { return false; }
+  // The parameters by which SetAnswer's clocks go, to be kept up to date by the caller; null: no clocks.
+  virtual ClockParams* clock_params() { return nullptr; }
+  // Whether the platform may keep an otherwise idle CPU busy for a moment, to answer faster: not under a CPU quota.
+  // Before the first guest; the default is that it may not.
+  virtual void AllowSpinning(bool allowed) {}
   // Called by a sentry thread around long sleeps, so that the platform can balance guests over CPUs. Cheap.
   virtual void OnBlock() {}
   virtual void OnUnblock() {}

@@ -32,6 +32,12 @@ Order Call(uint64_t number, uint64_t a = 0, uint64_t b = 0, uint64_t c = 0, uint
   return {.number = number, .arguments = {a, b, c, d, e, f}, .unused = 0};
 }
 
+Order MapOrder(const Mapping& m) {
+  return Call(SYS_mmap, m.address, m.length, static_cast<uint64_t>(m.protection.ToHost()),
+              static_cast<uint64_t>(MAP_SHARED | MAP_FIXED | (m.populate ? MAP_POPULATE : 0)),
+              static_cast<uint64_t>(m.fd), m.offset);
+}
+
 }  // namespace
 
 base::Result<base::RefPtr<SystrapAddressSpace>> SystrapAddressSpace::Create(SystrapPlatform& platform) {
@@ -113,10 +119,12 @@ base::Result<StubThread*> SystrapAddressSpace::NewThreadLocked() {
   mailbox.state.store(STATE_GUEST | STATE_SLEEP, std::memory_order_relaxed);
   Control& page = *control();
   page.area = address;
-  page.stack = {.ss_sp = reinterpret_cast<void*>(address + kPageSize), .ss_flags = 0, .ss_size = kAreaSize - kPageSize};
+  page.stack = {
+      .ss_sp = reinterpret_cast<void*>(address + kPageSize), .ss_flags = 0, .ss_size = AREA_ANSWERS - kPageSize};
+  const uint64_t fd = static_cast<uint64_t>(platform_.file().fd());
   const Order orders[] = {
-      Call(SYS_mmap, address, kAreaSize, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
-           static_cast<uint64_t>(platform_.file().fd()), unit),
+      Call(SYS_mmap, address, AREA_ANSWERS, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, unit),
+      Call(SYS_mmap, address + AREA_ANSWERS, kPageSize, PROT_READ, MAP_SHARED | MAP_FIXED, fd, unit + AREA_ANSWERS),
       Call(SYS_clone, kCloneThreadFlags),
   };
   Service::Outcome outcome = TRY(RunLocked(orders));
@@ -139,21 +147,35 @@ base::Result<StubThread*> SystrapAddressSpace::NewThreadLocked() {
   return result;
 }
 
+base::Result<void> SystrapAddressSpace::MapAll(std::span<const Mapping> mappings) {
+  std::vector<Order> orders;
+  for (size_t next = 0; next < mappings.size();) {
+    orders.clear();
+    const size_t first = next;
+    for (; next < mappings.size() && orders.size() < MAX_ORDERS; ++next) {
+      const Mapping& m = mappings[next];
+      if (!ValidRange(m.address, m.length) || m.offset % kPageSize != 0) return base::Errno(EINVAL);
+      orders.push_back(MapOrder(m));
+    }
+    base::MutexLock lock(mu_);
+    Service::Outcome outcome = TRY(RunLocked(orders));
+    for (size_t i = 0; i < outcome.done; ++i) {
+      const Mapping& m = mappings[first + i];
+      mapped_.Add(m.address, m.address + m.length);
+    }
+    if (outcome.error.number() == 0) continue;
+    // The host may have removed the old mapping before it failed, or not.
+    const Mapping& failed = mappings[first + outcome.done];
+    UnmapLocked(failed.address, failed.address + failed.length);
+    return outcome.error;
+  }
+  return base::OkResult();
+}
+
 base::Result<void> SystrapAddressSpace::Map(uint64_t address, uint64_t length, int fd, uint64_t offset,
                                             Protection protection, bool populate) {
-  if (!ValidRange(address, length) || offset % kPageSize != 0) return base::Errno(EINVAL);
-  const Order order = Call(SYS_mmap, address, length, static_cast<uint64_t>(protection.ToHost()),
-                           static_cast<uint64_t>(MAP_SHARED | MAP_FIXED | (populate ? MAP_POPULATE : 0)),
-                           static_cast<uint64_t>(fd), offset);
-  base::MutexLock lock(mu_);
-  Service::Outcome outcome = TRY(RunLocked({&order, 1}));
-  if (outcome.error.number() == 0) {
-    mapped_.Add(address, address + length);
-    return base::OkResult();
-  }
-  // The host may have removed the old mapping before it failed, or not.
-  UnmapLocked(address, address + length);
-  return outcome.error;
+  const Mapping mapping = {address, length, fd, offset, protection, populate};
+  return MapAll({&mapping, 1});
 }
 
 void SystrapAddressSpace::UnmapLocked(uint64_t start, uint64_t end) {
@@ -208,7 +230,8 @@ void SystrapAddressSpace::Kill(const char* why) {
   OnDeath();
 }
 
-void SystrapAddressSpace::OnDeath() {
+void SystrapAddressSpace::OnDeath(int signal) {
+  if (signal != 0) death_signal_.store(signal, std::memory_order_relaxed);
   MarkDead();
   base::MutexLock lock(threads_mu_);
   for (auto& thread : threads_) {

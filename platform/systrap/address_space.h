@@ -31,6 +31,7 @@ class SystrapAddressSpace final : public AddressSpace {
   // From any thread. EINVAL: not page-aligned or outside the guest's addresses. ESRCH: the stub is dead.
   base::Result<void> Map(uint64_t address, uint64_t length, int fd, uint64_t offset, Protection protection,
                          bool populate) override ABSL_LOCKS_EXCLUDED(mu_);
+  base::Result<void> MapAll(std::span<const Mapping> mappings) override ABSL_LOCKS_EXCLUDED(mu_);
   void Unmap(uint64_t address, uint64_t length) override ABSL_LOCKS_EXCLUDED(mu_);
   void Protect(uint64_t address, uint64_t length, Protection protection) override ABSL_LOCKS_EXCLUDED(mu_);
 
@@ -44,8 +45,10 @@ class SystrapAddressSpace final : public AddressSpace {
   // The stub did what it never does by itself, or can't be made to do what it must: its process ends, nothing else
   // does.
   void Kill(const char* why);
-  // The process has ended: everyone who waits for its guest threads finds out.
-  void OnDeath() ABSL_LOCKS_EXCLUDED(threads_mu_);
+  // The process has ended, by `signal` if that is known and of its own making: everyone who waits for its guest threads
+  // finds out.
+  void OnDeath(int signal = 0) ABSL_LOCKS_EXCLUDED(threads_mu_);
+  int death_signal() const { return death_signal_.load(std::memory_order_relaxed); }
 
  private:
   SystrapAddressSpace(SystrapPlatform& platform, pid_t pid, uint64_t control_offset)
@@ -60,6 +63,7 @@ class SystrapAddressSpace final : public AddressSpace {
   const pid_t pid_;
   const uint64_t control_offset_;
   std::atomic<bool> dead_{false};
+  std::atomic<int> death_signal_{0};
 
   // Held over host calls made in the stub: they are bounded.
   base::Mutex mu_{base::LockRank::kPlatform};

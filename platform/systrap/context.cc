@@ -9,6 +9,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <utility>
 #include <vector>
 
@@ -67,6 +68,22 @@ void SystrapContext::SetThread(SystrapAddressSpace& space, StubThread* thread) {
   base::MutexLock lock(target_mu_);
   target_ = thread;
   target_pid_ = space.pid();
+  // Those of the one that had the thread before are replaced.
+  for (size_t i = 0; i < std::size(kAnswered); ++i) {
+    thread->answers()[kAnswered[i]].store(answers_[i], std::memory_order_relaxed);
+  }
+}
+
+void SystrapContext::SetAnswer(uint32_t number, std::optional<uint32_t> value) {
+  const auto* found = std::find(std::begin(kAnswered), std::end(kAnswered), number);
+  if (found == std::end(kAnswered)) return;
+  int64_t word = value ? int64_t{*value} + 1 : 0;
+  if (value && number == SYS_clock_gettime) word = ANSWER_CLOCK_GETTIME;
+  if (value && number == SYS_gettimeofday) word = ANSWER_GETTIMEOFDAY;
+  if (value && number == SYS_time) word = ANSWER_TIME;
+  base::MutexLock lock(target_mu_);
+  answers_[found - kAnswered] = word;
+  if (target_ != nullptr) target_->answers()[number].store(word, std::memory_order_release);
 }
 
 void SystrapContext::Adopt() {
@@ -152,6 +169,8 @@ bool SystrapContext::HandOver() {
   std::atomic<uint32_t>& word = thread_->mailbox().state;
   uint32_t old = word.exchange(STATE_GUEST, std::memory_order_seq_cst);
   if ((old & STATE_SLEEP) != 0) FutexWake(&word);
+  // A kick that came while it was our turn was dropped.
+  if (state_.load(std::memory_order_seq_cst) == (kInGuest | kInterrupt)) Kick();
   bool was_interrupted = false;
   for (;;) {
     if (space_->dead()) return false;

@@ -4,9 +4,11 @@
 #define PLATFORM_SYSTRAP_CONTEXT_H_
 
 #include <errno.h>
+#include <sys/syscall.h>
 
 #include <atomic>
 #include <cstdint>
+#include <iterator>
 #include <memory>
 #include <optional>
 #include <span>
@@ -34,6 +36,7 @@ class SystrapContext final : public Context {
   base::Result<void> SetFpu(std::span<const uint8_t> image) override;
   base::Result<void> ResetFpu() override;
   base::Result<void> SetRseq(const RseqArea& area) override;
+  void SetAnswer(uint32_t number, std::optional<uint32_t> value) override ABSL_LOCKS_EXCLUDED(target_mu_);
   void SetAffinity(uint64_t cpus) override;
   void Release() override;
 
@@ -50,6 +53,10 @@ class SystrapContext final : public Context {
   // Bits of state_.
   static constexpr uint32_t kInGuest = 1;    // between the check for interrupts and the stop of the stub thread
   static constexpr uint32_t kInterrupt = 2;  // sticky until reported
+
+  // The calls that a stub can answer.
+  static constexpr uint32_t kAnswered[] = {SYS_getpid, SYS_gettid,  SYS_getppid,       SYS_getuid,       SYS_geteuid,
+                                           SYS_getgid, SYS_getegid, SYS_clock_gettime, SYS_gettimeofday, SYS_time};
 
   // How one stay in guest code ended: an event for the sentry, or nothing but a kick.
   using Outcome = std::optional<Event>;
@@ -80,8 +87,9 @@ class SystrapContext final : public Context {
   std::atomic<uint32_t> state_{0};
 
   base::Mutex target_mu_{base::LockRank::kLeaf};
-  StubThread* target_ ABSL_GUARDED_BY(target_mu_) = nullptr;  // for Interrupt
+  StubThread* target_ ABSL_GUARDED_BY(target_mu_) = nullptr;  // for Interrupt and SetAnswer
   pid_t target_pid_ ABSL_GUARDED_BY(target_mu_) = 0;
+  int64_t answers_[std::size(kAnswered)] ABSL_GUARDED_BY(target_mu_) = {};  // words of Answers
 };
 
 }  // namespace platform::systrap

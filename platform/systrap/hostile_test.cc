@@ -143,7 +143,14 @@ TEST(HostileTest, MakesTheServiceThreadsCalls) {
       r.rax = static_cast<uint64_t>(number);
       r.rdi = kDataAddress;
       r.rsi = kDataLength;
-      EXPECT_EQ(SwitchBriefly(victim.context(), r).kind, Kind::kDead) << number << " at " << at;
+      // On a loaded machine the interrupt may be first.
+      Registers start = r;
+      Event event = {.kind = Kind::kInterrupted};
+      for (int i = 0; i < 100 && event.kind == Kind::kInterrupted; ++i) {
+        r = start;
+        event = SwitchBriefly(victim.context(), r);
+      }
+      EXPECT_EQ(event.kind, Kind::kDead) << number << " at " << at;
     }
     Registers r = TestGuest::Start();
     EXPECT_EQ(guest.context().Switch(r).kind, Kind::kSyscall);
@@ -159,6 +166,8 @@ TEST(HostileTest, PutsItsStackIntoTheSignalStack) {
     Registers r = TestGuest::Start();
     r.rdi = AreaOf(guest.context()) + offset;
     Event event = SwitchBriefly(guest.context(), r);
+    // On a loaded machine the interrupt may be first.
+    for (int i = 0; i < 100 && event.kind == Kind::kInterrupted; ++i) event = SwitchBriefly(guest.context(), r);
     EXPECT_TRUE(event.kind == Kind::kDead || event.kind == Kind::kSignal) << offset;
     bystander.ExpectWell();
   }
@@ -322,7 +331,7 @@ TEST(StubTest, HoldsNothingOfTheHost) {
     uint64_t start = std::stoull(line, nullptr, 16);
     bool writable = line.find(" rw") != std::string::npos;
     if (start < kGuestAddressLimit) continue;
-    EXPECT_EQ(writable, start >= kAreaAddress) << line;
+    EXPECT_EQ(writable, start >= kAreaAddress && (start - kAreaAddress) % kAreaSize == 0) << line;
     EXPECT_EQ(line.find("xp ") != std::string::npos, start == StubPage()) << line;
   }
 }

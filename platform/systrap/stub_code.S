@@ -3,6 +3,7 @@
 // mapped r-x. Three kinds of threads run it. The zygote and the service threads have no stack and, while guests exist,
 // read nothing but read-only memory: guest code can't steer them. Guest threads come here by signals, on an alternate
 // stack that siblings can write to; whatever they are made to do, their filter lets them only sleep and wake.
+#include "platform/clock_params.h"
 #include "platform/systrap/stub_layout.h"
 
 #define SYS_read 0
@@ -48,6 +49,17 @@ kSystrapZygote:
     syscall
     test %rax, %rax
     jnz .Ldie
+    mov $SYS_mmap, %eax             // inherited by all children
+    mov (STUB_DATA + DATA_CLOCK)(%r12), %rdi
+    mov %rdi, %rbp
+    mov $0x1000, %esi
+    mov $1, %edx                    // PROT_READ
+    mov $0x11, %r10d                // MAP_SHARED | MAP_FIXED
+    mov (STUB_DATA + DATA_FILE)(%r12), %r8d
+    mov (STUB_DATA + DATA_CLOCK_OFFSET)(%r12), %r9
+    syscall
+    cmp %rbp, %rax
+    jne .Ldie
 
 // 8 bytes ask for a child: where in the shared file its control page is. The answer is its pid or a negative errno.
 .Lserve:
@@ -202,6 +214,15 @@ kSystrapZygote:
     lea -FRAME_TO_SC(%r12), %rsp
     jmp .Lpost
 
+// The guest's vector registers are those of the frame %r12, but for the CPU.
+.macro LOAD_VECTORS
+    lea kSystrapBegin(%rip), %rcx
+    mov (STUB_DATA + DATA_XFEATURES)(%rcx), %eax
+    mov (STUB_DATA + DATA_XFEATURES + 4)(%rcx), %edx
+    mov SC_FPSTATE(%r12), %rdi
+    xrstor64 (%rdi)
+.endm
+
 // Loads the general registers and leaves for where they say: `iretq` takes what no other instruction can without the
 // guest's stack. %r12 = struct sigcontext, with the frame's room below it.
 .macro LEAVE
@@ -235,7 +256,7 @@ kSystrapZygote:
 
 // Every signal of a guest thread: %edi = signal, %rsi = siginfo, %rdx = ucontext, %rsp = the frame. No vector register
 // is touched: the kernel has put them into their initial state, and the guest's are in the frame. Here and up to
-// .Lwait a kick that interrupts us is dropped, as what we post will do as well.
+// .Lposted a kick that interrupts us is dropped, as what we post will do as well; .Lcall, which may not, looks for it.
     .balign 64
 kSystrapHandler:
     mov %rsp, %rbx
@@ -247,6 +268,8 @@ kSystrapHandler:
     cmp $0x1000, %rax
     jb .Lin_stub
     mov %edi, MAILBOX_SIGNAL(%rbx)
+    cmp $SIGNAL_SYSTEM_CALL, %edi
+    je .Lcall
 .Lsave:
     mov %r12, MAILBOX_CONTEXT(%rbx)
     rdfsbase %rax
@@ -290,22 +313,127 @@ kSystrapGuestWait:
     mov MAILBOX_FLAGS(%rbx), %eax
     test %eax, %eax
     jz 1f
+    test $FLAG_KICKED, %eax
+    jnz .Lkicked
     test $FLAG_RSEQ, %eax
     jnz .Lrseq
     mov MAILBOX_FS_BASE(%rbx), %rax
     wrfsbase %rax
     mov MAILBOX_GS_BASE(%rbx), %rax
     wrgsbase %rax
-1:  lea kSystrapBegin(%rip), %rcx
-    mov (STUB_DATA + DATA_XFEATURES)(%rcx), %eax
-    mov (STUB_DATA + DATA_XFEATURES + 4)(%rcx), %edx
-    mov SC_FPSTATE(%r12), %rdi
-    xrstor64 (%rdi)
+1:  LOAD_VECTORS
+    LEAVE
+
+// From here to .Lanswered nothing is changed but memory that the call itself is to write; see .Lgive_up.
+.Lunanswered:
+// Clocks, as the guest's vDSO computes them. %rax = which; %r14 = whether it is of the real time.
+.Lclock:
+    mov SC_RDI(%r12), %r8
+    mov SC_RSI(%r12), %r9
+    mov $1, %r14d
+    cmp $ANSWER_TIME, %rax
+    je 1f
+    cmp $ANSWER_CLOCK_GETTIME, %rax
+    jne 2f
+    cmp $1, %r8                     // CLOCK_REALTIME, CLOCK_MONOTONIC
+    ja .Lsave
+    xor %r8d, %r14d
+    jmp 1f
+2:  test %r8, %r8                   // gettimeofday: no time, or a zone
+    jz .Lsave
+    test %r9, %r9
+    jnz .Lsave
+1:  mov %rax, %r15
+    lea kSystrapBegin(%rip), %r13
+    mov (STUB_DATA + DATA_CLOCK)(%r13), %r13
+    mov CLOCK_SEQUENCE(%r13), %esi
+    test $1, %esi
+    jnz .Lsave
+    cmpl $0, CLOCK_USABLE(%r13)
+    je .Lsave
+    mov CLOCK_TSC_BASE(%r13), %r10
+    mov CLOCK_MAX_DELTA(%r13), %r11
+    mov CLOCK_MULTIPLIER(%r13), %rdi
+    mov CLOCK_MONOTONIC_NS(%r13), %rbp
+    test %r14d, %r14d
+    jz 3f
+    add CLOCK_REALTIME_OFFSET_NS(%r13), %rbp
+3:  lfence
+    rdtsc
+    lfence
+    cmp CLOCK_SEQUENCE(%r13), %esi
+    jne .Lsave
+    shl $32, %rdx
+    or %rdx, %rax
+    sub %r10, %rax
+    jae 4f
+    xor %eax, %eax                  // another CPU's counter, a few ticks behind
+4:  cmp %r11, %rax
+    ja .Lsave
+    mul %rdi
+    shrd $32, %rdx, %rax
+    add %rbp, %rax
+    xor %edx, %edx
+    mov $1000000000, %ecx
+    div %rcx                        // %rax seconds, %rdx nanoseconds
+    cmp $ANSWER_TIME, %r15
+    je 6f
+    cmp $ANSWER_CLOCK_GETTIME, %r15
+    je 5f
+    mov %rax, (%r8)
+    mov %edx, %eax
+    xor %edx, %edx
+    mov $1000, %ecx
+    div %ecx
+    mov %rax, 8(%r8)
+    xor %eax, %eax
+    jmp .Lresult
+5:  mov %rax, (%r9)
+    mov %rdx, 8(%r9)
+    xor %eax, %eax
+    jmp .Lresult
+6:  test %r8, %r8
+    jz .Lresult
+    mov %rax, (%r8)
+    jmp .Lresult
+
+// A system call of the guest, %r12 = its frame. What the answers have no word for, or did not come from `syscall`, is an
+// event.
+.Lcall:
+    testl $FLAG_KICKED, MAILBOX_FLAGS(%rbx)
+    jnz .Lsave
+    mov SC_RAX(%r12), %rax
+    cmp $ANSWERED_CALLS, %rax
+    jae .Lsave
+    mov AREA_ANSWERS(%rbx, %rax, 8), %rax
+    test %rax, %rax
+    jz .Lsave
+    mov SC_RIP(%r12), %rcx
+    cmp SC_RCX(%r12), %rcx
+    jne .Lsave
+    mov SC_EFLAGS(%r12), %rcx
+    cmp SC_R11(%r12), %rcx
+    jne .Lsave
+    test $TRAP_FLAG, %ecx
+    jnz .Lsave
+    test %rax, %rax
+    js .Lclock
+    dec %rax
+.Lresult:
+    mov %r12, MAILBOX_CONTEXT(%rbx)
+    mov %rax, SC_RAX(%r12)
+.Lanswered:
+    LOAD_VECTORS
     LEAVE
 
 // A signal in our own code; %rax = the offset in this page. Kicks, and what somebody outside sends, may come at any time.
+// From here to the page's end a kick is dropped: there is an event to come, or a return to where the kick is noticed.
 .Lin_stub:
-    cmp $KICK_SIGNAL, %edi
+    cmp $(.Lunanswered - kSystrapBegin), %rax
+    jb 1f
+    cmp $(.Lanswered - kSystrapBegin), %rax
+    jb .Lgive_up
+1:  cmp $KICK_SIGNAL, %edi
     je 1f
     cmpl $0, 8(%rsi)                // si_code: sent by somebody
     jle 1f
@@ -315,17 +443,43 @@ kSystrapGuestWait:
 1:  testl $STATE_EVENT, MAILBOX_STATE(%rbx)
     jnz .Lreturn                    // the sentry's turn: it has its event
     cmp $(kSystrapHandler - kSystrapBegin), %rax
-    jb 2f
+    jb .Lkicked
     cmp $(.Lposted - kSystrapBegin), %rax
-    jb .Lreturn                     // about to post
-    cmp $(.Lreturn - kSystrapBegin), %rax
-    jae .Lreturn                    // on the way back to that, or about to post a result
-2:  movl $KICK_SIGNAL, MAILBOX_SIGNAL(%rbx)
+    jb .Ldrop                       // about to post, or to answer
+    cmp $(.Lin_stub - kSystrapBegin), %rax
+    jae .Ldrop
+    cmp $(.Lanswered - kSystrapBegin), %rax
+    jb .Lkicked
+    // The answered call's frame is complete: an event of it.
+    movl $KICK_SIGNAL, MAILBOX_SIGNAL(%rbx)
     mov MAILBOX_CONTEXT(%rbx), %r12
     lea -FRAME_TO_SC(%r12), %rsp
-    jmp .Lpost
+    jmp .Lsave
+.Ldrop:
+    orl $FLAG_KICKED, MAILBOX_FLAGS(%rbx)
 .Lreturn:
     LEAVE
+
+// Instead of going on to the guest: an event of the registers that the sentry gave.
+.Lkicked:
+    movl $KICK_SIGNAL, MAILBOX_SIGNAL(%rbx)
+    mov MAILBOX_CONTEXT(%rbx), %r12
+    lea -FRAME_TO_SC(%r12), %rsp
+    testl $FLAG_SET_BASES, MAILBOX_FLAGS(%rbx)
+    jz .Lpost
+    mov MAILBOX_FS_BASE(%rbx), %rax
+    wrfsbase %rax
+    mov MAILBOX_GS_BASE(%rbx), %rax
+    wrgsbase %rax
+    jmp .Lpost
+
+// The call has not been answered: a kick or a fault (a bad pointer, a page that the sentry has to map) leaves it to the
+// sentry, whatever was done of it. %r12 in the interrupted registers = the call's frame.
+.Lgive_up:
+    mov SC_R12(%r12), %r12
+    lea -FRAME_TO_SC(%r12), %rsp
+    movl $SIGNAL_SYSTEM_CALL, MAILBOX_SIGNAL(%rbx)
+    jmp .Lsave
 
 // The area is the guest's: the host's kernel keeps it for this thread.
 .Lrseq:

@@ -14,7 +14,9 @@
 #define DATA_GUEST_FILTER 32
 #define DATA_FILE 48
 #define DATA_CONTROL 56
-#define DATA_PROGRAMS 64
+#define DATA_CLOCK 64         // the address of struct ClockParams, shared with the sentry, read-only
+#define DATA_CLOCK_OFFSET 72  // in the file
+#define DATA_PROGRAMS 80
 
 // struct Control: one page per stub process, read-only in it.
 #define CONTROL_READY 0
@@ -26,8 +28,16 @@
 #define ORDER_SIZE 64
 #define MAX_ORDERS 63
 
-// One guest thread's memory, shared with the sentry: the mailbox's page, then the alternate signal stack.
+// One guest thread's memory, shared with the sentry: the mailbox's page, then the alternate signal stack; the last
+// page, its answers, is read-only in the stub.
 #define AREA_SIZE 0x8000
+#define AREA_ANSWERS 0x7000
+
+// One 8-byte word per call. 0: the sentry answers; > 0: the result, plus 1; < 0: how the stub computes it.
+#define ANSWERED_CALLS 512
+#define ANSWER_CLOCK_GETTIME -1
+#define ANSWER_GETTIMEOFDAY -2
+#define ANSWER_TIME -3
 
 // struct Mailbox
 #define MAILBOX_STATE 0
@@ -48,7 +58,8 @@
 #define STATE_SLEEP 0x80
 // Mailbox::flags
 #define FLAG_SET_BASES 1
-#define FLAG_RSEQ 2  // rseq(2) first, and back to the sentry with the result
+#define FLAG_RSEQ 2    // rseq(2) first, and back to the sentry with the result
+#define FLAG_KICKED 4  // by the stub: a kick was dropped
 // Mailbox::signal of a signal in the stub's own code.
 #define SIGNAL_IN_STUB 0x100
 #define KICK_SIGNAL 23  // SIGURG
@@ -77,8 +88,10 @@
 #define SC_FPSTATE 184
 #define SC_SIZE 256
 #define UC_MCONTEXT 40
-#define FRAME_TO_SC 48  // from the frame's start, the handler's first rsp
-#define SC_TO_INFO 264  // from there to the siginfo
+#define FRAME_TO_SC 48         // from the frame's start, the handler's first rsp
+#define SC_TO_INFO 264         // from there to the siginfo
+#define SIGNAL_SYSTEM_CALL 31  // SIGSYS
+#define TRAP_FLAG 0x100
 
 // A call that only the service thread makes: its filter turns it into a notification, whose arguments no guest can
 // forge. Without that filter it is harmless.

@@ -25,6 +25,7 @@ inline uint64_t StubOffset(const uint8_t* label) { return static_cast<uint64_t>(
 
 // Where things are in every stub: above the guest's addresses and the stub's pages.
 inline constexpr uint64_t kControlAddress = stub::kStubPagesEnd;
+inline constexpr uint64_t kClockAddress = kControlAddress + kPageSize;
 inline constexpr uint64_t kAreaAddress = kControlAddress + (uint64_t{64} << 20);
 inline constexpr uint64_t kAreaSize = AREA_SIZE;
 // Guest threads per stub process.
@@ -38,12 +39,15 @@ struct StubData {
   sock_fprog guest_filter;
   int32_t file;
   uint64_t control;
+  uint64_t clock;
+  uint64_t clock_offset;
   sock_filter programs[];
 };
 static_assert(offsetof(StubData, xfeatures) == DATA_XFEATURES && offsetof(StubData, no_signals) == DATA_NO_SIGNALS &&
               offsetof(StubData, service_filter) == DATA_SERVICE_FILTER &&
               offsetof(StubData, guest_filter) == DATA_GUEST_FILTER && offsetof(StubData, file) == DATA_FILE &&
-              offsetof(StubData, control) == DATA_CONTROL && offsetof(StubData, programs) == DATA_PROGRAMS);
+              offsetof(StubData, control) == DATA_CONTROL && offsetof(StubData, clock) == DATA_CLOCK &&
+              offsetof(StubData, clock_offset) == DATA_CLOCK_OFFSET && offsetof(StubData, programs) == DATA_PROGRAMS);
 
 // One host call for the service thread.
 struct Order {
@@ -91,6 +95,10 @@ static_assert(offsetof(Mailbox, state) == MAILBOX_STATE && offsetof(Mailbox, sig
               offsetof(Mailbox, rseq_options) == MAILBOX_RSEQ_OPTIONS &&
               offsetof(Mailbox, rseq_signature) == MAILBOX_RSEQ_SIGNATURE &&
               offsetof(Mailbox, result) == MAILBOX_RESULT);
+
+// What the stub answers by itself, at AREA_ANSWERS: read-only in the stub, so not hostile.
+using Answers = std::atomic<int64_t>[ANSWERED_CALLS];
+static_assert(AREA_ANSWERS == AREA_SIZE - kPageSize && sizeof(Answers) == kPageSize);
 
 // The kernel's struct sigcontext_64.
 struct SignalContext {

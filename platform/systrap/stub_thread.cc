@@ -7,6 +7,8 @@ namespace platform::systrap {
 namespace {
 
 constexpr uint64_t kFpuAlignment = 64;
+// Nothing that a stub says may lead to the answers behind it.
+constexpr uint64_t kStackEnd = AREA_ANSWERS;
 
 // Reads what another process may be writing: the compiler must not read it twice.
 template <typename T>
@@ -20,7 +22,7 @@ T ReadOnce(const uint8_t* from) {
 }  // namespace
 
 void StubThread::PrepareFrame() {
-  fpu_offset_ = (kAreaSize - fpu_size_ - kFpuAlignment) & ~(kFpuAlignment - 1);
+  fpu_offset_ = (kStackEnd - fpu_size_ - kFpuAlignment) & ~(kFpuAlignment - 1);
   context_offset_ = fpu_offset_ - 1024;
   SignalContext context = {};
   WriteContext(context);
@@ -30,11 +32,11 @@ void StubThread::PrepareFrame() {
 bool StubThread::FindFrame() {
   uint64_t offset = ReadOnce<uint64_t>(memory_ + MAILBOX_CONTEXT) - address_;
   // Behind the mailbox's page, with the frame's start before it and the siginfo behind.
-  if (offset % 8 != 0 || offset < kPageSize + FRAME_TO_SC || offset > kAreaSize - SC_TO_INFO - sizeof(siginfo_t)) {
+  if (offset % 8 != 0 || offset < kPageSize + FRAME_TO_SC || offset > kStackEnd - SC_TO_INFO - sizeof(siginfo_t)) {
     return false;
   }
   uint64_t fpu = ReadOnce<uint64_t>(memory_ + offset + SC_FPSTATE) - address_;
-  if (fpu % kFpuAlignment != 0 || fpu < kPageSize || fpu > kAreaSize - fpu_size_) return false;
+  if (fpu % kFpuAlignment != 0 || fpu < kPageSize || fpu > kStackEnd - fpu_size_) return false;
   context_offset_ = offset;
   fpu_offset_ = fpu;
   return true;

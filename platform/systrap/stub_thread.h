@@ -23,6 +23,7 @@ class StubThread {
   pid_t tid = 0;
   uint64_t address() const { return address_; }
   Mailbox& mailbox() { return *reinterpret_cast<Mailbox*>(memory_); }
+  Answers& answers() { return *reinterpret_cast<Answers*>(memory_ + AREA_ANSWERS); }
 
   // Before the thread is made: puts a frame of zeroes into the area, to be filled in as if a signal had made it.
   void PrepareFrame();

@@ -70,6 +70,9 @@ absl::StatusOr<std::unique_ptr<SystrapPlatform>> SystrapPlatform::Start() {
   auto file = SharedFile::Create();
   if (!file.ok()) return file.status();
   platform->file_ = *std::move(file);
+  base::Result<uint64_t> clock = platform->file_->Allocate();
+  if (!clock.ok()) return Failed("no shared memory");
+  platform->clock_offset_ = *clock;
 
   stub::StubProgram program = {
       .platform = "systrap",
@@ -82,6 +85,8 @@ absl::StatusOr<std::unique_ptr<SystrapPlatform>> SystrapPlatform::Start() {
             data.no_signals = 0;
             data.file = platform->file_->fd();
             data.control = kControlAddress;
+            data.clock = kClockAddress;
+            data.clock_offset = platform->clock_offset_;
             uint64_t at = offsetof(StubData, programs);
             auto put = [&](const std::vector<sock_filter>& filter, sock_fprog* where) {
               size_t length = filter.size() * sizeof(sock_filter);

@@ -42,6 +42,7 @@ class SystrapPlatform final : public Platform {
   void OnUnblock() override;
   void OnStubLost(std::function<void()> callback) override;
   bool SupportsRseq() const override { return supports_rseq_; }
+  ClockParams* clock_params() override { return reinterpret_cast<ClockParams*>(file_->Pointer(clock_offset_)); }
 
   SharedFile& file() { return *file_; }
   ptrace::Placement& placement() { return placement_; }
@@ -80,6 +81,7 @@ class SystrapPlatform final : public Platform {
   };
 
   std::unique_ptr<SharedFile> file_;
+  uint64_t clock_offset_ = 0;  // the unit whose first page all stubs read
   std::unique_ptr<stub::Zygote> zygote_;
   ptrace::Placement placement_;
   ptrace::StubWatch watch_;

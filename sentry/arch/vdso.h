@@ -4,6 +4,7 @@
 #ifndef SENTRY_ARCH_VDSO_H_
 #define SENTRY_ARCH_VDSO_H_
 
+#include "platform/clock_params.h"
 #include "sentry/common.h"
 
 namespace sentry::mm {
@@ -20,6 +21,8 @@ class Vdso {
   // Brings the clock parameters up to date when that is due; else returns at once. From any thread that passes through
   // the run loop: with no guest running nobody needs to.
   virtual void UpdateParams() {}
+  // Keeps the clock parameters at `copy` (zeroes so far), too. Before the first guest.
+  virtual void Mirror(platform::ClockParams* copy) {}
 };
 
 }  // namespace sentry::arch

@@ -223,7 +223,9 @@ absl::Status Boot(runsc::BootArgs& args, Sandbox& sandbox, std::unique_ptr<runsc
   if (resources.pids_limit && *resources.pids_limit > 0)
     options.max_tasks = static_cast<uint64_t>(*resources.pids_limit);
   static kernel::Kernel* kernel = new kernel::Kernel(*std::move(platform), *std::move(memory_file), options);
+  if (platform::ClockParams* copy = kernel->platform().clock_params()) (*vdso)->Mirror(copy);
   kernel->set_vdso(*std::move(vdso));
+  kernel->platform().AllowSpinning(!host.cpu_quota && resources.cpu_quota.value_or(0) <= 0);
   kernel->set_syscall_handler(&syscalls::Dispatch);
   tmpfs::ConfigureTmpfs(kernel->memory_file(), options.total_memory);
   RegisterFilesystems(host, options.total_memory);

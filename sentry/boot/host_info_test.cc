@@ -5,6 +5,9 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <string>
 
 namespace sentry {
 namespace {
@@ -35,6 +38,29 @@ TEST(HostInfo, CountsOnlyProcessorsThatMayBeUsed) {
   ASSERT_EQ(0, sched_setaffinity(0, sizeof one, &one));
   EXPECT_EQ(1u, ReadHostInfo().cpus);
   ASSERT_EQ(0, sched_setaffinity(0, sizeof all, &all));
+}
+
+TEST(HostInfo, QuotasOfAnyAncestor) {
+  std::string root = testing::TempDir() + "/quota";
+  auto put = [&](const std::string& path, const std::string& text) {
+    std::filesystem::create_directories(std::filesystem::path(root + path).parent_path());
+    std::ofstream(root + path) << text;
+  };
+  put("/cpu.max", "max 100000\n");
+  put("/a/b/cpu.max", "max 100000\n");
+  EXPECT_FALSE(HasCpuQuota("0::/a/b\n", root));
+  EXPECT_FALSE(HasCpuQuota("0::/nothing\n", root));
+  EXPECT_FALSE(HasCpuQuota("", root));
+  EXPECT_FALSE(HasCpuQuota("rubbish\n:\n0:\n", root));
+  put("/a/cpu.max", "50000 100000\n");
+  EXPECT_TRUE(HasCpuQuota("0::/a/b\n", root));
+  EXPECT_TRUE(HasCpuQuota("3:memory:/x\n0::/a/b", root));
+  EXPECT_FALSE(HasCpuQuota("0::/c\n", root));
+  put("/cpu/c/cpu.cfs_quota_us", "-1\n");
+  EXPECT_FALSE(HasCpuQuota("4:cpu,cpuacct:/c\n", root));
+  put("/cpu/c/cpu.cfs_quota_us", "20000\n");
+  EXPECT_TRUE(HasCpuQuota("4:cpuacct,cpu:/c/d\n", root));
+  EXPECT_FALSE(HasCpuQuota("4:cpuset:/c\n", root));
 }
 
 }  // namespace

@@ -48,6 +48,9 @@ struct ProcessRequest {
   std::vector<std::pair<int, rlimit64>> limits;
 };
 
+// From now on every system call of every task is seen by the sentry (--strace). Before the first process.
+void WatchCalls();
+
 class Kernel {
  public:
   Kernel(std::unique_ptr<platform::Platform> platform, std::unique_ptr<platform::MemoryFile> memory_file,

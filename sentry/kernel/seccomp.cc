@@ -41,6 +41,7 @@ RefPtr<SeccompFilter> InstallLocked(Task& task, const RefPtr<SeccompFilter>& fil
   RefPtr<SeccompFilter> former = std::exchange(state.owner, filter);
   state.filter.store(filter.get(), std::memory_order_release);
   state.mode.store(SECCOMP_MODE_FILTER, std::memory_order_release);
+  Task::Internal::WithdrawAnswers(task);
   return former;
 }
 
@@ -206,6 +207,7 @@ Result<void> SetSeccompStrict(Task& task) {
   SeccompState& state = task.internal().seccomp;
   if (state.mode.load() == SECCOMP_MODE_FILTER) return Errno(EINVAL);
   state.mode.store(SECCOMP_MODE_STRICT);
+  Task::Internal::WithdrawAnswers(task);
   return OkResult();
 }
 

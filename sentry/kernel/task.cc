@@ -76,6 +76,7 @@ void Task::set_fs(RefPtr<vfs::FsContext> fs) {
 void Task::set_namespaces(RefPtr<Namespaces> value) {
   MutexLock lock(mu_);
   std::swap(namespaces_, value);
+  internal_->answers_stale.store(true, std::memory_order_relaxed);
 }
 
 RefPtr<const Credentials> Task::creds_ref() const {
@@ -90,6 +91,7 @@ void Task::set_creds(RefPtr<const Credentials> creds) {
     MutexLock lock(mu_);
     std::swap(creds_, creds);
   }
+  internal_->answers_stale.store(true, std::memory_order_relaxed);
   if (old_uid != new_uid) kernel_.tasks().MoveTaskCount(*this, new_uid);
 }
 

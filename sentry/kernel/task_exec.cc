@@ -42,6 +42,7 @@ void Task::Internal::BecomeLeaderLocked(Task& task, Garbage& garbage) {
     ns->tasks_[mine.load(std::memory_order_relaxed)] = &task;
     ns->tasks_[id] = former.get();
   }
+  task.internal_->answers_stale.store(true, std::memory_order_relaxed);
   former->tid_.store(task.tid_.exchange(former->tid_.load()), std::memory_order_relaxed);
   {
     SignalLock lock(*task.group_);

@@ -218,6 +218,7 @@ void Task::Internal::ReparentChildrenLocked(Task& task, Garbage& garbage) {
       ++it;
       continue;
     }
+    for (const RefPtr<Task>& thread : state.threads) WithdrawAnswer(*thread, SYS_getppid);
     it = children.erase(it);
     state.exit_signal = SIGCHLD;
     if (reaper) {

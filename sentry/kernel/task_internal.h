@@ -96,6 +96,9 @@ struct Task::Internal {
   bool ptrace_clone_stop = false;    // [ptrace]: a new tracee that starts with SIGSTOP / a trace stop
   // Set while another task traces system calls of this one: the run loop then calls PtraceSyscallEnter/Exit.
   std::atomic<bool> trace_syscalls{false};
+  // What PublishAnswers looks at has changed. Any thread.
+  std::atomic<bool> answers_stale{true};
+  bool answers_traced = false;  // own: trace_syscalls as it was then
 
   SeccompState seccomp;
 
@@ -158,6 +161,13 @@ struct Task::Internal {
   static RefPtr<Task> NewWorker(ThreadGroup& group, std::function<void(Task&)> body);
   static void Assume(Task& worker, TaskIdentity identity);
   static void HandleEvent(Task& task, const platform::Event& event);
+  // [answers] (own, no locks) Tells the platform which calls need no event: those that always give the same, while
+  // nobody looks at the task's calls.
+  static void PublishAnswers(Task& task);
+  // [answers] Any thread, locks of any rank but leaves: from now on the task's calls (or this one) make events, until
+  // it publishes again.
+  static void WithdrawAnswers(Task& task);
+  static void WithdrawAnswer(Task& task, uint32_t number);
   // [run] (own) Stands still while any of kWorkPark is set.
   static void Park(Task& task);
   // [rseq] (own, bound) Gives the platform the area of `internal.rseq`, which fork may have copied.

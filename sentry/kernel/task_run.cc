@@ -140,6 +140,10 @@ void Task::Run() {
       mm_->MapEagerly();
     }
     if (arch::Vdso* vdso = kernel_.vdso()) vdso->UpdateParams();
+    if (internal.answers_stale.load(std::memory_order_relaxed) ||
+        internal.trace_syscalls.load(std::memory_order_relaxed) != internal.answers_traced) [[unlikely]] {
+      Internal::PublishAnswers(*this);
+    }
     regs_.orig_rax = ~uint64_t{0};
     // Pairs with Kick.
     internal.run_state.store(RunState::kGuest, std::memory_order_seq_cst);

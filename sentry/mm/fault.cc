@@ -243,9 +243,26 @@ MemoryManager::FaultSignal MemoryManager::HandleFault(uint64_t address, Access a
 void MemoryManager::MapEagerly() {
   Lock lock(*this);
   State& state = *state_;
+  std::vector<platform::Mapping> mappings;
+  for (auto& [start, pmap] : state.pmaps) {
+    Protection wanted = pmap.Wanted();
+    if (pmap.InStub() || IsNone(wanted)) continue;
+    int fd = pmap.fd < 0 ? state.memory.fd() : pmap.fd;
+    mappings.push_back({start, pmap.length(), fd, pmap.offset, wanted});
+  }
+  if (mappings.empty()) return;
+  ++state.generation;
+  if (!address_space_->MapAll(mappings).ok()) {
+    // What got there is not known: all of it faults in anew.
+    const uint64_t from = mappings.front().address, to = mappings.back().address + mappings.back().length;
+    for (auto it = state.PmapAfter(from); it != state.pmaps.end() && it->second.start < to; ++it)
+      it->second.mapped = {};
+    address_space_->Unmap(from, to - from);
+    return;
+  }
   for (auto it = state.pmaps.begin(); it != state.pmaps.end(); ++it) {
     if (it->second.InStub()) continue;
-    if (!state.MapStub(it->second, false).ok()) return;
+    it->second.mapped = it->second.Wanted();
     it = state.MergePmap(it);
   }
 }

@@ -5,6 +5,7 @@
 #include <atomic>
 
 #include "base/log.h"
+#include "sentry/kernel/kernel.h"
 #include "sentry/syscalls/handlers.h"
 
 namespace sentry::syscalls {
@@ -52,7 +53,10 @@ uint64_t RefusedCount(unsigned number) {
   return number <= kTableSize ? refused_counts[number].load(std::memory_order_relaxed) : 0;
 }
 
-void SetTraceHook(TraceHook hook) { trace_hook.store(hook, std::memory_order_relaxed); }
+void SetTraceHook(TraceHook hook) {
+  if (hook) kernel::WatchCalls();
+  trace_hook.store(hook, std::memory_order_relaxed);
+}
 
 void Dispatch(Task& task) {
   kernel::Registers& regs = task.regs();

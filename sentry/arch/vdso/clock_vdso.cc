@@ -36,7 +36,7 @@ uint64_t Tsc() {
   return value;
 }
 
-int64_t Evaluate(const VdsoParams& params, uint64_t tsc) {
+int64_t Evaluate(const platform::ClockParams& params, uint64_t tsc) {
   uint64_t delta = tsc > params.tsc_base ? tsc - params.tsc_base : 0;
   delta = std::min(delta, params.max_delta);
   return params.monotonic_ns + static_cast<int64_t>(static_cast<unsigned __int128>(delta) * params.multiplier >> 32);
@@ -66,7 +66,7 @@ ClockCalibrator::Sample TakeSample() {
 
 }  // namespace
 
-VdsoParams ClockCalibrator::Update(const Sample& sample) {
+platform::ClockParams ClockCalibrator::Update(const Sample& sample) {
   double elapsed = static_cast<double>(sample.monotonic_ns - last_.monotonic_ns);
   double ticks = static_cast<double>(sample.tsc - last_.tsc);
   bool first = !have_sample_;
@@ -139,7 +139,7 @@ class ClockVdso::Pages final : public mm::MappedObject {
 ClockVdso::ClockVdso(platform::MemoryFile& memory, RefPtr<Pages> pages, bool usable)
     : memory_(memory),
       pages_(std::move(pages)),
-      params_(reinterpret_cast<VdsoParams*>(memory.Pointer(pages_->range().start))),
+      params_(reinterpret_cast<platform::ClockParams*>(memory.Pointer(pages_->range().start))),
       usable_(usable) {}
 
 ClockVdso::~ClockVdso() = default;
@@ -147,7 +147,7 @@ ClockVdso::~ClockVdso() = default;
 Result<std::unique_ptr<Vdso>> ClockVdso::Create(platform::MemoryFile& memory) {
   auto range = TRY(memory.Allocate(kPageSize + PageUp(kVdsoImageSize)));
   auto pages = MakeRef<Pages>(memory, range);
-  VdsoParams empty{};
+  platform::ClockParams empty{};
   if (platform::SafeCopy(memory.Pointer(range.start), &empty, sizeof empty) != sizeof empty ||
       platform::SafeCopy(memory.Pointer(range.start + kPageSize), kVdsoImage, kVdsoImageSize) != kVdsoImageSize) {
     return Errno(ENOMEM);
@@ -161,18 +161,29 @@ Result<std::unique_ptr<Vdso>> ClockVdso::Create(platform::MemoryFile& memory) {
 void ClockVdso::UpdateParams() {
   if (!usable_ || __rdtsc() < due_.load(std::memory_order_relaxed)) return;
   if (!mu_.TryLock()) return;
-  // The parameter page was written at creation and stays allocated: plain stores don't fault.
+  // The pages stay allocated: plain stores don't fault.
   uint32_t sequence = params_->sequence;
-  __atomic_store_n(&params_->sequence, sequence + 1, __ATOMIC_RELAXED);
+  auto set_sequence = [&](uint32_t value) {
+    __atomic_store_n(&params_->sequence, value, __ATOMIC_RELEASE);
+    if (copy_) __atomic_store_n(&copy_->sequence, value, __ATOMIC_RELEASE);
+  };
+  set_sequence(sequence + 1);
   __atomic_thread_fence(__ATOMIC_SEQ_CST);
   // Within the update, so that no guest reads the old parameters later than the instant of the sample.
   ClockCalibrator::Sample sample = TakeSample();
-  VdsoParams params = calibrator_.Update(sample);
+  platform::ClockParams params = calibrator_.Update(sample);
   params.sequence = sequence + 1;
   memcpy(params_, &params, sizeof params);
-  __atomic_store_n(&params_->sequence, sequence + 2, __ATOMIC_RELEASE);
+  if (copy_) memcpy(copy_, &params, sizeof params);
+  set_sequence(sequence + 2);
   due_.store(sample.tsc + calibrator_.interval(), std::memory_order_relaxed);
   mu_.Unlock();
+}
+
+void ClockVdso::Mirror(platform::ClockParams* copy) {
+  MutexLock lock(mu_);
+  memcpy(copy, params_, sizeof *copy);
+  copy_ = copy;
 }
 
 Result<uint64_t> ClockVdso::MapInto(mm::MemoryManager& mm) {

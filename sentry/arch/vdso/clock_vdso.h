@@ -8,9 +8,9 @@
 #include <functional>
 #include <memory>
 
+#include "platform/clock_params.h"
 #include "platform/memory_file.h"
 #include "sentry/arch/vdso.h"
-#include "sentry/arch/vdso/vdso_params.h"
 #include "sentry/common.h"
 #include "sentry/mm/mapped_object.h"
 
@@ -24,7 +24,7 @@ class ClockCalibrator {
     int64_t monotonic_ns, realtime_ns;  // of the same instant
   };
   // The parameters for guests from `sample` on (without the sequence); what guests read never goes back.
-  VdsoParams Update(const Sample& sample);
+  platform::ClockParams Update(const Sample& sample);
   // Ticks until the next update is due.
   uint64_t interval() const { return interval_; }
 
@@ -34,7 +34,7 @@ class ClockCalibrator {
   double ns_per_tick_ = 0;  // 0: not known yet
   uint64_t interval_ = 0;
   int updates_ = 0;
-  VdsoParams params_{};
+  platform::ClockParams params_{};
 };
 
 class ClockVdso final : public Vdso {
@@ -46,6 +46,7 @@ class ClockVdso final : public Vdso {
   // ENOMEM. Maps [vvar] read-only (for good) and, above it, [vdso].
   Result<uint64_t> MapInto(mm::MemoryManager& mm) override;
   void UpdateParams() override;
+  void Mirror(platform::ClockParams* copy) override;
 
  private:
   class Pages;
@@ -53,7 +54,8 @@ class ClockVdso final : public Vdso {
 
   platform::MemoryFile& memory_;
   const RefPtr<Pages> pages_;
-  VdsoParams* const params_;  // in the sentry's view of the parameter page
+  platform::ClockParams* const params_;    // in the sentry's view of the parameter page
+  platform::ClockParams* copy_ = nullptr;  // for stubs; written as params_ is
   const bool usable_;
   std::atomic<uint64_t> due_{0};  // TSC
   Mutex mu_{LockRank::kLeaf};

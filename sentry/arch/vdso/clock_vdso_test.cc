@@ -15,7 +15,7 @@
 namespace sentry::arch {
 namespace {
 
-int64_t Evaluate(const VdsoParams& params, uint64_t tsc) {
+int64_t Evaluate(const platform::ClockParams& params, uint64_t tsc) {
   uint64_t delta = tsc > params.tsc_base ? tsc - params.tsc_base : 0;
   return params.monotonic_ns + static_cast<int64_t>(static_cast<unsigned __int128>(delta) * params.multiplier >> 32);
 }
@@ -30,7 +30,8 @@ TEST(ClockCalibrator, FollowsWithoutGoingBack) {
       // The host's clock is slewed by up to 100 ppm, and each sample is up to 30 ns off.
       double rate = (1 + (static_cast<double>(random() % 201) - 100) * 1e-6) / ghz;
       int64_t noise = static_cast<int64_t>(random() % 61) - 30;
-      VdsoParams params = calibrator.Update({static_cast<uint64_t>(tsc), static_cast<int64_t>(mono) + noise, 77});
+      platform::ClockParams params =
+          calibrator.Update({static_cast<uint64_t>(tsc), static_cast<int64_t>(mono) + noise, 77});
       double step = static_cast<double>(calibrator.interval()) * (1 + static_cast<double>(random() % 50) / 100);
       for (int j = 0; j <= 10; ++j) {
         double now = tsc + step * j / 10, true_ns = mono + step * j / 10 * rate;
@@ -50,7 +51,7 @@ TEST(ClockCalibrator, SteadyClocksAgreeWithinAMicrosecond) {
   ClockCalibrator calibrator;
   double mono = 5e12, tsc = 1e10;
   for (int i = 0; i < 50; ++i) {
-    VdsoParams params = calibrator.Update({static_cast<uint64_t>(tsc), static_cast<int64_t>(mono), 77});
+    platform::ClockParams params = calibrator.Update({static_cast<uint64_t>(tsc), static_cast<int64_t>(mono), 77});
     double step = static_cast<double>(calibrator.interval());
     if (i > 0) {
       ASSERT_TRUE(params.usable);
@@ -116,7 +117,7 @@ class ClockVdsoTest : public mm::MmTest {
     ADD_FAILURE() << name;
     return nullptr;
   }
-  const VdsoParams& Params() { return *reinterpret_cast<const VdsoParams*>(image - kPageSize); }
+  const platform::ClockParams& Params() { return *reinterpret_cast<const platform::ClockParams*>(image - kPageSize); }
   // False when this host's TSC is not used.
   bool BecomesUsable() {
     for (int64_t end = base::MonotonicNs() + base::kNsPerSecond; base::MonotonicNs() < end && !Params().usable;) {

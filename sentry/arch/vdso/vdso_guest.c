@@ -3,15 +3,15 @@
 #include <sys/syscall.h>
 #include <time.h>
 
-#include "sentry/arch/vdso/vdso_params.h"
+#include "platform/clock_params.h"
 
 struct timeval_guest {
   int64_t seconds, microseconds;
 };
 
 // The page below the image; as assembly, for to the compiler it lies outside of every object.
-static inline const volatile struct VdsoParams* Params(void) {
-  const volatile struct VdsoParams* params;
+static inline const volatile struct ClockParams* Params(void) {
+  const volatile struct ClockParams* params;
   __asm__(".hidden __ehdr_start\n\tlea __ehdr_start-4096(%%rip), %0" : "=r"(params));
   return params;
 }
@@ -30,7 +30,7 @@ static inline uint64_t Ticks(void) {
 
 // 0 when the parameters are of no use now.
 static inline int Read(int realtime, int64_t* ns) {
-  const volatile struct VdsoParams* p = Params();
+  const volatile struct ClockParams* p = Params();
   uint32_t sequence = __atomic_load_n(&p->sequence, __ATOMIC_ACQUIRE);
   if (sequence & 1 || !p->usable) return 0;
   uint64_t base = p->tsc_base, max = p->max_delta, multiplier = p->multiplier;
