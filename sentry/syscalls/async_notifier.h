@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Signals to the owner of a file (F_SETOWN, F_SETSIG of fcntl(2)): O_ASYNC, leases and directory notification.
 //
-// O_ASYNC is for the kinds of files that have a fasync in the kernel; others never have the flag. An event may come under any lock, so its signal is sent by the retry
-// thread of the process that turned O_ASYNC on (kernel/async_work.h); with that process the notifications end.
+// O_ASYNC is for the kinds of files that have a fasync in the kernel; others never have the flag. An event may come
+// under any lock, so its signal is sent by the retry thread of the process that turned O_ASYNC on
+// (kernel/async_work.h); with that process the notifications end.
 #ifndef SENTRY_SYSCALLS_ASYNC_NOTIFIER_H_
 #define SENTRY_SYSCALLS_ASYNC_NOTIFIER_H_
 

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "sentry/vfs/file_handles.h"
+
 namespace sentry::vfs {
 namespace {
 constexpr size_t kNameMax = 255;
@@ -243,6 +245,7 @@ void DentryCache::FreeDeadTrees() {
     Filesystem& filesystem = root->inode()->filesystem();
     RefPtr<Filesystem> keep(&filesystem);
     if (filesystem.IsMounted()) continue;
+    FileHandles::Get().OnLastUnmount(filesystem);
     FreeTree(std::move(root));
     filesystem.OnLastUnmount();
   }

@@ -2,6 +2,7 @@
 // unlink(2), rmdir(2).
 #include <sys/inotify.h>
 
+#include "sentry/vfs/file_handles.h"
 #include "sentry/vfs/inotify_watches.h"
 #include "sentry/vfs/landlock.h"
 #include "sentry/vfs/operations.h"
@@ -16,6 +17,7 @@ void NotifyDirectory(const Dentry& directory, uint32_t mask, bool is_directory, 
 }
 
 void NotifyNameRemoved(Inode& inode) {
+  FileHandles::Get().OnNameRemoved(inode);
   if (!inode.HasInotifyWatches()) return;
   auto stat = inode.GetStat();
   if (!inode.IsDirectory()) inode.inotify_watches().Notify(IN_ATTRIB, 0, "");

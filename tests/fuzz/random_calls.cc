@@ -3,12 +3,14 @@
 // sentry that dies (of an assertion, a sanitizer's finding) or hangs. It runs only in a sandbox; on a host it would do
 // harm.
 //
-//   random_calls --in-sandbox yes [--seconds N] [--seed S] [--only INDEX] [--calls name,name]
+//   random_calls --in-sandbox yes [--seconds N] [--seed S] [--only INDEX] [--calls name,name] [--rests yes]
 //
 // Process INDEX of a run makes its calls from (seed, INDEX) alone, in pid, mount, ipc and uts namespaces and a root of
 // its own;
 // --only repeats one. Threads of one process race, so a repetition is exact only for those with one thread.
 // Between them the program does ordinary work, which must go on. Exit status 0: nothing hung, and all calls were made.
+// --rests: after the first processes and at the end, when none is left, it says so and waits for a byte from stdin, for
+// somebody outside to see that nothing of them is left (leak_test.sh).
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -61,6 +63,7 @@ constexpr size_t kCallCount = sizeof kCalls / sizeof kCalls[0];
 constexpr int kMaxNumber = 1024;
 constexpr int kWorkers = 2;                  // processes at a time
 constexpr int kMaxThreads = 3;               // beside the first, in one of them
+constexpr uint64_t kFirstProcesses = 20;     // with them everything has been used once
 constexpr int kCallsPerThread = 400;         // then it ends
 constexpr int64_t kLifeNs = 2'000'000'000;   // or after this, by SIGKILL
 constexpr int64_t kHangNs = 60'000'000'000;  // nothing ordinary may take longer
@@ -826,19 +829,41 @@ void OrdinaryWork() {
   if (status != 0) Fail("ordinary work fails with status " + std::to_string(status));
 }
 
+// Every page of the own memory is there, whoever looked at it or not.
+void TouchOwnMemory() {
+  FILE* maps = fopen("/proc/self/maps", "re");
+  unsigned long start, end;
+  char mode[8];
+  while (maps && fscanf(maps, "%lx-%lx %7s%*[^\n]", &start, &end, mode) == 3) {
+    for (unsigned long page = start; mode[1] == 'w' && page < end; page += 4096)
+      (void)*reinterpret_cast<volatile char*>(page);
+  }
+  if (maps) fclose(maps);
+}
+
+void Rest() {
+  OrdinaryWork();
+  TouchOwnMemory();
+  printf("random_calls: at rest\n");
+  fflush(stdout);
+  char go;
+  if (read(STDIN_FILENO, &go, 1) != 1) Fail("stdin");
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   int64_t seconds = 10;
   uint64_t seed = static_cast<uint64_t>(time(nullptr));
   int64_t only = -1;
-  bool in_sandbox = false;
+  bool in_sandbox = false, rests = false;
   std::string names;
   for (int i = 1; i + 1 < argc; i += 2) {
     std::string option = argv[i];
     if (option == "--seconds") seconds = atoll(argv[i + 1]);
     if (option == "--seed") seed = strtoull(argv[i + 1], nullptr, 0);
     if (option == "--in-sandbox") in_sandbox = !strcmp(argv[i + 1], "yes");
+    if (option == "--rests") rests = !strcmp(argv[i + 1], "yes");
     if (option == "--only") only = atoll(argv[i + 1]);
     if (option == "--calls") names = std::string(",") + argv[i + 1] + ",";
   }
@@ -861,6 +886,9 @@ int main(int argc, char** argv) {
                                      MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0));
   if (shared == MAP_FAILED) Fail("mmap");
 
+  // A process that changes its program's attributes has the overlay copy it, for good.
+  if (rests && chmod("/proc/self/exe", 0755) != 0) Fail("chmod");
+
   Worker workers[kWorkers];
   int64_t deadline = Now() + seconds * 1'000'000'000;
   uint64_t index = only >= 0 ? static_cast<uint64_t>(only) : 0;
@@ -879,12 +907,17 @@ int main(int argc, char** argv) {
       worker.pidfd = static_cast<int>(syscall(SYS_pidfd_open, pid, 0));
       ++shared->processes;
     }
+    if (rests && shared->processes == kFirstProcesses) {
+      for (Worker& worker : workers) End(worker);
+      Rest();
+    }
     if (Now() > next_work) {
       OrdinaryWork();
       next_work = Now() + 1'000'000'000;
     }
   }
   for (Worker& worker : workers) End(worker);
+  if (rests) Rest();
 
   uint64_t made = 0, missed = 0;
   std::string never;

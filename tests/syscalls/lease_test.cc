@@ -2,6 +2,8 @@
 // Leases (F_SETLEASE), directory notification (F_NOTIFY) and file handles (name_to_handle_at(2)).
 #include <dirent.h>
 #include <fcntl.h>
+#include <sys/vfs.h>
+#include <sched.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 
@@ -279,6 +281,31 @@ TEST_F(HandleTest, DeletedFilesAreStale) {
   ASSERT_OK(name_to_handle_at(AT_FDCWD, (dir_ / "f").c_str(), h.h(), &id, 0));
   ASSERT_OK(unlink((dir_ / "f").c_str()));
   EXPECT_FAILS(ESTALE, open_by_handle_at(mount_.get(), h.h(), O_RDONLY));
+}
+
+TEST_F(HandleTest, DeletedFilesLeaveNoDataBehind) {
+  const std::string on = dir_ / "m";
+  ASSERT_OK(mkdir(on.c_str(), 0755));
+  ASSERT_OK(unshare(CLONE_NEWNS));
+  ASSERT_OK(mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr));
+  ASSERT_OK(mount("handles", on.c_str(), "tmpfs", 0, "size=1m"));
+  for (bool replaced : {false, true}) {
+    struct statfs before, after;
+    ASSERT_OK(statfs(on.c_str(), &before));
+    const std::string file = on + "/f", other = on + "/g";
+    ASSERT_TRUE(WriteFile(file, std::string(768 << 10, 'x')));
+    Handle h;
+    int id;
+    ASSERT_OK(name_to_handle_at(AT_FDCWD, file.c_str(), h.h(), &id, 0));
+    if (replaced) {
+      ASSERT_TRUE(WriteFile(other, ""));
+      ASSERT_OK(rename(other.c_str(), file.c_str()));
+    }
+    ASSERT_OK(unlink(file.c_str()));
+    ASSERT_OK(statfs(on.c_str(), &after));
+    EXPECT_EQ(after.f_bfree, before.f_bfree);
+  }
+  EXPECT_OK(umount(on.c_str()));
 }
 
 TEST_F(HandleTest, Errors) {
