@@ -217,7 +217,18 @@ absl::Status Container::MoveNetwork(const spec::Spec& spec, control::Client& cli
   if (config_.network != NetworkMode::kSandbox || config_.rootless || geteuid() != 0) return absl::OkStatus();
   auto network = VALUE_OR_RETURN(TakeNetwork(record_.sandbox_pid, AsksDockersResolver(spec)));
   if (network.interfaces.empty()) return absl::OkStatus();
+  // A namespace with a name outlives the sandbox. Saved before anything can fail.
+  if (const spec::Namespace* named = spec.linux.Find(spec::NamespaceType::kNetwork); named && !named->path.empty()) {
+    RETURN_IF_ERROR(SaveFile(Directory() + "/network", control::SerializeNetwork(network)));
+  }
   return client.SetNetwork(network);
+}
+
+absl::Status Container::ReturnNetwork(const spec::Spec& spec) {
+  const spec::Namespace* named = spec.linux.Find(spec::NamespaceType::kNetwork);
+  std::string text;
+  if (!named || named->path.empty() || !spec::ReadSmallFile(Directory() + "/network", &text).ok()) return absl::OkStatus();
+  return GiveBackNetwork(named->path, VALUE_OR_RETURN(control::ParseNetwork(text)));
 }
 
 absl::Status Container::Start() {
@@ -332,6 +343,7 @@ absl::Status Container::Delete(bool force) {
   RETURN_IF_ERROR(TearDown());
   record_.status = Status::kStopped;
   if (spec.ok()) {
+    if (absl::Status given = ReturnNetwork(*spec); !given.ok()) LOG_WARNING("%s", std::string(given.message()).c_str());
     absl::Status hooks = RunHooks("poststop", spec->hooks.poststop, StateJson(false), record_.bundle);
     if (!hooks.ok()) LOG_WARNING("%s", std::string(hooks.message()).c_str());
   }

@@ -62,6 +62,7 @@ class Container {
   Container(const Config& config, ContainerRecord record);
   // Brings record_ up to date from the disk and the processes.
   absl::Status Refresh();
+  absl::Status ReturnNetwork(const spec::Spec& spec);
   absl::Status MoveNetwork(const spec::Spec& spec, control::Client& client);
   absl::Status CreateLocked(CreateOptions& options);
   // Ends the processes and removes everything but the state directory.

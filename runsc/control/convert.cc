@@ -176,4 +176,16 @@ absl::StatusOr<NetworkConfig> FromProto(const pb::SetNetworkRequest& in) {
   return out;
 }
 
+std::string SerializeNetwork(const NetworkConfig& config) {
+  pb::SetNetworkRequest message;
+  ToProto(config, &message);
+  return message.SerializeAsString();
+}
+
+absl::StatusOr<NetworkConfig> ParseNetwork(const std::string& text) {
+  pb::SetNetworkRequest message;
+  if (!message.ParseFromString(text)) return absl::DataLossError("the network's description is damaged");
+  return FromProto(message);
+}
+
 }  // namespace runsc::control

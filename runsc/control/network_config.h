@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/statusor.h"
 #include "base/unique_fd.h"
 
 namespace runsc::control {
@@ -61,6 +62,10 @@ struct NetworkConfig {
   // Connected to the name server that Docker runs at 127.0.0.11:53 of the namespace; closed: it has none.
   base::UniqueFd resolver;
 };
+
+// As text for a file, without the sockets. kDataLoss: it is damaged. In the library :wire.
+std::string SerializeNetwork(const NetworkConfig& config);
+absl::StatusOr<NetworkConfig> ParseNetwork(const std::string& text);
 
 }  // namespace runsc::control
 

@@ -65,8 +65,10 @@ class Rtnetlink {
     return Exchange(&request, sizeof request, each);
   }
 
-  // A request that is only acknowledged.
-  absl::Status Tell(const std::string& message) {
+  // A request that is only acknowledged; its length is filled in.
+  absl::Status Tell(std::string message) {
+    const auto length = static_cast<uint32_t>(message.size());
+    memcpy(message.data(), &length, sizeof length);
     return Exchange(message.data(), message.size(), [](auto) {});
   }
 
@@ -213,6 +215,13 @@ absl::Status OpenSocket(NetworkInterface& interface) {
   return absl::OkStatus();
 }
 
+template <typename Body>
+std::string Message(const nlmsghdr& header, const Body& body) {
+  std::string message = Bytes(&header, sizeof header) + Bytes(&body, sizeof body);
+  message.resize(NLMSG_ALIGN(message.size()));
+  return message;
+}
+
 void Put(std::string& message, uint16_t type, const std::string& value) {
   const rtattr a = {.rta_len = static_cast<unsigned short>(RTA_LENGTH(value.size())), .rta_type = type};
   message.append(reinterpret_cast<const char*>(&a), sizeof a);
@@ -223,20 +232,37 @@ void Put(std::string& message, uint16_t type, const std::string& value) {
 // Takes (RTM_DELADDR) or gives back (RTM_NEWADDR) an address.
 absl::Status ChangeAddress(Rtnetlink& rtnetlink, uint16_t type, const NetworkInterface& interface,
                            const NetworkAddress& address) {
+  // Its neighbours have known it all the time: no duplicate address detection.
+  const uint8_t flags = type == RTM_NEWADDR && address.ip.size() == 16 ? IFA_F_NODAD : 0;
   const ifaddrmsg body = {.ifa_family = static_cast<uint8_t>(address.ip.size() == 4 ? AF_INET : AF_INET6),
                           .ifa_prefixlen = static_cast<uint8_t>(address.prefix),
+                          .ifa_flags = flags,
                           .ifa_scope = static_cast<uint8_t>(address.scope),
                           .ifa_index = interface.index};
   nlmsghdr header = {.nlmsg_type = type, .nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK};
   if (type == RTM_NEWADDR) header.nlmsg_flags |= NLM_F_CREATE;
-  std::string message(reinterpret_cast<const char*>(&header), sizeof header);
-  message.append(reinterpret_cast<const char*>(&body), sizeof body);
-  message.resize(NLMSG_ALIGN(message.size()));
+  std::string message = Message(header, body);
   Put(message, IFA_LOCAL, address.ip);
   if (type == RTM_NEWADDR && !address.broadcast.empty()) Put(message, IFA_BROADCAST, address.broadcast);
-  const auto length = static_cast<uint32_t>(message.size());
-  memcpy(message.data(), &length, sizeof length);
-  return rtnetlink.Tell(message);
+  return rtnetlink.Tell(std::move(message));
+}
+
+absl::Status AddRoute(Rtnetlink& rtnetlink, const NetworkRoute& route) {
+  const rtmsg body = {.rtm_family = static_cast<uint8_t>(route.destination.size() == 4 ? AF_INET : AF_INET6),
+                      .rtm_dst_len = static_cast<uint8_t>(route.prefix),
+                      .rtm_table = RT_TABLE_MAIN,
+                      .rtm_protocol = static_cast<uint8_t>(route.protocol),
+                      .rtm_scope = static_cast<uint8_t>(route.scope),
+                      .rtm_type = static_cast<uint8_t>(route.type)};
+  std::string message =
+      Message({.nlmsg_type = RTM_NEWROUTE, .nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL}, body);
+  auto number = [](uint32_t value) { return Bytes(&value, sizeof value); };
+  Put(message, RTA_DST, route.destination);
+  Put(message, RTA_OIF, number(route.interface));
+  Put(message, RTA_PRIORITY, number(route.metric));
+  if (!route.gateway.empty()) Put(message, RTA_GATEWAY, route.gateway);
+  if (!route.source.empty()) Put(message, RTA_PREFSRC, route.source);
+  return rtnetlink.Tell(std::move(message));
 }
 
 absl::StatusOr<base::UniqueFd> ConnectResolver() {
@@ -276,21 +302,54 @@ absl::StatusOr<NetworkConfig> TakeHere(bool resolver) {
   return config;
 }
 
-}  // namespace
-
-absl::StatusOr<NetworkConfig> TakeNetwork(pid_t pid, bool resolver) {
+// Runs `body` in the network namespace that `theirs` names, unless it is the caller's own.
+absl::Status InNamespace(const base::UniqueFd& theirs, const std::function<absl::Status()>& body) {
   base::UniqueFd own(open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC));
-  base::UniqueFd theirs(open(absl::StrCat("/proc/", pid, "/ns/net").c_str(), O_RDONLY | O_CLOEXEC));
-  if (!own.ok() || !theirs.ok()) return Failed(absl::StrCat("/proc/", pid, "/ns/net"));
+  if (!own.ok()) return Failed("/proc/self/ns/net");
   struct stat ours, sandbox;
   if (fstat(own.get(), &ours) != 0 || fstat(theirs.get(), &sandbox) != 0) return Failed("fstat of a namespace");
   // The caller's own interfaces (--network=host, or a container that asked for this namespace) stay where they are.
-  if (ours.st_dev == sandbox.st_dev && ours.st_ino == sandbox.st_ino) return NetworkConfig();
+  if (ours.st_dev == sandbox.st_dev && ours.st_ino == sandbox.st_ino) return absl::OkStatus();
   if (setns(theirs.get(), CLONE_NEWNET) != 0) return Failed("entering the sandbox's namespace");
-  auto config = TakeHere(resolver);
+  absl::Status status = body();
   // Nothing can be done in the wrong network.
   if (setns(own.get(), CLONE_NEWNET) != 0) return Failed("setns back to the own namespace");
+  return status;
+}
+
+}  // namespace
+
+absl::StatusOr<NetworkConfig> TakeNetwork(pid_t pid, bool resolver) {
+  base::UniqueFd theirs(open(absl::StrCat("/proc/", pid, "/ns/net").c_str(), O_RDONLY | O_CLOEXEC));
+  if (!theirs.ok()) return Failed(absl::StrCat("/proc/", pid, "/ns/net"));
+  NetworkConfig config;
+  RETURN_IF_ERROR(InNamespace(theirs, [&]() -> absl::Status {
+    config = VALUE_OR_RETURN(TakeHere(resolver));
+    return absl::OkStatus();
+  }));
   return config;
+}
+
+absl::Status GiveBackNetwork(const std::string& path, const NetworkConfig& config) {
+  base::UniqueFd theirs(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  // Whoever made the namespace may have taken it away before the container was deleted.
+  if (!theirs.ok()) return absl::OkStatus();
+  return InNamespace(theirs, [&]() -> absl::Status {
+    Rtnetlink rtnetlink;
+    RETURN_IF_ERROR(rtnetlink.Open());
+    for (const NetworkInterface& interface : config.interfaces) {
+      for (const NetworkAddress& address : interface.addresses) {
+        ChangeAddress(rtnetlink, RTM_NEWADDR, interface, address).IgnoreError();
+      }
+    }
+    // Those that the addresses bring along are there; gateways come after the routes that lead to them.
+    for (bool gateways : {false, true}) {
+      for (const NetworkRoute& route : config.routes) {
+        if (route.gateway.empty() != gateways) AddRoute(rtnetlink, route).IgnoreError();
+      }
+    }
+    return absl::OkStatus();
+  });
 }
 
 }  // namespace runsc

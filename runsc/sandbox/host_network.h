@@ -5,6 +5,8 @@
 
 #include <sys/types.h>
 
+#include <string>
+
 #include "absl/status/statusor.h"
 #include "runsc/control/network_config.h"
 
@@ -17,6 +19,10 @@ namespace runsc {
 // interfaces stay. Errors name the interface and what failed; they leave no address taken.
 // `resolver`: also connects a socket to the name server at 127.0.0.11:53 there.
 absl::StatusOr<control::NetworkConfig> TakeNetwork(pid_t pid, bool resolver);
+
+// The other way, once the sandbox is gone: addresses and routes return to the interfaces of the namespace at `path`, so that
+// the next container there finds its network. What can't be set any more is left out.
+absl::Status GiveBackNetwork(const std::string& path, const control::NetworkConfig& config);
 
 }  // namespace runsc
 

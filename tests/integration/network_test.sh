@@ -91,7 +91,6 @@ test_container_to_host() {
   exec {in}>"$it_work/server.in" {out}<"$it_work/server.out"
   IFS= read -rt 30 -u "$out" line
   [[ $line == ready ]] || fail "the server says '$line'"
-  # runsc keeps the interface for one container at a time; the next one finds what a network plugin would set up again.
   run_in "$driver" debian --netns "/run/netns/$net-1" -- python3 /suite/net_peer.py talk 10.77.0.254 >"$it_work/out" 2>&1
   [[ $(cat "$it_work/out") == PASSED ]] || fail "to the host: $(cat "$it_work/out")"
   exec {in}>&- {out}<&-
@@ -136,6 +135,11 @@ test_configuration() {
   exec {to}>&-
   ended 20
   nothing_left
+  # A namespace with a name is somebody's: it is as it was.
+  out=$(ip -n "$net-1" addr show eth0; ip -n "$net-1" route; ip -n "$net-1" -6 route)
+  for one in '10\.77\.0\.1/24 brd 10\.77\.0\.255' 'fd77::1/64' 'default via 10\.77\.0\.254' 'fd77::/64 dev eth0'; do
+    grep -qE "$one" <<<"$out" || fail "the namespace has lost $one: $out"
+  done
 }
 
 for one in ip python3; do command -v "$one" >/dev/null || { echo "network_test.sh: no $one on this machine" >&2; exit 125; }; done
