@@ -227,7 +227,8 @@ absl::Status Container::MoveNetwork(const spec::Spec& spec, control::Client& cli
 absl::Status Container::ReturnNetwork(const spec::Spec& spec) {
   const spec::Namespace* named = spec.linux.Find(spec::NamespaceType::kNetwork);
   std::string text;
-  if (!named || named->path.empty() || !spec::ReadSmallFile(Directory() + "/network", &text).ok()) return absl::OkStatus();
+  if (!named || named->path.empty() || !spec::ReadSmallFile(Directory() + "/network", &text).ok())
+    return absl::OkStatus();
   return GiveBackNetwork(named->path, VALUE_OR_RETURN(control::ParseNetwork(text)));
 }
 

@@ -202,7 +202,8 @@ absl::Status ContainerStore::Remove(const std::string& id) {
   std::string directory = DirectoryOf(id);
   // Only our own files: what else somebody put there is not ours to delete. state.json goes first: from then on the
   // container does not exist for readers.
-  for (const char* name : {"state.json", "state.json.new", "config.json", "network", "control.sock", "exit_status", "lock"}) {
+  for (const char* name :
+       {"state.json", "state.json.new", "config.json", "network", "control.sock", "exit_status", "lock"}) {
     if (unlink((directory + "/" + name).c_str()) != 0 && errno != ENOENT) {
       return absl::InternalError(absl::StrCat(directory, "/", name, ": ", ErrnoText(errno)));
     }

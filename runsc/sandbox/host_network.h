@@ -20,8 +20,8 @@ namespace runsc {
 // `resolver`: also connects a socket to the name server at 127.0.0.11:53 there.
 absl::StatusOr<control::NetworkConfig> TakeNetwork(pid_t pid, bool resolver);
 
-// The other way, once the sandbox is gone: addresses and routes return to the interfaces of the namespace at `path`, so that
-// the next container there finds its network. What can't be set any more is left out.
+// The other way, once the sandbox is gone: addresses and routes return to the interfaces of the namespace at `path`, so
+// that the next container there finds its network. What can't be set any more is left out.
 absl::Status GiveBackNetwork(const std::string& path, const control::NetworkConfig& config);
 
 }  // namespace runsc
