@@ -156,7 +156,7 @@ void PosixTimers::Expire(Entry& entry, uint64_t count) {
       expiries = 1;
       if (entry.interval_ns > 0) {
         expiries += static_cast<uint64_t>(-missing) / entry.interval_ns;
-        entry.cpu_target_ns += static_cast<int64_t>(expiries) * entry.interval_ns;
+        entry.cpu_target_ns = Saturated(entry.cpu_target_ns, static_cast<int64_t>(expiries) * entry.interval_ns);
         missing = entry.cpu_target_ns - now;
       } else {
         entry.cpu_target_ns = 0;

@@ -38,7 +38,7 @@ Result<RefPtr<Dentry>> DentryCache::LookupLocked(Dentry& parent, std::string_vie
   if (name.size() > kNameMax) return Errno(ENAMETOOLONG);
   if (parent.IsUnhashed()) return Errno(ENOENT);
   Inode& directory = *parent.inode();
-  const bool cacheable = directory.MayCacheNames();
+  const bool cacheable = MayInsert(parent);
   RefPtr<Dentry> stale;
   if (auto it = parent.children_.find(name); it != parent.children_.end()) {
     Dentry& child = *it->second;
@@ -68,7 +68,7 @@ Result<RefPtr<Dentry>> DentryCache::LookupLocked(Dentry& parent, std::string_vie
 RefPtr<Dentry> DentryCache::AddLocked(Dentry& parent, std::string_view name, RefPtr<Inode> inode) {
   Extract(parent, name);
   RefPtr<Dentry> child(new Dentry(std::move(inode), RefPtr<Dentry>(&parent), std::string(name)));
-  if (parent.inode()->MayCacheNames()) Insert(parent, child);
+  if (MayInsert(parent)) Insert(parent, child);
   return child;
 }
 
@@ -78,7 +78,7 @@ void DentryCache::RemoveLocked(Dentry& parent, Dentry& child) {
   RefPtr<Dentry> removed;
   if (it != parent.children_.end() && it->second == &child) removed = Extract(parent, name);
   child.unhashed_.store(true, std::memory_order_release);
-  if (parent.inode()->MayCacheNames() && !parent.IsUnhashed()) {
+  if (MayInsert(parent) && !parent.IsUnhashed()) {
     Insert(parent, RefPtr<Dentry>(new Dentry(nullptr, RefPtr<Dentry>(&parent), std::move(name))));
   }
 }
@@ -155,6 +155,13 @@ bool DentryCache::IsAncestor(const Dentry& ancestor, const Dentry& dentry) {
     if (up == &ancestor) return true;
   }
   return false;
+}
+
+bool DentryCache::MayInsert(const Dentry& parent) {
+  if (!parent.inode()->MayCacheNames()) return false;
+  if (!parent.parent()) return true;
+  MutexLock lock(lru_mu_);
+  return parent.lru_previous_ || parent.lru_next_ || lru_head_ == &parent;
 }
 
 void DentryCache::Insert(Dentry& parent, const RefPtr<Dentry>& child) {

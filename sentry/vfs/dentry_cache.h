@@ -61,6 +61,9 @@ class DentryCache {
   void BumpTopology() { topology_.fetch_add(1, std::memory_order_acq_rel); }
 
  private:
+  // Names are cached only where they can be found from the root: below a directory that is not in its parent's map,
+  // each would keep that directory, and nobody would come by to drop it.
+  bool MayInsert(const Dentry& parent) ABSL_EXCLUSIVE_LOCKS_REQUIRED(parent.mu());
   void Insert(Dentry& parent, const RefPtr<Dentry>& child) ABSL_EXCLUSIVE_LOCKS_REQUIRED(parent.mu());
   // Takes the child of that name out of the map and the clock list; the map's reference goes to the caller.
   RefPtr<Dentry> Extract(Dentry& parent, std::string_view name) ABSL_EXCLUSIVE_LOCKS_REQUIRED(parent.mu());

@@ -298,6 +298,29 @@ TEST(Timers, ProfAndVirtualCountCpuTime) {
   }
 }
 
+TEST(Timers, CpuTimersMayHaveTheLongestInterval) {
+  ScopedHandler handler(SIGUSR1, Tick);
+  sigevent ev = {};
+  ev.sigev_notify = SIGEV_SIGNAL;
+  ev.sigev_signo = SIGUSR1;
+  timer_t id;
+  ASSERT_OK(timer_create(CLOCK_PROCESS_CPUTIME_ID, &ev, &id));
+  g_ticks = 0;
+  itimerspec spec = {.it_interval = {INT64_MAX, 0}, .it_value = {0, 1'000'000}};
+  ASSERT_OK(timer_settime(id, 0, &spec, nullptr));
+  volatile unsigned long spin = 0;
+  timespec start, now;
+  clock_gettime(CLOCK_MONOTONIC, &start);
+  do {
+    for (int i = 0; i < 10000; ++i) spin = spin + i;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+  } while (g_ticks == 0 && now.tv_sec - start.tv_sec < 20);
+  ASSERT_OK(timer_gettime(id, &spec));
+  EXPECT_GT(spec.it_value.tv_sec, 1'000'000'000);
+  EXPECT_EQ(1, g_ticks);
+  EXPECT_OK(timer_delete(id));
+}
+
 TEST(Timers, PosixTimerSignalsWithValue) {
   sigevent ev = {};
   ev.sigev_notify = SIGEV_SIGNAL;

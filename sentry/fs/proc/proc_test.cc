@@ -10,6 +10,7 @@
 #include "sentry/fs/proc/text_file.h"
 #include "sentry/kernel/core/io.h"
 #include "sentry/vfs/special_files.h"
+#include "sentry/vfs/vfs.h"
 
 namespace sentry::fs {
 namespace {
@@ -85,6 +86,25 @@ class ProcTest : public ::testing::Test {
     return file.Write(source);
   }
 };
+
+// The root caches no names, so a cached name below one of its directories could never be found again, nor dropped.
+TEST_F(ProcTest, NamesBelowTheRootAreNotKept) {
+  const RefPtr<Credentials> creds = Credentials::Root(kAllCapabilities);
+  auto mount = MakeRef<vfs::Mount>(fs_, vfs::Dentry::NewRoot(fs_->Root()), 0, "proc");
+  auto mounts = MakeRef<vfs::MountNamespace>(mount, creds->user_ns);
+  const vfs::Path root{mount, mount->root()};
+  const vfs::WalkContext context = {root, root, *creds, mounts, 022};
+  RefPtr<vfs::Inode> inode;
+  {
+    auto found = vfs::Resolve(context, "/sys/kernel/hostname", 0);
+    ASSERT_TRUE(found.ok()) << found.error().Name();
+    inode = found->inode();
+  }
+  const size_t references = inode->RefCountForDebug();
+  for (int i = 0; i < 3; ++i) EXPECT_TRUE(vfs::Resolve(context, "/sys/kernel/hostname", 0).ok());
+  EXPECT_EQ(inode->RefCountForDebug(), references);
+  EXPECT_EQ(references, 2u);  // this one's and the directory's
+}
 
 int generation = 0;
 
