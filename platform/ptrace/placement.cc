@@ -3,6 +3,8 @@
 
 #include <errno.h>
 
+#include <utility>
+
 #include "base/log.h"
 
 namespace platform::ptrace {
@@ -61,13 +63,14 @@ void Placement::Enter(Slot& slot) {
 }
 
 void Placement::Leave(Slot& slot) {
+  if (slot.stub_index >= 0) Gather(slot, false);
   if (!slot.counted) return;
   pairs_[static_cast<size_t>(slot.index)].fetch_sub(1, std::memory_order_relaxed);
   slot.counted = false;
 }
 
 bool Placement::Rebalance(Slot& slot) {
-  if (!enabled() || !slot.counted) return false;
+  if (!enabled() || !slot.counted || slot.stub_index >= 0) return false;
   std::atomic<int>& own = pairs_[static_cast<size_t>(slot.index)];
   int load = own.load(std::memory_order_relaxed);
   if (load < 2) return false;
@@ -81,7 +84,27 @@ bool Placement::Rebalance(Slot& slot) {
   return true;
 }
 
+bool Placement::Spread(Slot& slot) {
+  if (!enabled() || !slot.counted || slot.stub_index >= 0) return false;
+  if (pairs_[static_cast<size_t>(slot.index)].load(std::memory_order_relaxed) != 1) return false;
+  for (size_t i = 0; i < cpus_.size(); ++i) {
+    int none = 0;
+    if (!Allowed(slot.allowed, i) || !pairs_[i].compare_exchange_strong(none, 1, std::memory_order_relaxed)) continue;
+    slot.stub_index = static_cast<int>(i);
+    return true;
+  }
+  return false;
+}
+
+void Placement::Gather(Slot& slot, bool to_stub) {
+  if (slot.stub_index < 0) return;
+  if (to_stub) std::swap(slot.index, slot.stub_index);
+  pairs_[static_cast<size_t>(slot.stub_index)].fetch_sub(1, std::memory_order_relaxed);
+  slot.stub_index = -1;
+}
+
 void Placement::Restrict(Slot& slot, uint64_t allowed) {
+  Gather(slot, false);
   slot.allowed = allowed;
   if (slot.index < 0 || Allowed(allowed, static_cast<size_t>(slot.index)) || !AnyAllowed(allowed, cpus_.size())) return;
   bool counted = slot.counted;
@@ -95,10 +118,16 @@ void Placement::Pin(const Slot& slot, pid_t tid) {
   if (tid != 0) PinOther(slot, tid);
 }
 
-void Placement::PinOther(const Slot& slot, pid_t tid) {
-  if (!enabled() || slot.index < 0) return;
+void Placement::PinOther(const Slot& slot, pid_t tid) { PinTo(slot.index, tid); }
+
+void Placement::PinStub(const Slot& slot, pid_t tid) {
+  PinTo(slot.stub_index >= 0 ? slot.stub_index : slot.index, tid);
+}
+
+void Placement::PinTo(int index, pid_t tid) {
+  if (!enabled() || index < 0) return;
   CpuMask mask = {};
-  CPU_SET_S(static_cast<size_t>(cpus_[static_cast<size_t>(slot.index)]), sizeof(mask), mask.sets);
+  CPU_SET_S(static_cast<size_t>(cpus_[static_cast<size_t>(index)]), sizeof(mask), mask.sets);
   if (sched_setaffinity(tid, sizeof(mask), mask.sets) == 0 || errno == ESRCH) return;
   if (enabled_.exchange(false)) {
     LOG_INFO("ptrace platform: sched_setaffinity: errno %d; threads are left where the host puts them", errno);

@@ -22,6 +22,7 @@ class Placement {
   // One sentry thread's place. Used by that thread only.
   struct Slot {
     int index = -1;                   // in cpus_; -1: not placed yet
+    int stub_index = -1;              // of the stub thread's CPU, if that is another
     bool counted = false;             // as a runnable pair
     uint64_t allowed = ~uint64_t{0};  // bit i: cpus_[i]; those behind the 64th with all bits set only
   };
@@ -32,19 +33,29 @@ class Placement {
   void Leave(Slot& slot);
   // True if the slot was given another CPU, because its own has two runnable pairs or more and another has none.
   bool Rebalance(Slot& slot);
+  // A CPU without pairs for the stub thread alone, while the sentry thread has its own for itself; both then count as a
+  // pair. False if there is none that is allowed.
+  bool Spread(Slot& slot);
+  // Both threads have one CPU again: the sentry's, or the stub's. Not yet pinned.
+  void Gather(Slot& slot, bool to_stub);
+  // Somebody else has come to one of the two CPUs.
+  bool IsCrowded(const Slot& slot) const { return Pairs(slot.index) > 1 || Pairs(slot.stub_index) > 1; }
+  int Pairs(int index) const { return pairs_[static_cast<size_t>(index)].load(std::memory_order_relaxed); }
   // Changes Slot::allowed, and the slot's CPU if it must.
   void Restrict(Slot& slot, uint64_t allowed);
   // Whether the CPUs are numbered 0 to cpu_count()-1.
   bool numbered_densely() const;
   // Pins the calling thread and `tid` (0: only the caller) to the slot's CPU.
   void Pin(const Slot& slot, pid_t tid);
-  // Pins `tid` alone.
+  // Pins `tid` alone (0: the caller).
   void PinOther(const Slot& slot, pid_t tid);
+  void PinStub(const Slot& slot, pid_t tid);
   bool enabled() const { return enabled_.load(std::memory_order_relaxed); }
   int PairsForTest(int index) const { return pairs_[static_cast<size_t>(index)].load(); }
   int cpu_count() const { return static_cast<int>(cpus_.size()); }
 
  private:
+  void PinTo(int index, pid_t tid);
   // Of the allowed ones; of all, if none of them is.
   int LeastLoaded(uint64_t allowed) const;
 

@@ -105,5 +105,40 @@ TEST(PlacementTest, KeepsToTheAllowedCpus) {
   placement.Leave(slot);
 }
 
+TEST(PlacementTest, SpreadsOverTwoCpusWhileNobodyElseWantsThem) {
+  Placement placement;
+  if (placement.cpu_count() != 2) GTEST_SKIP() << "not two CPUs";
+  Placement::Slot slot, other;
+  EXPECT_FALSE(placement.Spread(slot));
+  placement.Enter(slot);
+  const int first = slot.index;
+  ASSERT_TRUE(placement.Spread(slot));
+  EXPECT_EQ(slot.index, first);
+  EXPECT_EQ(slot.stub_index, 1 - first);
+  EXPECT_FALSE(placement.Spread(slot));
+  EXPECT_FALSE(placement.IsCrowded(slot));
+  EXPECT_EQ(placement.PairsForTest(0), 1);
+  EXPECT_EQ(placement.PairsForTest(1), 1);
+  placement.Enter(other);
+  EXPECT_TRUE(placement.IsCrowded(slot));
+  EXPECT_FALSE(placement.Spread(other));
+  // To the CPU that the other one is not on.
+  placement.Gather(slot, /*to_stub=*/slot.index == other.index);
+  EXPECT_EQ(slot.index, 1 - other.index);
+  EXPECT_EQ(placement.PairsForTest(0), 1);
+  EXPECT_EQ(placement.PairsForTest(1), 1);
+  placement.Leave(other);
+  ASSERT_TRUE(placement.Spread(slot));
+  placement.Leave(slot);
+  EXPECT_EQ(slot.stub_index, -1);
+  EXPECT_EQ(placement.PairsForTest(0), 0);
+  EXPECT_EQ(placement.PairsForTest(1), 0);
+  // Not where the guest may not run.
+  placement.Restrict(slot, uint64_t{1} << slot.index);
+  placement.Enter(slot);
+  EXPECT_FALSE(placement.Spread(slot));
+  placement.Leave(slot);
+}
+
 }  // namespace
 }  // namespace platform::ptrace

@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
+#include <optional>
 #include <utility>
 
 #include "base/clock.h"
@@ -40,37 +41,110 @@ Order MapOrder(const Mapping& m) {
 
 }  // namespace
 
+SystrapAddressSpace::SystrapAddressSpace(SystrapPlatform& platform, StubProcess stub)
+    : platform_(platform),
+      pid_(stub.pid),
+      control_offset_(stub.control),
+      service_(std::move(stub.service)),
+      service_cpu_(stub.service_cpu),
+      units_(std::move(stub.areas)),
+      threads_(std::move(stub.threads)) {
+  for (auto& thread : threads_) parked_.push_back(thread.get());
+}
+
 base::Result<base::RefPtr<SystrapAddressSpace>> SystrapAddressSpace::Create(SystrapPlatform& platform) {
+  if (std::optional<StubProcess> pooled = platform.TakeStub()) {
+    base::RefPtr<SystrapAddressSpace> space(new SystrapAddressSpace(platform, *std::move(pooled)));
+    platform.Register(*space, /*watched=*/true);
+    return space;
+  }
   uint64_t unit = TRY(platform.file().Allocate());
   base::Result<pid_t> pid = platform.Fork(unit);
   if (!pid.ok()) {
     platform.file().Free(unit);
     return pid.error();
   }
-  base::RefPtr<SystrapAddressSpace> space(new SystrapAddressSpace(platform, *pid, unit));
+  StubProcess stub;
+  stub.pid = *pid;
+  stub.control = unit;
+  base::RefPtr<SystrapAddressSpace> space(new SystrapAddressSpace(platform, std::move(stub)));
   base::Result<void> started = base::OkResult();
   {
     base::MutexLock lock(space->mu_);
     started = space->service_.Start(space->control(), *pid);
   }
   if (!started.ok()) {
+    space->MarkDead();
+    kill(*pid, SIGKILL);
     // Killed at birth, by the out-of-memory killer perhaps; anything else is a host that has no notifications for us.
     return started.error_number() == ESRCH ? base::Errno(EAGAIN) : started.error();
   }
-  platform.Register(*space);
+  platform.Register(*space, /*watched=*/false);
   return space;
 }
 
 SystrapAddressSpace::~SystrapAddressSpace() {
-  platform_.Unregister(*this);
-  if (!dead()) kill(pid_, SIGKILL);
-  std::vector<uint64_t> units;
+  StubProcess stub;
+  stub.pid = pid_;
+  stub.control = control_offset_;
+  bool empty = !dead() && platform_.HasRoomForStub();
   {
     base::MutexLock lock(mu_);
-    units = std::move(units_);
+    empty = empty && EmptyLocked();
+    stub.service = std::move(service_);
+    stub.service_cpu = service_cpu_;
+    stub.areas = std::move(units_);
   }
-  units.push_back(control_offset_);
-  platform_.FreeAfterDeath(pid_, std::move(units));
+  {
+    base::MutexLock lock(threads_mu_);
+    stub.threads = std::move(threads_);
+  }
+  if (empty && platform_.GiveStub(*this, stub)) return;
+  platform_.Unregister(*this);
+  if (!dead()) kill(pid_, SIGKILL);
+  platform_.FreeAfterDeath(pid_, stub.Units());
+}
+
+bool SystrapAddressSpace::EmptyLocked() {
+  // Of several threads some would stop while others are still looked at.
+  if (units_.size() > 1 || parked_.size() != units_.size()) return false;
+  UnmapLocked(0, kGuestAddressLimit);
+  if (dead()) return false;
+  return parked_.empty() || CleanseLocked(*parked_[0]);
+}
+
+bool SystrapAddressSpace::CleanseLocked(StubThread& thread) {
+  if (SystrapContext* current = SystrapContext::Current(); current != nullptr) {
+    platform_.placement().PinOther(current->slot(), thread.tid);
+  }
+  Mailbox& mailbox = thread.mailbox();
+  auto give_turn = [&] {
+    if ((mailbox.state.exchange(STATE_GUEST, std::memory_order_seq_cst) & STATE_SLEEP) != 0) FutexWake(&mailbox.state);
+  };
+  mailbox.flags = FLAG_PARK;
+  give_turn();
+  const uint64_t ip = platform_.zygote().layout().page + StubOffset(kSystrapGuestPark);
+  base::Result<uint64_t> held = service_.AwaitThread(thread.tid, ip, thread.address(), mailbox.state);
+  if (!held.ok()) return false;
+  // Nobody runs in the process now.
+  thread.Clear();
+  thread.PrepareFrame();
+  constexpr uint64_t kNone = 1;
+  mailbox.result = kNone;
+  mailbox.state.store(STATE_GUEST, std::memory_order_seq_cst);
+  if (!service_.LetGo(*held).ok()) return false;
+  int64_t deadline = base::MonotonicNs() + kThreadTimeoutNs;
+  for (;;) {
+    uint32_t state = STATE_GUEST;
+    if (!mailbox.state.compare_exchange_strong(state, STATE_GUEST | STATE_SLEEP) &&
+        state != (STATE_GUEST | STATE_SLEEP)) {
+      break;
+    }
+    if (dead() || base::MonotonicNs() > deadline || kill(pid_, 0) != 0) return false;
+    FutexWait(&mailbox.state, STATE_GUEST | STATE_SLEEP, kThreadPollNs);
+  }
+  const auto result = static_cast<int64_t>(mailbox.result);
+  return result == 0 || (result == -ENOSYS && !platform_.SupportsRseq());
 }
 
 Control* SystrapAddressSpace::control() const {

@@ -17,6 +17,7 @@
 #include "platform/platform.h"
 #include "platform/ptrace/interval_set.h"
 #include "platform/systrap/service.h"
+#include "platform/systrap/stub_process.h"
 #include "platform/systrap/stub_thread.h"
 #include "platform/systrap/systrap_platform.h"
 
@@ -25,7 +26,7 @@ namespace platform::systrap {
 class SystrapAddressSpace final : public AddressSpace {
  public:
   static base::Result<base::RefPtr<SystrapAddressSpace>> Create(SystrapPlatform& platform);
-  // Kills the stub process; the zygote leaves no zombie of it.
+  // Gives the stub process to the next space if it can be emptied. Else kills it; the zygote leaves no zombie of it.
   ~SystrapAddressSpace() override;
 
   // From any thread. EINVAL: not page-aligned or outside the guest's addresses. ESRCH: the stub is dead.
@@ -51,12 +52,15 @@ class SystrapAddressSpace final : public AddressSpace {
   int death_signal() const { return death_signal_.load(std::memory_order_relaxed); }
 
  private:
-  SystrapAddressSpace(SystrapPlatform& platform, pid_t pid, uint64_t control_offset)
-      : platform_(platform), pid_(pid), control_offset_(control_offset) {}
+  SystrapAddressSpace(SystrapPlatform& platform, StubProcess stub);
 
   base::Result<Service::Outcome> RunLocked(std::span<const Order> orders) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   base::Result<StubThread*> NewThreadLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void UnmapLocked(uint64_t start, uint64_t end) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Nothing of this space's guests is left in the process, neither memory nor what its thread had; false if that can't
+  // be had.
+  bool EmptyLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) ABSL_LOCKS_EXCLUDED(threads_mu_);
+  bool CleanseLocked(StubThread& thread) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   Control* control() const;
 
   SystrapPlatform& platform_;

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+#include <x86intrin.h>
 
 #include <algorithm>
 #include <utility>
@@ -103,6 +104,8 @@ void SystrapContext::Release() {
     base::MutexLock lock(target_mu_);
     target_ = nullptr;
   }
+  if (slot_.stub_index >= 0 || apart_) Gather(false);
+  spin_.OnGathered();
   space_->ParkThread(thread_);
   platform_.placement().Leave(slot_);
   thread_ = nullptr;
@@ -142,7 +145,48 @@ void SystrapContext::Rebalance() {
   if (platform_.placement().Rebalance(slot_)) platform_.placement().Pin(slot_, thread_->tid);
 }
 
-Event SystrapContext::Dead() { return {.kind = Event::Kind::kDead}; }
+void SystrapContext::OnBlock() {
+  // The stub thread follows when it is needed, and asleep: moving it while it spins would cost more.
+  if (slot_.stub_index >= 0) apart_ = true;
+  spin_.OnGathered();
+  platform_.placement().Leave(slot_);
+}
+
+void SystrapContext::Gather(bool to_stub) {
+  platform_.placement().Gather(slot_, to_stub);
+  platform_.placement().PinOther(slot_, to_stub ? 0 : thread_->tid);
+  apart_ = false;
+}
+
+void SystrapContext::Arrange() {
+  ptrace::Placement& placement = platform_.placement();
+  if (slot_.stub_index >= 0 && placement.IsCrowded(slot_)) {
+    spin_.OnGathered();
+    Gather(/*to_stub=*/placement.Pairs(slot_.index) > 1);
+    return;
+  }
+  if (apart_) Gather(false);
+  const uint64_t now = __rdtsc();
+  const bool asleep = (thread_->mailbox().state.load(std::memory_order_relaxed) & STATE_SLEEP) != 0;
+  switch (spin_.BeforeHandOver(now, asleep)) {
+    case SpinPolicy::Move::kStay:
+      return;
+    case SpinPolicy::Move::kGather:
+      return Gather(false);
+    case SpinPolicy::Move::kSpread:
+      // Asleep, the stub thread is moved without anybody's help.
+      if (!asleep) return;
+      if (!platform_.may_spin() || !placement.Spread(slot_)) return spin_.OnNoCpu(now);
+      placement.PinStub(slot_, thread_->tid);
+      return spin_.OnSpread(now);
+  }
+}
+
+Event SystrapContext::Dead() {
+  Event event = {.kind = Event::Kind::kDead};
+  event.info.si_signo = space_ ? space_->death_signal() : 0;
+  return event;
+}
 
 Event SystrapContext::Inconsistent(const char* what) {
   space_->Kill(what);
@@ -168,9 +212,37 @@ Event SystrapContext::Switch(Registers& registers) {
 bool SystrapContext::HandOver() {
   std::atomic<uint32_t>& word = thread_->mailbox().state;
   uint32_t old = word.exchange(STATE_GUEST, std::memory_order_seq_cst);
-  if ((old & STATE_SLEEP) != 0) FutexWake(&word);
+  const bool woken = (old & STATE_SLEEP) != 0;
+  if (woken) FutexWake(&word);
   // A kick that came while it was our turn was dropped.
   if (state_.load(std::memory_order_seq_cst) == (kInGuest | kInterrupt)) Kick();
+  if (spin_.spread() && Spin(woken)) return !space_->dead();
+  return WaitForEvent();
+}
+
+bool SystrapContext::Spin(bool woken) {
+  constexpr int kLooks = 32;
+  std::atomic<uint32_t>& word = thread_->mailbox().state;
+  const uint64_t start = __rdtsc();
+  for (uint64_t last = start;;) {
+    for (int i = 0; i < kLooks; ++i) {
+      if (word.load(std::memory_order_acquire) != STATE_GUEST) return true;
+      _mm_pause();
+    }
+    const uint64_t now = __rdtsc();
+    const bool preempted = now - last > spin_.PreemptionTicks();
+    last = now;
+    if (!preempted && now - start < spin_.SpinTicks(woken)) continue;
+    // Nothing is known of the other CPU if nothing came from there yet.
+    const bool to_stub = !spin_.untried();
+    spin_.OnSpinFailed(now, preempted);
+    Gather(to_stub);
+    return false;
+  }
+}
+
+bool SystrapContext::WaitForEvent() {
+  std::atomic<uint32_t>& word = thread_->mailbox().state;
   bool was_interrupted = false;
   for (;;) {
     if (space_->dead()) return false;
@@ -208,12 +280,14 @@ SystrapContext::Outcome SystrapContext::RunGuest(Registers& registers) {
   }
   ToContext(registers, &context);
   thread_->WriteContext(context);
-  mailbox.flags = set_bases ? FLAG_SET_BASES : 0;
+  Arrange();
+  mailbox.flags = (set_bases ? FLAG_SET_BASES : 0) | (spin_.spread() ? FLAG_SPIN : 0);
   if (set_bases) {
     mailbox.fs_base = fs_base_ = registers.fs_base;
     mailbox.gs_base = gs_base_ = registers.gs_base;
   }
   if (!HandOver()) return Dead();
+  spin_.OnEvent(__rdtsc());
   if ((mailbox.state.load(std::memory_order_acquire) & ~STATE_SLEEP) != STATE_EVENT) {
     return space_->dead() ? Dead() : Inconsistent("a mailbox in no known state");
   }
@@ -346,6 +420,8 @@ base::Result<void> SystrapContext::CallRseq(const RseqArea& area, uint32_t optio
 }
 
 void SystrapContext::SetAffinity(uint64_t cpus) {
+  spin_.OnGathered();
+  apart_ = false;
   platform_.placement().Restrict(slot_, cpus);
   if (thread_ != nullptr) platform_.placement().Pin(slot_, thread_->tid);
 }

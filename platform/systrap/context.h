@@ -17,6 +17,7 @@
 #include "platform/platform.h"
 #include "platform/ptrace/placement.h"
 #include "platform/systrap/address_space.h"
+#include "platform/systrap/spin_policy.h"
 #include "platform/systrap/stub_thread.h"
 #include "platform/systrap/systrap_platform.h"
 
@@ -24,7 +25,7 @@ namespace platform::systrap {
 
 class SystrapContext final : public Context {
  public:
-  explicit SystrapContext(SystrapPlatform& platform) : platform_(platform) {}
+  explicit SystrapContext(SystrapPlatform& platform) : platform_(platform), spin_(platform.ticks_per_us()) {}
   ~SystrapContext() override;
 
   // Vector state is initial after a bind to another space.
@@ -48,6 +49,8 @@ class SystrapContext final : public Context {
   StubThread* thread() { return thread_; }
   // Every so often, and after a sleep: goes to an idle CPU if this one is crowded.
   void Rebalance();
+  // The owner goes to sleep.
+  void OnBlock();
 
  private:
   // Bits of state_.
@@ -65,8 +68,15 @@ class SystrapContext final : public Context {
   // Takes `thread` of `space` over, in initial state.
   void SetThread(SystrapAddressSpace& space, StubThread* thread);
   Outcome RunGuest(Registers& registers);
+  // Decides on which CPUs the two threads of the pair are at the next hand-over, and moves them there.
+  void Arrange();
+  // Both to one CPU, the sentry's if not `to_stub`.
+  void Gather(bool to_stub);
   // Gives the stub thread its turn and waits for ours. False: the stub is dead.
   bool HandOver();
+  // True: the turn is ours. `woken`: the stub thread was asleep.
+  bool Spin(bool woken);
+  bool WaitForEvent();
   // rseq(2) in the stub thread.
   base::Result<void> CallRseq(const RseqArea& area, uint32_t options);
   Outcome OnEvent(uint32_t signal, Registers& registers);
@@ -80,6 +90,8 @@ class SystrapContext final : public Context {
   base::RefPtr<SystrapAddressSpace> space_;
   StubThread* thread_ = nullptr;
   ptrace::Placement::Slot slot_;
+  SpinPolicy spin_;
+  bool apart_ = false;  // the stub thread is pinned to another CPU than the slot says
   uint32_t switches_ = 0;
   uint64_t fs_base_ = 0;  // what the stub thread has
   uint64_t gs_base_ = 0;

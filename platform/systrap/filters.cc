@@ -11,6 +11,7 @@
 #include <sys/syscall.h>
 
 #include <optional>
+#include <utility>
 
 #include "platform/systrap/stub_memory.h"
 
@@ -120,11 +121,18 @@ std::vector<sock_filter> BuildGuestFilter(uint64_t page) {
       {StubOffset(kSystrapGuestWake), FUTEX_WAKE},
   };
   // The area is in the guest's memory, whatever the arguments.
-  filter.push_back(Jump(kEqual, static_cast<uint32_t>(page + StubOffset(kSystrapGuestRseq)), 0, 4));
-  filter.push_back(Statement(kLoad, kNumber));
-  filter.push_back(Jump(kEqual, SYS_rseq, 0, 1));
-  filter.push_back(Return(SECCOMP_RET_ALLOW));
-  filter.push_back(Return(SECCOMP_RET_TRAP));
+  const std::pair<const uint8_t*, uint32_t> calls[] = {{kSystrapGuestRseq, SYS_rseq},
+                                                       {kSystrapGuestProbe, SYS_rseq},
+                                                       {kSystrapGuestProbeEnd, SYS_rseq},
+                                                       // The service filter makes a notification of it.
+                                                       {kSystrapGuestPark, SYS_NOTIFY}};
+  for (const auto& [after, number] : calls) {
+    filter.push_back(Jump(kEqual, static_cast<uint32_t>(page + StubOffset(after)), 0, 4));
+    filter.push_back(Statement(kLoad, kNumber));
+    filter.push_back(Jump(kEqual, number, 0, 1));
+    filter.push_back(Return(SECCOMP_RET_ALLOW));
+    filter.push_back(Return(SECCOMP_RET_TRAP));
+  }
   constexpr uint8_t kBlock = 10;
   for (const Site& site : sites) {
     filter.push_back(Jump(kEqual, static_cast<uint32_t>(page + site.after), 0, kBlock));

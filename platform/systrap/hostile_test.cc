@@ -143,6 +143,11 @@ TEST(HostileTest, MakesTheServiceThreadsCalls) {
       r.rax = static_cast<uint64_t>(number);
       r.rdi = kDataAddress;
       r.rsi = kDataLength;
+      if (number == SYS_NOTIFY && at + 2 == StubOffset(kSystrapGuestPark)) {
+        // Nobody has asked it to: it stays there until it is interrupted.
+        EXPECT_EQ(SwitchBriefly(victim.context(), r).kind, Kind::kInterrupted);
+        continue;
+      }
       // On a loaded machine the interrupt may be first.
       Registers start = r;
       Event event = {.kind = Kind::kInterrupted};
@@ -299,6 +304,90 @@ TEST(HostileTest, NumbersLikeRestartCodes) {
     EXPECT_EQ(r.rsi, 5u);
     EXPECT_EQ(r.orig_rax, uint64_t{SYS_getpid});
   }
+}
+
+GUEST_PROGRAM(leave_traces,
+              "mov $0x2b, %eax; mov %eax, %gs; mov %eax, %es; mov $0x4711, %rax; movq %rax, %xmm5; mov %rdi, %rbx;"
+              "mov %rax, 0x1100(%rdi); mov $39, %eax; syscall; jmp .");
+GUEST_PROGRAM(find_traces,
+              "mov %gs, %esi; mov %es, %edx; movq %xmm5, %r8; mov 0x1100(%rdi), %r9; mov %rsp, %r10;"
+              "mov $39, %eax; syscall; jmp .");
+
+// The process gets another guest, which finds nothing of the one before.
+TEST(PoolTest, NothingIsLeft) {
+  pid_t former;
+  {
+    TestGuest guest(leave_traces());
+    former = guest.stub_pid();
+    Registers r = TestGuest::Start();
+    r.rdi = AreaOf(guest.context());
+    ASSERT_EQ(guest.context().Switch(r).kind, Kind::kSyscall);
+    guest.context().SetAnswer(SYS_getpid, 4711);
+  }
+  TestGuest guest(find_traces());
+  EXPECT_EQ(guest.stub_pid(), former);
+  Registers r = TestGuest::Start();
+  r.rdi = AreaOf(guest.context());
+  ASSERT_EQ(guest.context().Switch(r).kind, Kind::kSyscall);
+  EXPECT_EQ(r.orig_rax, uint64_t{SYS_getpid});
+  EXPECT_EQ(r.rsi, 0u);
+  EXPECT_EQ(r.rdx, 0u);
+  EXPECT_EQ(r.r8, 0u);
+  EXPECT_EQ(r.r9, 0u);
+  EXPECT_EQ(r.rbx, 0u);
+  // Nor any mapping.
+  std::ifstream maps("/proc/" + std::to_string(guest.stub_pid()) + "/maps");
+  int guest_mappings = 0;
+  for (std::string line; std::getline(maps, line);) {
+    if (line.find("[vsyscall]") == std::string::npos)
+      guest_mappings += std::stoull(line, nullptr, 16) < kGuestAddressLimit;
+  }
+  EXPECT_EQ(guest_mappings, 2);
+}
+
+// Runs `program` for so many events of a kind, and gives it up. The next guest must have another process.
+void ExpectNotReused(std::span<const uint8_t> program, Kind kind, int events, void (*prepare)(Registers&)) {
+  Bystander bystander;
+  pid_t former;
+  {
+    TestGuest guest(program);
+    former = guest.stub_pid();
+    Registers r = TestGuest::Start();
+    r.rdi = AreaOf(guest.context());
+    prepare(r);
+    for (int i = 0; i < 100 && events > 0; ++i) events -= SwitchBriefly(guest.context(), r).kind == kind;
+    EXPECT_EQ(events, 0);
+  }
+  int64_t deadline = base::MonotonicNs() + 10 * base::kNsPerSecond;
+  while (kill(former, 0) == 0 && base::MonotonicNs() < deadline) std::this_thread::yield();
+  EXPECT_NE(kill(former, 0), 0);
+  TestGuest next(call());
+  Registers r = TestGuest::Start();
+  EXPECT_EQ(next.context().Switch(r).kind, Kind::kSyscall);
+  bystander.ExpectWell();
+}
+
+GUEST_PROGRAM(feign,
+              "mov $39, %eax; syscall; lea 0x400(%rdi), %rbx; movl $2, (%rbx); movl $0, 32(%rbx); movl $2, (%rdi);"
+              "jmp *%rsi");
+
+// It says that it has stopped, and waits in the stub's code for something else than the sentry.
+TEST(PoolTest, AThreadThatFeignsToBeParked) {
+  ExpectNotReused(feign(), Kind::kSyscall, 2, [](Registers& r) { r.rsi = StubPage() + StubOffset(kSystrapGuestWait); });
+}
+
+// It has the kernel write to an address that the next guest will have something at.
+TEST(PoolTest, AnRseqAreaThatTheSentryDoesNotKnow) {
+  if (!TestPlatform().SupportsRseq()) GTEST_SKIP() << "a host without rseq";
+  ExpectNotReused(feign(), Kind::kInterrupted, 3, [](Registers& r) {
+    r.rip = StubPage() + StubOffset(kSystrapGuestRseq) - 2;
+    r.rax = SYS_rseq;
+    r.rbx = kDataAddress;
+    r.rdi = kDataAddress + kPageSize;
+    r.rsi = 32;
+    r.rdx = 0;
+    r.r10 = RSEQ_PROBE_SIGNATURE;
+  });
 }
 
 GUEST_PROGRAM(spin, "1: lock incq (%rdi); jmp 1b");

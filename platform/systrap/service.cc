@@ -2,6 +2,7 @@
 #include "platform/systrap/service.h"
 
 #include <errno.h>
+#include <linux/audit.h>
 #include <linux/seccomp.h>
 #include <poll.h>
 #include <signal.h>
@@ -24,6 +25,8 @@ constexpr uint64_t kSyncWakeUp = 1;  // SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP, sinc
 // A stub that isn't ready by then never will be.
 constexpr int64_t kStartTimeoutNs = 10 * base::kNsPerSecond;
 constexpr int kStoppedMs = 100;
+// A parked thread's notification comes at once, unless the guest has led it elsewhere.
+constexpr int64_t kParkTimeoutNs = base::kNsPerSecond / 20;
 constexpr int64_t kStartPollNs = base::kNsPerSecond / 50;
 
 }  // namespace
@@ -62,11 +65,44 @@ base::Result<void> Service::Receive() {
       if (errno == EINTR || errno == ENOENT) continue;
       return base::Errno(ESRCH);
     }
+    // A guest thread's, out of turn: it stays where it is.
+    if (notification.pid != static_cast<uint32_t>(pid_)) continue;
     pending_ = notification.id;
     result_ = notification.data.args[0];
     done_ = notification.data.args[1];
     return base::OkResult();
   }
+}
+
+base::Result<uint64_t> Service::AwaitThread(pid_t tid, uint64_t ip, uint64_t argument,
+                                            const std::atomic<uint32_t>& state) {
+  if (!listener_) return base::Errno(ESRCH);
+  int64_t deadline = base::MonotonicNs() + kParkTimeoutNs;
+  for (;;) {
+    pollfd polled = {.fd = listener_.get(), .events = POLLIN};
+    int n = poll(&polled, 1, 1);
+    if ((polled.revents & (POLLHUP | POLLERR)) != 0) return base::Errno(ESRCH);
+    if (n == 1) {
+      seccomp_notif notification = {};
+      if (ioctl(listener_.get(), SECCOMP_IOCTL_NOTIF_RECV, &notification) == 0 &&
+          notification.pid == static_cast<uint32_t>(tid) && notification.data.nr == SYS_NOTIFY &&
+          notification.data.arch == AUDIT_ARCH_X86_64 && notification.data.instruction_pointer == ip &&
+          notification.data.args[0] == argument) {
+        return notification.id;
+      }
+    }
+    bool event = (state.load(std::memory_order_relaxed) & STATE_EVENT) != 0;
+    if (event || base::MonotonicNs() > deadline) return base::Errno(ETIMEDOUT);
+  }
+}
+
+base::Result<void> Service::LetGo(uint64_t notification) {
+  seccomp_notif_resp response = {};
+  response.id = notification;
+  while (ioctl(listener_.get(), SECCOMP_IOCTL_NOTIF_SEND, &response) != 0) {
+    if (errno != EINTR) return base::Errno(errno);
+  }
+  return base::OkResult();
 }
 
 base::Result<Service::Outcome> Service::Run(std::span<const Order> orders) {

@@ -7,6 +7,7 @@
 
 #include <sys/types.h>
 
+#include <atomic>
 #include <cstdint>
 #include <span>
 
@@ -28,6 +29,13 @@ class Service {
   };
   // Runs at most MAX_ORDERS orders up to the first that fails. ESRCH: the stub is dead.
   base::Result<Outcome> Run(std::span<const Order> orders);
+
+  // Waits for the notification of another thread of the process: `tid`, with `argument`, from the instruction before
+  // `ip`; others of guests are left unanswered. Gives up when `*state` is an event, or after a moment. The thread is
+  // held in the kernel until LetGo. ETIMEDOUT, ESRCH.
+  base::Result<uint64_t> AwaitThread(pid_t tid, uint64_t ip, uint64_t argument, const std::atomic<uint32_t>& state);
+  // ENOENT: something else has taken the thread out of there.
+  base::Result<void> LetGo(uint64_t notification);
 
  private:
   base::Result<void> Receive();

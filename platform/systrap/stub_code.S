@@ -29,6 +29,9 @@
     .globl kSystrapGuestWake
     .globl kSystrapGuestWait
     .globl kSystrapGuestRseq
+    .globl kSystrapGuestPark
+    .globl kSystrapGuestProbe
+    .globl kSystrapGuestProbeEnd
     .globl kSystrapEnd
 
 kSystrapBegin:
@@ -291,7 +294,20 @@ kSystrapHandler:
 kSystrapGuestWake:
 
 .Lwait:
-    mov $STATE_EVENT, %eax
+    testl $FLAG_SPIN, MAILBOX_FLAGS(%rbx)
+    jz 2f
+    lea kSystrapBegin(%rip), %rcx
+    mov (STUB_DATA + DATA_SPINS)(%rcx), %ecx
+1:  mov MAILBOX_STATE(%rbx), %eax
+    cmp $STATE_EVENT, %eax
+    jne 3f
+    pause
+    dec %ecx
+    jnz 1b
+    jmp 2f
+3:  cmp $(STATE_EVENT | STATE_SLEEP), %eax
+    jne .Lresume
+2:  mov $STATE_EVENT, %eax
     mov $(STATE_EVENT | STATE_SLEEP), %edx
     lock cmpxchg %edx, MAILBOX_STATE(%rbx)
     je .Lsleep
@@ -317,12 +333,51 @@ kSystrapGuestWait:
     jnz .Lkicked
     test $FLAG_RSEQ, %eax
     jnz .Lrseq
+    test $FLAG_PARK, %eax
+    jnz .Lpark
+    test $FLAG_SET_BASES, %eax
+    jz 1f
     mov MAILBOX_FS_BASE(%rbx), %rax
     wrfsbase %rax
     mov MAILBOX_GS_BASE(%rbx), %rax
     wrgsbase %rax
 1:  LOAD_VECTORS
     LEAVE
+
+// This process is to get another guest. What this thread is and does must be known for certain before, whatever the last
+// guest did to it: the sentry sees by the notification that the kernel holds this very thread here, the only one left, with
+// its area in %rdi. Once it is let go, that is all it goes by. Nothing of the last guest's is in memory any more.
+.Lpark:
+    mov $SYS_NOTIFY, %eax
+    mov %rbx, %rdi
+    syscall
+kSystrapGuestPark:
+    test %rax, %rax                 // a kick
+    jnz .Lpark
+    mov %rdi, %rbx
+    mov MAILBOX_CONTEXT(%rbx), %r12
+    lea -FRAME_TO_SC(%r12), %rsp
+    mov %eax, %ds
+    mov %eax, %es
+    mov %eax, %fs
+    mov %eax, %gs
+    // Fails if the last guest has registered an area of its own.
+    mov $SYS_rseq, %eax
+    lea MAILBOX_RSEQ_PROBE(%rbx), %rdi
+    mov $RSEQ_PROBE_LENGTH, %esi
+    xor %edx, %edx
+    mov $RSEQ_PROBE_SIGNATURE, %r10d
+    syscall
+kSystrapGuestProbe:
+    test %rax, %rax
+    jnz 1f
+    mov $SYS_rseq, %eax
+    mov $1, %edx                    // RSEQ_FLAG_UNREGISTER
+    syscall
+kSystrapGuestProbeEnd:
+1:  mov %rax, MAILBOX_RESULT(%rbx)
+    movl $0, MAILBOX_SIGNAL(%rbx)
+    jmp .Lpost
 
 // From here to .Lanswered nothing is changed but memory that the call itself is to write; see .Lgive_up.
 .Lunanswered:

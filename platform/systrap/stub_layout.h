@@ -16,7 +16,8 @@
 #define DATA_CONTROL 56
 #define DATA_CLOCK 64         // the address of struct ClockParams, shared with the sentry, read-only
 #define DATA_CLOCK_OFFSET 72  // in the file
-#define DATA_PROGRAMS 80
+#define DATA_SPINS 80         // how often to look for the sentry's answer before sleeping on it, if told to spin
+#define DATA_PROGRAMS 88
 
 // struct Control: one page per stub process, read-only in it.
 #define CONTROL_READY 0
@@ -51,6 +52,9 @@
 #define MAILBOX_RSEQ_OPTIONS 48
 #define MAILBOX_RSEQ_SIGNATURE 52
 #define MAILBOX_RESULT 56
+#define MAILBOX_RSEQ_PROBE 0x800  // behind the struct: an area that nobody uses
+#define RSEQ_PROBE_LENGTH 32
+#define RSEQ_PROBE_SIGNATURE 0x53053053
 
 // Mailbox::state. Whose turn it is, and whether the other side sleeps on the word.
 #define STATE_GUEST 1
@@ -60,6 +64,8 @@
 #define FLAG_SET_BASES 1
 #define FLAG_RSEQ 2    // rseq(2) first, and back to the sentry with the result
 #define FLAG_KICKED 4  // by the stub: a kick was dropped
+#define FLAG_SPIN 16   // spin for a while after the next event: the sentry runs on another CPU
+#define FLAG_PARK 8    // a notification first, then back to the sentry with what a probe of rseq(2) gave
 // Mailbox::signal of a signal in the stub's own code.
 #define SIGNAL_IN_STUB 0x100
 #define KICK_SIGNAL 23  // SIGURG
@@ -93,8 +99,8 @@
 #define SIGNAL_SYSTEM_CALL 31  // SIGSYS
 #define TRAP_FLAG 0x100
 
-// A call that only the service thread makes: its filter turns it into a notification, whose arguments no guest can
-// forge. Without that filter it is harmless.
+// The service filter turns this call into a notification, whose sender and arguments no guest can forge. Service
+// threads make it, and guest threads that are parked. Without that filter it is harmless.
 #define SYS_NOTIFY 111  // getpgrp
 
 #endif  // PLATFORM_SYSTRAP_STUB_LAYOUT_H_

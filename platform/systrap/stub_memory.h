@@ -19,7 +19,7 @@ namespace platform::systrap {
 
 extern "C" {
 extern const uint8_t kSystrapBegin[], kSystrapZygote[], kSystrapHandler[], kSystrapGuestWake[], kSystrapGuestWait[],
-    kSystrapGuestRseq[], kSystrapEnd[];
+    kSystrapGuestRseq[], kSystrapGuestPark[], kSystrapGuestProbe[], kSystrapGuestProbeEnd[], kSystrapEnd[];
 }
 inline uint64_t StubOffset(const uint8_t* label) { return static_cast<uint64_t>(label - kSystrapBegin); }
 
@@ -41,13 +41,15 @@ struct StubData {
   uint64_t control;
   uint64_t clock;
   uint64_t clock_offset;
+  uint64_t spins;
   sock_filter programs[];
 };
 static_assert(offsetof(StubData, xfeatures) == DATA_XFEATURES && offsetof(StubData, no_signals) == DATA_NO_SIGNALS &&
               offsetof(StubData, service_filter) == DATA_SERVICE_FILTER &&
               offsetof(StubData, guest_filter) == DATA_GUEST_FILTER && offsetof(StubData, file) == DATA_FILE &&
               offsetof(StubData, control) == DATA_CONTROL && offsetof(StubData, clock) == DATA_CLOCK &&
-              offsetof(StubData, clock_offset) == DATA_CLOCK_OFFSET && offsetof(StubData, programs) == DATA_PROGRAMS);
+              offsetof(StubData, clock_offset) == DATA_CLOCK_OFFSET && offsetof(StubData, spins) == DATA_SPINS &&
+              offsetof(StubData, programs) == DATA_PROGRAMS);
 
 // One host call for the service thread.
 struct Order {

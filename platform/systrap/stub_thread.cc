@@ -21,6 +21,8 @@ T ReadOnce(const uint8_t* from) {
 
 }  // namespace
 
+void StubThread::Clear() { memset(memory_, 0, kAreaSize); }
+
 void StubThread::PrepareFrame() {
   fpu_offset_ = (kStackEnd - fpu_size_ - kFpuAlignment) & ~(kFpuAlignment - 1);
   context_offset_ = fpu_offset_ - 1024;

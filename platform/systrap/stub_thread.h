@@ -25,6 +25,8 @@ class StubThread {
   Mailbox& mailbox() { return *reinterpret_cast<Mailbox*>(memory_); }
   Answers& answers() { return *reinterpret_cast<Answers*>(memory_ + AREA_ANSWERS); }
 
+  // Forgets all that was ever in the area.
+  void Clear();
   // Before the thread is made: puts a frame of zeroes into the area, to be filled in as if a signal had made it.
   void PrepareFrame();
   // After an event: finds the frame that the stub says it has. False: it can't be.

@@ -9,11 +9,13 @@
 #include <sys/syscall.h>
 #include <ucontext.h>
 #include <unistd.h>
+#include <x86intrin.h>
 
 #include <algorithm>
 #include <string>
 #include <utility>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "platform/systrap/address_space.h"
 #include "platform/systrap/context.h"
@@ -22,6 +24,10 @@
 namespace platform::systrap {
 namespace {
 
+// Calls that take the sentry longer than this are rare where spinning pays (SpinPolicy).
+constexpr uint64_t kStubSpinUs = 20;
+// More would cost memory that is seldom needed: a fork with exec takes two and gives back two.
+constexpr size_t kMaxPooledStubs = 8;
 constexpr unsigned long kFsgsbase = 2;  // HWCAP2_FSGSBASE
 constexpr int kSignals[] = {SIGSYS, SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, KICK_SIGNAL};
 
@@ -67,6 +73,7 @@ absl::StatusOr<std::unique_ptr<SystrapPlatform>> SystrapPlatform::Start() {
   std::unique_ptr<SystrapPlatform> platform(new SystrapPlatform());
   absl::Status status = platform->ProbeVectorState();
   if (!status.ok()) return status;
+  platform->CalibrateSpinning();
   auto file = SharedFile::Create();
   if (!file.ok()) return file.status();
   platform->file_ = *std::move(file);
@@ -87,6 +94,7 @@ absl::StatusOr<std::unique_ptr<SystrapPlatform>> SystrapPlatform::Start() {
             data.control = kControlAddress;
             data.clock = kClockAddress;
             data.clock_offset = platform->clock_offset_;
+            data.spins = platform->stub_spins_;
             uint64_t at = offsetof(StubData, programs);
             auto put = [&](const std::vector<sock_filter>& filter, sock_fprog* where) {
               size_t length = filter.size() * sizeof(sock_filter);
@@ -109,6 +117,26 @@ absl::StatusOr<std::unique_ptr<SystrapPlatform>> SystrapPlatform::Start() {
   status = platform->SelfTest();
   if (!status.ok()) return status;
   return platform;
+}
+
+// How long a PAUSE and a tick are: of the machine, in a hundred microseconds.
+void SystrapPlatform::CalibrateSpinning() {
+  constexpr int kPauses = 256;
+  constexpr int64_t kCalibrationNs = 100'000;
+  const int64_t start = base::MonotonicNs();
+  const uint64_t first = __rdtsc();
+  // The shortest round was not interrupted.
+  uint64_t best = ~uint64_t{0}, last;
+  int64_t now;
+  do {
+    uint64_t before = __rdtsc();
+    for (int i = 0; i < kPauses; ++i) _mm_pause();
+    last = __rdtsc();
+    best = std::min(best, last - before);
+    now = base::MonotonicNs();
+  } while (now - start < kCalibrationNs);
+  ticks_per_us_ = std::max<uint64_t>((last - first) * 1000 / static_cast<uint64_t>(now - start), 1);
+  stub_spins_ = std::max<uint64_t>(kStubSpinUs * ticks_per_us_ * kPauses / std::max<uint64_t>(best, 1), 1);
 }
 
 // What the kernel saves in a signal frame, as it says in one.
@@ -190,7 +218,7 @@ base::Result<base::RefPtr<AddressSpace>> SystrapPlatform::NewAddressSpace() {
 std::unique_ptr<Context> SystrapPlatform::NewContext() { return std::make_unique<SystrapContext>(*this); }
 
 void SystrapPlatform::OnBlock() {
-  if (SystrapContext* context = SystrapContext::Current()) placement_.Leave(context->slot());
+  if (SystrapContext* context = SystrapContext::Current()) context->OnBlock();
 }
 
 void SystrapPlatform::OnUnblock() {
@@ -210,28 +238,65 @@ base::Result<pid_t> SystrapPlatform::Fork(uint64_t control) {
 
 void SystrapPlatform::OnStubLost(std::function<void()> callback) {
   watch_.Start([this, callback = std::move(callback)](pid_t pid, int signal) {
-    OnDeath(pid);
+    const bool own = std::find(std::begin(kSignals), std::end(kSignals), signal) != std::end(kSignals);
     // A guest that made its own stub fault has ended itself only.
-    for (int own : kSignals) {
-      if (signal == own) return;
-    }
-    callback();
+    if (OnDeath(pid, own ? signal : 0) && !own) callback();
   });
   watching_ = true;
 }
 
-void SystrapPlatform::OnDeath(pid_t pid) {
-  base::MutexLock lock(spaces_mu_);
-  auto it = spaces_.find(pid);
-  if (it != spaces_.end()) it->second->OnDeath();
+bool SystrapPlatform::OnDeath(pid_t pid, int signal) {
+  std::vector<uint64_t> units;
+  {
+    base::MutexLock lock(spaces_mu_);
+    auto pooled = std::find_if(pool_.begin(), pool_.end(), [&](const StubProcess& stub) { return stub.pid == pid; });
+    if (pooled == pool_.end()) {
+      auto it = spaces_.find(pid);
+      if (it != spaces_.end()) it->second->OnDeath(signal);
+      return true;
+    }
+    units = pooled->Units();
+    pool_.erase(pooled);
+  }
+  FreeAfterDeath(pid, std::move(units));
+  return false;
 }
 
-void SystrapPlatform::Register(SystrapAddressSpace& space) {
+void SystrapPlatform::Register(SystrapAddressSpace& space, bool watched) {
   {
     base::MutexLock lock(spaces_mu_);
     spaces_[space.pid()] = &space;
   }
-  watch_.Add(space.pid(), space.pid());
+  if (!watched) watch_.Add(space.pid(), space.pid());
+}
+
+bool SystrapPlatform::HasRoomForStub() {
+  base::MutexLock lock(spaces_mu_);
+  return pool_.size() < kMaxPooledStubs;
+}
+
+bool SystrapPlatform::GiveStub(SystrapAddressSpace& space, StubProcess& stub) {
+  base::MutexLock lock(spaces_mu_);
+  if (pool_.size() >= kMaxPooledStubs) return false;
+  auto it = spaces_.find(space.pid());
+  if (it != spaces_.end() && it->second == &space) spaces_.erase(it);
+  pool_.push_back(std::move(stub));
+  return true;
+}
+
+std::optional<StubProcess> SystrapPlatform::TakeStub() {
+  for (;;) {
+    StubProcess stub;
+    {
+      base::MutexLock lock(spaces_mu_);
+      if (pool_.empty()) return std::nullopt;
+      stub = std::move(pool_.back());
+      pool_.pop_back();
+    }
+    if (kill(stub.pid, 0) == 0) return stub;
+    watch_.Remove(stub.pid);
+    FreeAfterDeath(stub.pid, stub.Units());
+  }
 }
 
 void SystrapPlatform::Forget(SystrapAddressSpace& space) { watch_.Remove(space.pid()); }

@@ -12,6 +12,7 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -22,6 +23,7 @@
 #include "platform/ptrace/stub_watch.h"
 #include "platform/stub/zygote.h"
 #include "platform/systrap/shared_file.h"
+#include "platform/systrap/stub_process.h"
 
 namespace platform::systrap {
 
@@ -38,6 +40,7 @@ class SystrapPlatform final : public Platform {
   base::Result<base::RefPtr<AddressSpace>> NewAddressSpace() override;
   std::unique_ptr<Context> NewContext() override;
   size_t FpuStateSize() const override { return initial_fpu_.size(); }
+  void AllowSpinning(bool allowed) override { may_spin_ = allowed && placement_.enabled(); }
   void OnBlock() override;
   void OnUnblock() override;
   void OnStubLost(std::function<void()> callback) override;
@@ -51,6 +54,8 @@ class SystrapPlatform final : public Platform {
   // The components in it.
   uint64_t xfeatures() const { return xfeatures_; }
   uint32_t mxcsr_mask() const { return mxcsr_mask_; }
+  bool may_spin() const { return may_spin_; }
+  uint64_t ticks_per_us() const { return ticks_per_us_; }
   // Whether the death of a stub wakes those who wait for it.
   bool watching() const { return watching_.load(std::memory_order_relaxed); }
 
@@ -61,19 +66,27 @@ class SystrapPlatform final : public Platform {
   // A new stub process whose control page is the unit at `control`.
   base::Result<pid_t> Fork(uint64_t control);
   // While registered, the death of the space's process is noticed, and is the sandbox's loss.
-  void Register(SystrapAddressSpace& space) ABSL_LOCKS_EXCLUDED(spaces_mu_);
+  // `watched`: it was a pooled one.
+  void Register(SystrapAddressSpace& space, bool watched) ABSL_LOCKS_EXCLUDED(spaces_mu_);
   void Unregister(SystrapAddressSpace& space) ABSL_LOCKS_EXCLUDED(spaces_mu_);
   // The sentry is about to kill it.
   void Forget(SystrapAddressSpace& space);
+  // The pool of stub processes that have no guest now.
+  bool HasRoomForStub() ABSL_LOCKS_EXCLUDED(spaces_mu_);
+  // Takes the place of Unregister. False: no room; `stub` is as it was.
+  bool GiveStub(SystrapAddressSpace& space, StubProcess& stub) ABSL_LOCKS_EXCLUDED(spaces_mu_);
+  std::optional<StubProcess> TakeStub() ABSL_LOCKS_EXCLUDED(spaces_mu_);
   // Frees units once the killed process can't write to them any more.
   void FreeAfterDeath(pid_t pid, std::vector<uint64_t> units) ABSL_LOCKS_EXCLUDED(spaces_mu_);
 
  private:
   SystrapPlatform() = default;
   absl::Status ProbeVectorState();
+  void CalibrateSpinning();
   absl::Status SelfTest();
   absl::Status RunTestGuest(SystrapAddressSpace& space);
-  void OnDeath(pid_t pid) ABSL_LOCKS_EXCLUDED(spaces_mu_);
+  // False: it had no guest.
+  bool OnDeath(pid_t pid, int signal) ABSL_LOCKS_EXCLUDED(spaces_mu_);
 
   struct Grave {
     pid_t pid;
@@ -88,6 +101,9 @@ class SystrapPlatform final : public Platform {
   std::vector<uint8_t> initial_fpu_;
   uint64_t xfeatures_ = 0;
   uint32_t mxcsr_mask_ = 0;
+  bool may_spin_ = false;
+  uint64_t ticks_per_us_ = 1;  // of the time-stamp counter
+  uint64_t stub_spins_ = 1;
   std::atomic<bool> watching_{false};
   uint32_t max_threads_ = kMaxAreas;
   bool supports_rseq_ = false;
@@ -95,6 +111,7 @@ class SystrapPlatform final : public Platform {
   // Before a space's threads_mu_; never with a space's mu_.
   base::Mutex spaces_mu_{base::LockRank::kPlatform};
   std::map<pid_t, SystrapAddressSpace*> spaces_ ABSL_GUARDED_BY(spaces_mu_);
+  std::vector<StubProcess> pool_ ABSL_GUARDED_BY(spaces_mu_);
   std::deque<Grave> graves_ ABSL_GUARDED_BY(spaces_mu_);
 };
 

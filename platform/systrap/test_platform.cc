@@ -16,6 +16,7 @@ std::unique_ptr<Platform> StartTestPlatform() {
   auto started = SystrapPlatform::Start();
   if (!started.ok()) FATAL("%s", started.status().ToString().c_str());
   (*started)->OnStubLost([] {});
+  (*started)->AllowSpinning(true);
   return *std::move(started);
 }
 

@@ -223,7 +223,8 @@ void Task::Internal::HandleEvent(Task& task, const platform::Event& event) {
       return;
     case platform::Event::Kind::kDead:
       LOG_WARNING("the host process of guest task %d was lost", task.tid());
-      task.group_->Exit({.signal = SIGKILL});
+      // The kernel's own way to end a process that misuses rseq(2), for one.
+      task.group_->Exit({.signal = event.info.si_signo == SIGSEGV ? SIGSEGV : SIGKILL});
       return;
   }
 }

@@ -1,13 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// rseq(2) used wrongly: descriptors that no kernel can use, and an area whose mapping changes. Not on systrap: there
-// the host kills the stub for some of it, which the guest sees as SIGKILL (docs/status.md).
+// rseq(2) used wrongly: descriptors that no kernel can use, and an area that can't be written.
 #include <linux/rseq.h>
 #include <sched.h>
 #include <sys/mman.h>
 #include <sys/rseq.h>
 #include <sys/syscall.h>
-
-#include <thread>
 
 #include "tests/syscalls/util.h"
 
@@ -53,17 +50,6 @@ TEST_F(RseqTest, BadDescriptorIsASegmentationFault) {
   }
 }
 
-// A thread that ends with a descriptor that no kernel can use takes nobody along.
-TEST_F(RseqTest, BadDescriptorAtTheEndOfAThread) {
-  EXPECT_EQ(RunInChild([] {
-              std::thread([] {
-                OwnArea()->rseq_cs = 8;
-                syscall(SYS_exit, 0);
-              }).join();
-            }),
-            Exited(0));
-}
-
 TEST_F(RseqTest, BadSignatureIsASegmentationFault) {
   EXPECT_EQ(RunInChild([] {
               ScopedHandler handler(SIGUSR1, OnSignal);
@@ -89,31 +75,6 @@ TEST_F(RseqTest, UnwritableAreaIsASegmentationFault) {
               for (;;) usleep(1000);
             }),
             Killed(SIGSEGV));
-}
-
-// Mappings that change below the area, by this thread and by another, are no harm as long as it can be written.
-TEST_F(RseqTest, AreaMayBeMappedAgain) {
-  EXPECT_EQ(RunInChild([] {
-              Unregister();
-              constexpr int kFlags = MAP_PRIVATE | MAP_ANONYMOUS;
-              void* page = mmap(nullptr, 4096, PROT_READ | PROT_WRITE, kFlags, -1, 0);
-              CHILD_CHECK(Rseq(page, kSize, 0, kSignature) == 0);
-              auto remap = [&] {
-                CHILD_CHECK(mmap(page, 4096, PROT_READ | PROT_WRITE, kFlags | MAP_FIXED, -1, 0) == page);
-              };
-              for (int i = 0; i < 20; ++i) {
-                remap();
-                usleep(100);
-                std::thread(remap).join();
-                usleep(100);
-                CHILD_CHECK(madvise(page, 4096, MADV_DONTNEED) == 0);
-                usleep(100);
-                CHILD_CHECK(RunInChild([] {}) == Exited(0));
-              }
-              usleep(100);
-              CHILD_CHECK(CpuId(static_cast<struct rseq*>(page)) == static_cast<uint32_t>(sched_getcpu()));
-            }),
-            Exited(0));
 }
 
 }  // namespace
