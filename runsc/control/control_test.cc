@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <functional>
 #include <thread>
 
 #include "base/mutex.h"
@@ -23,6 +24,10 @@ class FakeSandbox : public ControlHandler {
  public:
   absl::Status Start(const std::string& id) override {
     if (id != "c") return absl::NotFoundError("no container " + id);
+    return absl::OkStatus();
+  }
+  absl::Status SetNetwork(const std::string&, NetworkConfig config) override {
+    last_network = std::move(config);
     return absl::OkStatus();
   }
   absl::StatusOr<int32_t> Exec(ExecRequest request) override {
@@ -47,6 +52,7 @@ class FakeSandbox : public ControlHandler {
   absl::StatusOr<std::vector<ProcessInfo>> Processes(const std::string&) override {
     return std::vector<ProcessInfo>{{.pid = 1, .command = "in\xffit"}, {.pid = 2, .ppid = 1, .command = "sh"}};
   }
+  NetworkConfig last_network;
   absl::StatusOr<ContainerInfo> State(const std::string&) override {
     return ContainerInfo{.state = ContainerState::kPaused};
   }
@@ -115,6 +121,76 @@ class ControlTest : public ::testing::Test {
   std::unique_ptr<ControlServer> server_;
   std::thread thread_;
 };
+
+// A description with one of everything; `sockets` of its interfaces are some file.
+NetworkConfig SomeNetwork() {
+  NetworkConfig config;
+  NetworkInterface& eth0 = config.interfaces.emplace_back();
+  eth0.name = "eth0";
+  eth0.index = 7;
+  eth0.hardware_address = {2, 0, 0, 0, 0, 9};
+  eth0.mtu = 1450;
+  eth0.flags = 0x1003;
+  eth0.addresses.push_back(
+      {.ip = std::string("\x0a\0\0\x02", 4), .prefix = 24, .broadcast = std::string("\x0a\0\0\xff", 4)});
+  eth0.addresses.push_back({.ip = std::string(16, '\x20'), .prefix = 64});
+  eth0.socket.Reset(memfd_create("socket", MFD_CLOEXEC));
+  config.routes.push_back({.destination = std::string(4, '\0'),
+                           .gateway = std::string("\x0a\0\0\x01", 4),
+                           .interface = 7,
+                           .metric = 5,
+                           .type = 1});
+  config.permanent.push_back(
+      {.ip = std::string("\x0a\0\0\x09", 4), .hardware_address = {2, 0, 0, 0, 0, 8}, .interface = 7});
+  return config;
+}
+
+TEST_F(ControlTest, TheNetworkArrivesWhole) {
+  NetworkConfig config = SomeNetwork();
+  config.resolver.Reset(memfd_create("resolver", MFD_CLOEXEC));
+  ASSERT_EQ(3, write(config.resolver.get(), "dns", 3));
+  ASSERT_TRUE(Connect().SetNetwork(config).ok());
+  const NetworkConfig& got = sandbox_.last_network;
+  ASSERT_EQ(1u, got.interfaces.size());
+  EXPECT_EQ("eth0", got.interfaces[0].name);
+  EXPECT_EQ(config.interfaces[0].hardware_address, got.interfaces[0].hardware_address);
+  EXPECT_EQ(2u, got.interfaces[0].addresses.size());
+  EXPECT_TRUE(got.interfaces[0].socket.ok());
+  ASSERT_EQ(1u, got.routes.size());
+  EXPECT_EQ(config.routes[0].gateway, got.routes[0].gateway);
+  EXPECT_EQ(1u, got.permanent.size());
+  char text[4] = {};
+  EXPECT_EQ(3, pread(got.resolver.get(), text, 3, 0));
+  EXPECT_STREQ("dns", text);
+  // And through a file, without the sockets.
+  auto again = ParseNetwork(SerializeNetwork(config));
+  ASSERT_TRUE(again.ok());
+  EXPECT_EQ(config.interfaces[0].addresses[0].broadcast, again->interfaces[0].addresses[0].broadcast);
+  EXPECT_FALSE(again->interfaces[0].socket.ok());
+  EXPECT_EQ(absl::StatusCode::kDataLoss, ParseNetwork("nonsense").status().code());
+}
+
+TEST_F(ControlTest, MalformedNetworksAreRefused) {
+  const std::function<void(NetworkConfig&)> kHarm[] = {
+      [](NetworkConfig& c) { c.interfaces[0].name = ""; },
+      [](NetworkConfig& c) { c.interfaces[0].name = "sixteen-letters-"; },
+      [](NetworkConfig& c) { c.interfaces[0].index = 0; },
+      [](NetworkConfig& c) { c.interfaces[0].mtu = 0; },
+      [](NetworkConfig& c) { c.interfaces[0].addresses[0].ip = "five5"; },
+      [](NetworkConfig& c) { c.interfaces[0].addresses[0].prefix = 33; },
+      [](NetworkConfig& c) { c.interfaces[0].addresses[0].broadcast = std::string(16, 'x'); },
+      [](NetworkConfig& c) { c.routes[0].destination = ""; },
+      [](NetworkConfig& c) { c.routes[0].gateway = std::string(16, 'x'); },
+      [](NetworkConfig& c) { c.routes[0].type = 256; },
+      [](NetworkConfig& c) { c.permanent[0].ip = ""; },
+  };
+  for (const auto& harm : kHarm) {
+    NetworkConfig config = SomeNetwork();
+    harm(config);
+    EXPECT_EQ(absl::StatusCode::kInvalidArgument, Connect().SetNetwork(config).code()) << &harm - kHarm;
+  }
+  EXPECT_TRUE(sandbox_.last_network.interfaces.empty());
+}
 
 TEST_F(ControlTest, CallsCarryValuesAndErrors) {
   Client client = Connect();
