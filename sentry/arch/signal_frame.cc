@@ -22,19 +22,33 @@ struct FpxSoftwareBytes {
 };
 static_assert(sizeof(FpxSoftwareBytes) == 48);
 
+// The components of XCR0 and where each ends in an uncompacted image. Asked of the CPU once: under a hypervisor each CPUID costs
+// tens of microseconds.
+struct Components {
+  uint64_t features = 3;  // x87 and SSE are in the legacy part
+  uint64_t end[64] = {};
+
+  Components() {
+    uint32_t a, b, c, d;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_OSXSAVE)) return;
+    uint32_t low, high;
+    asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    features = (uint64_t{high} << 32) | low;
+    for (int i = 2; i < 63; ++i) {
+      if (!(features >> i & 1)) continue;
+      uint32_t size, offset;
+      bool known = __get_cpuid_count(0xd, i, &size, &offset, &c, &d);
+      end[i] = known ? uint64_t{offset} + size : UINT64_MAX;
+    }
+  }
+};
+
 // Features of XCR0 whose component lies inside an uncompacted image of `size` bytes.
 uint64_t FeaturesOf(size_t size) {
-  uint32_t a, b, c, d;
-  if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_OSXSAVE)) return 3;
-  uint32_t low, high;
-  asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
-  uint64_t features = (uint64_t{high} << 32) | low;
+  static const Components components;
+  uint64_t features = components.features;
   for (int i = 2; i < 63; ++i) {
-    uint64_t bit = uint64_t{1} << i;
-    if (!(features & bit)) continue;
-    uint32_t component_size, offset;
-    if (!__get_cpuid_count(0xd, i, &component_size, &offset, &c, &d) || uint64_t{offset} + component_size > size)
-      features &= ~bit;
+    if (components.end[i] > size) features &= ~(uint64_t{1} << i);
   }
   return features;
 }
