@@ -142,6 +142,7 @@ class Stage:
     """
 
     def __init__(self):
+        self._came_from = None
         self.base = tempfile.mkdtemp(prefix="runsc-bench.", dir="/var/tmp")
         self.rootfs = os.path.join(self.base, "rootfs")
         self.data = os.path.join(self.base, "data")
@@ -161,6 +162,28 @@ class Stage:
         mount("tmpfs", self.rootfs + "/tmp", "tmpfs")
         mount(self.bind_source, self.rootfs + self.bind, None, MS_BIND)
 
+    def enter_cgroup(self, share):
+        """Moves the runner, and so the native runs, below the cgroup in which the containers are, and gives that `share` times the usual
+        weight: all that is measured competes alike with what else the machine does. False where that cannot be done."""
+        for directory, weight, value in (("/sys/fs/cgroup/cpu", "cpu.shares", 1024 * share), ("/sys/fs/cgroup", "cpu.weight", 100 * share)):
+            top = os.path.join(directory, self.cgroup)
+            try:
+                os.makedirs(top + "/runner")
+                if not os.path.exists(f"{top}/{weight}"):
+                    continue
+                came_from = directory + _own_cgroup(directory == "/sys/fs/cgroup/cpu")
+                _write(f"{top}/{weight}", value)
+                _write(f"{top}/runner/cgroup.procs", os.getpid())
+                self._came_from = came_from
+                return True
+            except OSError:
+                continue
+        return False
+
+    def renew_tmp(self):
+        unmount(self.rootfs + "/tmp")
+        mount("tmpfs", self.rootfs + "/tmp", "tmpfs")
+
     def remove(self):
         """Takes everything back; the processes must have ended."""
         try:
@@ -168,11 +191,28 @@ class Stage:
         except OSError as error:
             if error.errno != errno.EINVAL:  # EINVAL: it was not mounted
                 raise
+        if self._came_from:
+            _write(self._came_from + "/cgroup.procs", os.getpid())
         for path in glob.glob(f"/sys/fs/cgroup/*/{self.cgroup}") + glob.glob(f"/sys/fs/cgroup/{self.cgroup}"):
             _remove_cgroup(path)
         # Never recursively: were it still mounted, it would be the host's root.
         os.rmdir(self.rootfs)
         shutil.rmtree(self.base)
+
+
+def _write(path, value):
+    with open(path, "w") as file:
+        file.write(str(value))
+
+
+def _own_cgroup(cpu_v1):
+    """This process's place below the mount point of the cpu controller, or of cgroup v2."""
+    with open("/proc/self/cgroup") as file:
+        for line in file:
+            _, controllers, path = line.strip().split(":", 2)
+            if "cpu" in controllers.split(",") if cpu_v1 else not controllers:
+                return path
+    raise OSError(errno.ENOENT, "no cpu cgroup")
 
 
 def _remove_cgroup(path):

@@ -64,7 +64,8 @@ class Native:
         return start(["chroot", self.stage.rootfs, *argv])
 
     def clean_up(self):
-        pass
+        # A fresh /tmp for each program, as containers have.
+        self.stage.renew_tmp()
 
 
 class Oci:

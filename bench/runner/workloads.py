@@ -185,7 +185,7 @@ class Fio(Workload):
         size = "1m" if session.small else "64m"
         runtime_s = "--loops=1" if session.small else "--time_based --runtime=2"
         script = (f"fio --name=job --filename={directory}/fio-{runtime.name} --rw={self.kind} --bs=4k --size={size} --ioengine=psync "
-                  f"--thread {runtime_s} --output-format=json --unlink=1")
+                  f"--invalidate=0 --thread {runtime_s} --output-format=json --unlink=1")
         out = runtime.run(["/bin/bash", "-ec", script], timeout=120)
         job = json.loads(out[out.index("{"):])["jobs"][0]
         side = job["read" if "read" in self.kind else "write"]
