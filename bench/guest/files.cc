@@ -21,8 +21,7 @@ void StatHit(Measurement& m) {
   const std::string path = DataFile(m);
   m.Run([&](uint64_t n) {
     struct stat s;
-    for (uint64_t i = 0; i < n; ++i)
-      BENCH_CHECK(stat(path.c_str(), &s) == 0 && s.st_size == kFileSize, path.c_str());
+    for (uint64_t i = 0; i < n; ++i) BENCH_CHECK(stat(path.c_str(), &s) == 0 && s.st_size == kFileSize, path.c_str());
   });
 }
 

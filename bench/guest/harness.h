@@ -17,14 +17,14 @@
 
 namespace bench {
 
-// Ends the program with status 1 and one line that names the operation, unless `ok`: a measured program that did not do its work counts as
-// failed, not as fast.
-#define BENCH_CHECK(ok, what)                                                      \
-  do {                                                                             \
-    if (!(ok)) {                                                                   \
+// Ends the program with status 1 and one line that names the operation, unless `ok`: a measured program that did not do
+// its work counts as failed, not as fast.
+#define BENCH_CHECK(ok, what)                                                        \
+  do {                                                                               \
+    if (!(ok)) {                                                                     \
       fprintf(stderr, "%s:%d: %s: %s\n", __FILE__, __LINE__, what, strerror(errno)); \
-      _exit(1);                                                                    \
-    }                                                                              \
+      _exit(1);                                                                      \
+    }                                                                                \
   } while (false)
 
 inline int64_t NowNs() {

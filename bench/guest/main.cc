@@ -2,9 +2,10 @@
 // The program that bench/compare runs natively and in each runtime.
 //   guest list                                      names and meanings of the operations, tab-separated
 //   guest run [--ms N] [--iterations N] [--dir DIR] OPERATION...
-//                                                   one line each: @op NAME BATCHES ITERATIONS BEST MEDIAN MEAN (ns, tab-separated)
-//   guest time [--root DIR] -- COMMAND ARG...       @time NANOSECONDS from before the fork to after the wait; fails as the command does
-//   guest exit                                      ends with status 3
+//                                                   one line each: @op NAME BATCHES ITERATIONS BEST MEDIAN MEAN (ns,
+//                                                   tab-separated)
+//   guest time [--root DIR] -- COMMAND ARG...       @time NANOSECONDS from before the fork to after the wait; fails as
+//   the command does guest exit                                      ends with status 3
 // Exit status 0 only when every operation did its work.
 #include <unistd.h>
 
@@ -51,7 +52,8 @@ int RunOperations(int argc, char** argv) {
   }
   std::vector<Operation> all = AllOperations();
   for (; at < argc; ++at) {
-    auto found = std::find_if(all.begin(), all.end(), [&](const Operation& o) { return strcmp(o.name, argv[at]) == 0; });
+    auto found =
+        std::find_if(all.begin(), all.end(), [&](const Operation& o) { return strcmp(o.name, argv[at]) == 0; });
     if (found == all.end()) {
       fprintf(stderr, "guest: no operation %s: see guest list\n", argv[at]);
       return 2;
