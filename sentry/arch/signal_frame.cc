@@ -22,8 +22,8 @@ struct FpxSoftwareBytes {
 };
 static_assert(sizeof(FpxSoftwareBytes) == 48);
 
-// The components of XCR0 and where each ends in an uncompacted image. Asked of the CPU once: under a hypervisor each CPUID costs
-// tens of microseconds.
+// The components of XCR0 and where each ends in an uncompacted image. Asked of the CPU once: under a hypervisor each
+// CPUID costs tens of microseconds.
 struct Components {
   uint64_t features = 3;  // x87 and SSE are in the legacy part
   uint64_t end[64] = {};
