@@ -91,6 +91,7 @@ std::vector<Rule> Rules(int proc_fd) {
       {SCMP_SYS(rt_sigreturn)},
       {SCMP_SYS(futex)},
       {SCMP_SYS(sched_yield)},
+      {SCMP_SYS(sched_setaffinity), {Equal(0, 0)}},
       {SCMP_SYS(restart_syscall)},
       {SCMP_SYS(exit)},
       {SCMP_SYS(exit_group)},

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "gofer/protocol/channel_pool.h"
 
+#include <sched.h>
+
+#include <iterator>
 #include <utility>
 
 #include "base/log.h"
@@ -16,6 +19,7 @@ struct ChannelPool::Channel {
   explicit Channel(UniqueFd s) : socket(std::move(s)) {}
   UniqueFd socket;
   uint64_t tag = 0;
+  int cpu = -1;  // of the last request: the server's thread is there
   // Not initialised: pages are touched only as far as messages reach.
   std::unique_ptr<uint8_t[]> request{new uint8_t[kMaxPayload]};
   std::unique_ptr<uint8_t[]> reply{new uint8_t[kMaxMessage]};
@@ -50,8 +54,14 @@ Result<ChannelPool::Lease> ChannelPool::Acquire() {
       freed_.Wait(mu_);
     }
     if (!connected()) return Errno(EIO);
-    channel = free_.back();
-    free_.pop_back();
+    auto chosen = std::prev(free_.end());
+    const int cpu = sched_getcpu();
+    for (auto it = free_.begin(); it != free_.end(); ++it) {
+      if ((*it)->cpu == cpu) chosen = it;
+    }
+    channel = *chosen;
+    channel->cpu = cpu;
+    free_.erase(chosen);
     ++calls_;
     if (free_.empty() && !growing_ && static_cast<int>(channels_.size()) < max_channels_) {
       grow = waited || (calls_ >= kCallsBeforeSpare && channels_.size() == 1) || channels_.size() > 1;
@@ -87,7 +97,9 @@ void ChannelPool::Release(Channel* channel) {
 }
 
 Result<Packet> ChannelPool::CallOn(Channel* channel, Op op, std::span<const uint8_t> body) {
-  uint64_t tag = ++channel->tag;
+  constexpr uint64_t kCountMask = (uint64_t{1} << kTagCpuShift) - 1;
+  const uint64_t hint = channel->cpu >= 0 && channel->cpu < static_cast<int>(kMaxTagCpu) ? channel->cpu + 1 : 0;
+  const uint64_t tag = (++channel->tag & kCountMask) | hint << kTagCpuShift;
   Result<void> sent = SendPacket(channel->socket.get(), static_cast<uint16_t>(op), tag, body, {});
   if (!sent.ok()) {
     Disconnect();

@@ -277,20 +277,25 @@ Result<DirHandle> Client::OpenDir(NodeId dir) {
   return TRY(impl_->CallFor<NodeRequest>(Op::kOpenDir, NodeRequest{dir}, {})).node;
 }
 
+namespace {
+
+Result<DirPage> ParseDirPage(Packet& packet, Reader& r) {
+  auto head = r.Get<ReadDirReply>();
+  DirPage page{.end = head.end != 0};
+  for (uint32_t i = 0; i < head.count && r.ok(); ++i) {
+    auto entry = r.Get<DirEntryHead>();
+    std::string_view name = r.GetBytes(entry.name_length);
+    page.entries.push_back({entry.ino, entry.cookie, entry.type, std::string(name)});
+  }
+  if (!r.Done() || !packet.fds.empty()) return Errno(EBADMSG);
+  return page;
+}
+
+}  // namespace
+
 Result<DirPage> Client::ReadDir(DirHandle handle, uint64_t cookie) {
   return impl_->Call(
-      Op::kReadDir, [&](Writer& w) { w.Put(ReadDirRequest{.handle = handle, .cookie = cookie}); },
-      [](Packet& packet, Reader& r) -> Result<DirPage> {
-        auto head = r.Get<ReadDirReply>();
-        DirPage page{.end = head.end != 0};
-        for (uint32_t i = 0; i < head.count && r.ok(); ++i) {
-          auto entry = r.Get<DirEntryHead>();
-          std::string_view name = r.GetBytes(entry.name_length);
-          page.entries.push_back({entry.ino, entry.cookie, entry.type, std::string(name)});
-        }
-        if (!r.Done() || !packet.fds.empty()) return Errno(EBADMSG);
-        return page;
-      });
+      Op::kReadDir, [&](Writer& w) { w.Put(ReadDirRequest{.handle = handle, .cookie = cookie}); }, ParseDirPage);
 }
 
 void Client::CloseDir(DirHandle handle) {
@@ -299,6 +304,9 @@ void Client::CloseDir(DirHandle handle) {
 }
 
 Result<std::vector<DirEntry>> Client::ReadWholeDir(NodeId dir) {
+  DirPage first = TRY(impl_->Call(
+      Op::kListDir, [&](Writer& w) { w.Put(NodeRequest{dir}); }, ParseDirPage));
+  if (first.end) return std::move(first.entries);
   DirHandle handle = TRY(OpenDir(dir));
   std::vector<DirEntry> all;
   uint64_t cookie = 0;

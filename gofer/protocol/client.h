@@ -105,7 +105,8 @@ class Client {
   // Up to about 60 KiB of entries from `cookie`.
   base::Result<DirPage> ReadDir(DirHandle handle, uint64_t cookie);
   void CloseDir(DirHandle handle);
-  // All entries at once: OpenDir, ReadDir to the end, CloseDir.
+  // All entries at once: one round trip for a directory whose entries fit into one message, else OpenDir, ReadDir to
+  // the end, CloseDir.
   base::Result<std::vector<DirEntry>> ReadWholeDir(NodeId dir);
 
   base::Result<gofer::StatFs> StatFs(NodeId node);

@@ -41,6 +41,7 @@ enum class Op : uint16_t {
   kOpenDir,      // NodeRequest → NodeRequest (the handle)
   kReadDir,      // ReadDirRequest → ReadDirReply, (DirEntryHead + name bytes)...
   kCloseDir,     // NodeRequest (the handle) → nothing
+  kListDir,      // NodeRequest → as kReadDir: the first entries, without a handle
   kStatFs,       // NodeRequest → StatFs
   kGetXattr,     // NodeRequest, name → bytes up to the end
   kSetXattr,     // SetXattrRequest, name, value → nothing
@@ -55,9 +56,13 @@ struct MessageHeader {
   uint32_t length;  // of the whole packet, header included
   uint16_t code;    // request: Op; reply: 0 or an errno (then no payload and no fds)
   uint16_t fds;     // how many travel along
-  uint64_t tag;     // chosen by the client, repeated in the reply
+  uint64_t tag;  // chosen by the client, repeated in the reply; of a request the bits from kTagCpuShift on are a hint
 };
 static_assert(sizeof(MessageHeader) == 16);
+// The CPU that the client's thread runs on, plus 1; 0: unknown. Where a wake-up on another CPU costs an interrupt (tens
+// of microseconds in a virtual machine), a server thread that runs on the client's CPU answers several times sooner.
+inline constexpr int kTagCpuShift = 48;
+inline constexpr uint64_t kMaxTagCpu = 0xffff;
 inline constexpr size_t kMaxMessage = sizeof(MessageHeader) + kMaxPayload;
 
 struct MountRequest {

@@ -96,6 +96,7 @@ Result<void> ChannelServer::OpenChannel(Connection::Reply* out) {
 void ChannelServer::Serve(int socket, bool primary) {
   std::unique_ptr<uint8_t[]> request(new uint8_t[kMaxMessage]);
   std::unique_ptr<uint8_t[]> body(new uint8_t[kMaxPayload]);
+  uint64_t at = 0, wanted = 0;  // CPUs plus 1
   for (;;) {
     Result<Packet> packet = ReceivePacket(socket, {request.get(), kMaxMessage}, /*accept_fds=*/false);
     if (!packet.ok()) {
@@ -104,6 +105,14 @@ void ChannelServer::Serve(int socket, bool primary) {
       if (primary || !hung_up) break;
       return;
     }
+    // Followed when it was the same twice: a client's thread that the host moves about must not drag this one along
+    // each time.
+    const uint64_t hint = packet->header.tag >> kTagCpuShift;
+    if (hint != 0 && hint != at && hint == wanted) {
+      fs_->RunOnCpu(static_cast<int>(hint - 1));
+      at = hint;
+    }
+    wanted = hint;
     Op op = static_cast<Op>(packet->header.code);
     Connection::Reply reply({body.get(), kMaxPayload});
     Reader in(packet->payload);

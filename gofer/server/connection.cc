@@ -76,6 +76,8 @@ Result<void> Connection::Handle(Op op, Reader& in, Reply* out) {
       return ReadDir(in, out);
     case Op::kCloseDir:
       return CloseDir(in);
+    case Op::kListDir:
+      return ListDir(in, out);
     case Op::kStatFs:
       return StatFs(in, out);
     case Op::kGetXattr:

@@ -66,6 +66,7 @@ class Connection {
   base::Result<void> OpenDir(Reader& in, Reply* out);
   base::Result<void> ReadDir(Reader& in, Reply* out);
   base::Result<void> CloseDir(Reader& in);
+  base::Result<void> ListDir(Reader& in, Reply* out);
   // connection_xattr.cc
   base::Result<void> GetXattr(Reader& in, Reply* out);
   base::Result<void> SetXattr(Reader& in);

@@ -31,6 +31,39 @@ struct DirentHead {  // getdents64(2)
 };
 constexpr size_t kDirentNameAt = 19;
 
+// As many entries of an open directory as fit, from its file position on. `position` follows the last of them.
+Result<void> PutEntries(const HostFs& fs, int fd, uint64_t* position, Connection::Reply* out) {
+  ReadDirReply head{};
+  out->body.Put(head);
+  alignas(8) uint8_t buffer[kDirentBuffer];
+  // An entry takes at most sizeof(DirEntryHead) + name here and never less than 24 bytes on the host.
+  while (head.end == 0 && out->body.room() >= 2 * kLargestDirent) {
+    size_t room = std::min(kDirentBuffer, out->body.room() / 2);
+    Result<size_t> got = fs.ReadDirents(fd, {buffer, room});
+    if (!got.ok()) {
+      if (head.count > 0) break;  // the next call meets the error again
+      return got.error();
+    }
+    if (*got == 0) head.end = 1;
+    for (size_t at = 0; at + kDirentNameAt < *got;) {
+      DirentHead entry;
+      memcpy(&entry, buffer + at, kDirentNameAt);
+      if (entry.length <= kDirentNameAt || at + entry.length > *got) return Errno(EIO);
+      const char* name = reinterpret_cast<const char*>(buffer + at + kDirentNameAt);
+      size_t length = strnlen(name, entry.length - kDirentNameAt);
+      at += entry.length;
+      *position = entry.offset;
+      if (std::string_view(name, length) == "." || std::string_view(name, length) == "..") continue;
+      out->body.Put(DirEntryHead{
+          .ino = entry.ino, .cookie = entry.offset, .name_length = static_cast<uint16_t>(length), .type = entry.type});
+      out->body.PutRaw(name, length);
+      ++head.count;
+    }
+  }
+  memcpy(out->body.mutable_written().data(), &head, sizeof head);
+  return OkResult();
+}
+
 }  // namespace
 
 struct Connection::DirStream {
@@ -70,35 +103,16 @@ Result<void> Connection::ReadDir(Reader& in, Reply* out) {
     TRY(fs_->Seek(stream->fd->get(), request.cookie));
     stream->position = request.cookie;
   }
-  ReadDirReply head{};
-  out->body.Put(head);
-  alignas(8) uint8_t buffer[kDirentBuffer];
-  // An entry takes at most sizeof(DirEntryHead) + name here and never less than 24 bytes on the host.
-  while (head.end == 0 && out->body.room() >= 2 * kLargestDirent) {
-    size_t room = std::min(kDirentBuffer, out->body.room() / 2);
-    Result<size_t> got = fs_->ReadDirents(stream->fd->get(), {buffer, room});
-    if (!got.ok()) {
-      if (head.count > 0) break;  // the next call meets the error again
-      return got.error();
-    }
-    if (*got == 0) head.end = 1;
-    for (size_t at = 0; at + kDirentNameAt < *got;) {
-      DirentHead entry;
-      memcpy(&entry, buffer + at, kDirentNameAt);
-      if (entry.length <= kDirentNameAt || at + entry.length > *got) return Errno(EIO);
-      const char* name = reinterpret_cast<const char*>(buffer + at + kDirentNameAt);
-      size_t length = strnlen(name, entry.length - kDirentNameAt);
-      at += entry.length;
-      stream->position = entry.offset;
-      if (std::string_view(name, length) == "." || std::string_view(name, length) == "..") continue;
-      out->body.Put(DirEntryHead{
-          .ino = entry.ino, .cookie = entry.offset, .name_length = static_cast<uint16_t>(length), .type = entry.type});
-      out->body.PutRaw(name, length);
-      ++head.count;
-    }
-  }
-  memcpy(out->body.mutable_written().data(), &head, sizeof head);
-  return OkResult();
+  return PutEntries(*fs_, stream->fd->get(), &stream->position, out);
+}
+
+Result<void> Connection::ListDir(Reader& in, Reply* out) {
+  auto request = in.Get<NodeRequest>();
+  if (!in.Done()) return Errno(EINVAL);
+  NodeAndFd dir = TRY(ResolveDir(request.node));
+  UniqueFd fd = TRY(fs_->Reopen(dir.fd->get(), O_RDONLY | O_DIRECTORY));
+  uint64_t position = 0;
+  return PutEntries(*fs_, fd.get(), &position, out);
 }
 
 Result<void> Connection::CloseDir(Reader& in) {

@@ -98,6 +98,16 @@ Result<void> HostFs::EnterThread() const {
   return OkResult();
 }
 
+void HostFs::RunOnCpu(int cpu) const {
+  constexpr int kMaxCpus = 4096;
+  if (cpu < 0 || cpu >= kMaxCpus) return;
+  cpu_set_t set[kMaxCpus / CPU_SETSIZE];
+  CPU_ZERO_S(sizeof set, set);
+  CPU_SET_S(static_cast<size_t>(cpu), sizeof set, set);
+  // EINVAL: not a CPU of this process's cpuset. Then the host's choice stands.
+  (void)sched_setaffinity(0, sizeof set, set);
+}
+
 Result<Attr> HostFs::Stat(int fd) const { return StatCommon(fd, "", AT_EMPTY_PATH); }
 
 Result<Attr> HostFs::StatAt(int dir, const std::string& name) const {

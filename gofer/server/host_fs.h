@@ -27,6 +27,8 @@ class HostFs {
   // Gives the calling thread a working directory (/proc/self/fd, which the xattr calls need: they take no directory
   // fd) and a umask (0) of its own. Every thread that uses this object calls it once.
   base::Result<void> EnterThread() const;
+  // The calling thread stays on that CPU from now on, if it may run there.
+  void RunOnCpu(int cpu) const;
 
   // All take `dir`/`fd` = O_PATH fds, and `name` = one checked component.
   base::Result<Attr> Stat(int fd) const;

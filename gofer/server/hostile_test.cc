@@ -1,15 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 // A sentry that was taken over: whatever it sends, the gofer answers with an error or hangs up, and other connections
 // and the host's files outside the tree are not affected.
+#include <dirent.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <cstring>
+#include <fstream>
 #include <iterator>
 #include <random>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -52,6 +56,8 @@ class Raw {
     }
     return Call(static_cast<uint16_t>(op), body);
   }
+  // The bits of the tags above the counter.
+  void SetTagHint(uint64_t hint) { tag_ = hint << kTagCpuShift | 100; }
   int Mount() { return Call(Op::kMount, MountRequest{.version = kProtocolVersion}); }
   std::span<const uint8_t> payload() const { return reply_->payload; }
 
@@ -104,7 +110,8 @@ TEST(Hostile, BadIdsAreEnoent) {
   Raw raw(served);
   ASSERT_EQ(raw.Mount(), 0);
   for (uint64_t id : {uint64_t{0}, uint64_t{2}, UINT64_MAX}) {
-    for (Op op : {Op::kGetAttr, Op::kReadLink, Op::kOpenDir, Op::kCloseDir, Op::kStatFs, Op::kListXattr, Op::kSyncFs}) {
+    for (Op op : {Op::kGetAttr, Op::kReadLink, Op::kOpenDir, Op::kCloseDir, Op::kListDir, Op::kStatFs, Op::kListXattr,
+                  Op::kSyncFs}) {
       EXPECT_EQ(raw.Call(op, NodeRequest{id}), ENOENT);
     }
     for (Op op : {Op::kUnlink, Op::kRmdir}) EXPECT_EQ(raw.Call(op, NodeRequest{id}, {"x"}), ENOENT);
@@ -144,6 +151,45 @@ TEST(Hostile, BadNamesNeverReachTheHost) {
   EXPECT_EQ(raw.Call(Op::kMkdir, MakeRequest{.dir = kRoot, .mode = 0x10000}, {"d"}), EINVAL);
   EXPECT_EQ(raw.Call(Op::kCreate, MakeRequest{.dir = kRoot, .flags = O_PATH}, {"f"}), EINVAL);
   EXPECT_EQ(raw.Call(Op::kSetXattr, SetXattrRequest{.node = kRoot, .flags = 7}, {"user.x", "v"}), EINVAL);
+}
+
+// The CPUs that threads of this process other than the caller may run on, where it is only one.
+std::multiset<std::string> PinnedThreads() {
+  std::multiset<std::string> found;
+  DIR* tasks = opendir("/proc/self/task");
+  while (dirent* entry = readdir(tasks)) {
+    std::ifstream status(std::string("/proc/self/task/") + entry->d_name + "/status");
+    for (std::string line; std::getline(status, line);) {
+      if (!line.starts_with("Cpus_allowed_list:\t")) continue;
+      std::string list = line.substr(line.find('\t') + 1);
+      if (list.find_first_of(",-") == std::string::npos) found.insert(list);
+    }
+  }
+  closedir(tasks);
+  return found;
+}
+
+TEST(Hostile, CpuHintsAreFollowedWhenTheyCanBe) {
+  cpu_set_t allowed;
+  ASSERT_EQ(sched_getaffinity(0, sizeof allowed, &allowed), 0);
+  if (CPU_COUNT(&allowed) < 2) GTEST_SKIP() << "every thread is on one CPU";
+  int cpu = 0;
+  while (!CPU_ISSET(cpu, &allowed)) ++cpu;
+  ServedDir served;
+  Raw raw(served);
+  ASSERT_EQ(raw.Mount(), 0);
+  const auto before = PinnedThreads();
+  raw.SetTagHint(static_cast<uint64_t>(cpu) + 1);
+  EXPECT_EQ(raw.Call(Op::kGetAttr, NodeRequest{kRoot}), 0);
+  EXPECT_EQ(PinnedThreads(), before) << "after one request";
+  EXPECT_EQ(raw.Call(Op::kGetAttr, NodeRequest{kRoot}), 0);
+  auto after = before;
+  after.insert(std::to_string(cpu));
+  EXPECT_EQ(PinnedThreads(), after);
+  for (uint64_t hint : {kMaxTagCpu, uint64_t{5000}, uint64_t{0}, uint64_t{3}, kMaxTagCpu}) {
+    raw.SetTagHint(hint);
+    for (int i = 0; i < 3; ++i) EXPECT_EQ(raw.Call(Op::kGetAttr, NodeRequest{kRoot}), 0);
+  }
 }
 
 TEST(Hostile, UndelegatedFdsEndTheConnection) {
@@ -201,7 +247,7 @@ struct Shape {
 };
 constexpr Shape kShapes[] = {
     {2, 1}, {1, 0}, {8, 0}, {2, 0}, {4, 1}, {4, 1}, {4, 2}, {4, 1}, {2, 1}, {1, 1}, {1, 1}, {3, 2},
-    {1, 0}, {1, 0}, {2, 0}, {1, 0}, {1, 0}, {1, 1}, {2, 2}, {1, 0}, {1, 1}, {1, 0}, {1, 0},
+    {1, 0}, {1, 0}, {2, 0}, {1, 0}, {1, 0}, {1, 0}, {1, 1}, {2, 2}, {1, 0}, {1, 1}, {1, 0}, {1, 0},
 };
 static_assert(std::size(kShapes) == static_cast<size_t>(Op::kEnd) - static_cast<size_t>(Op::kWalk));
 

@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/memory_trim.h"
 #include "gofer/filter.h"
 #include "gofer/protocol/host_transport.h"
 #include "gofer/sandbox.h"
@@ -104,6 +105,7 @@ absl::Status RunGofer(GoferConfig config) {
     }
     servers.push_back(std::move(server));
   }
+  base::TrimMemory();
   WaitForHangups(servers);
   for (auto& server : servers) server->Shutdown();
   int64_t deadline = base::MonotonicNs() + kGraceNs;

@@ -161,6 +161,12 @@ void Directories(Client& c, NodeId root) {
     c.Forget(node->node);
     made.insert(name);
   }
+  // Too many for one message, then few.
+  auto whole = c.ReadWholeDir(dir->node);
+  ASSERT_TRUE(whole.ok()) << whole.error().Name();
+  std::set<std::string> listed;
+  for (const DirEntry& e : *whole) EXPECT_TRUE(listed.insert(e.name).second) << e.name << " twice";
+  EXPECT_EQ(listed, made);
   auto handle = c.OpenDir(dir->node);
   ASSERT_TRUE(handle.ok()) << handle.error().Name();
   auto first = c.ReadDir(*handle, 0);
@@ -186,7 +192,15 @@ void Directories(Client& c, NodeId root) {
   EXPECT_EQ(seen, made);
   c.CloseDir(*handle);
   EXPECT_EQ(c.ReadDir(*handle, 0).error_number(), ENOENT);
-  for (const std::string& name : made) (void)c.Unlink(dir->node, name);
+  for (const std::string& name : made) {
+    if (name != "entry-7" + std::string(100, 'n')) (void)c.Unlink(dir->node, name);
+  }
+  whole = c.ReadWholeDir(dir->node);
+  ASSERT_TRUE(whole.ok());
+  ASSERT_EQ(whole->size(), 1u);
+  EXPECT_EQ((*whole)[0].name, "entry-7" + std::string(100, 'n'));
+  EXPECT_TRUE(c.Unlink(dir->node, (*whole)[0].name).ok());
+  EXPECT_EQ(c.ReadWholeDir(dir->node + 1000).error_number(), ENOENT);
   EXPECT_TRUE(c.ReadWholeDir(dir->node)->empty());
   EXPECT_TRUE(c.Rmdir(root, "many").ok());
 }

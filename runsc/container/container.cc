@@ -317,12 +317,15 @@ absl::Status Container::Resume() {
 }
 
 absl::Status Container::TearDown() {
-  // Without a start time the process had ended when it was recorded.
-  if (record_.sandbox_start_ticks != 0 &&
-      !KillAndWait(record_.sandbox_pid, record_.sandbox_start_ticks, kKillTimeoutMs)) {
+  // Without a start time the process had ended when it was recorded. The sandbox first: it would complain of a lost
+  // gofer.
+  EndingProcess sandbox, gofer;
+  if (record_.sandbox_start_ticks != 0) sandbox = EndingProcess(record_.sandbox_pid, record_.sandbox_start_ticks);
+  if (record_.gofer_start_ticks != 0) gofer = EndingProcess(record_.gofer_pid, record_.gofer_start_ticks);
+  if (!sandbox.Wait(kKillTimeoutMs)) {
     return absl::InternalError(absl::StrCat("the sandbox process ", record_.sandbox_pid, " does not end"));
   }
-  if (record_.gofer_start_ticks != 0 && !KillAndWait(record_.gofer_pid, record_.gofer_start_ticks, kKillTimeoutMs)) {
+  if (!gofer.Wait(kKillTimeoutMs)) {
     return absl::InternalError(absl::StrCat("the gofer process ", record_.gofer_pid, " does not end"));
   }
   return Cgroup::FromPaths(record_.cgroup_paths).Remove();

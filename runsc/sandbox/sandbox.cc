@@ -194,25 +194,38 @@ uint64_t ProcessStartTicks(pid_t pid) {
   return at ? strtoull(at + 1, nullptr, 10) : 0;
 }
 
-bool KillAndWait(pid_t pid, uint64_t start_ticks, int timeout_ms) {
-  if (pid <= 0) return true;
+EndingProcess::EndingProcess(pid_t pid, uint64_t start_ticks) {
+  if (pid <= 0) return;
   // A child of ours that has ended already.
   waitpid(pid, nullptr, WNOHANG);
-  base::UniqueFd pidfd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
-  if (!pidfd.ok()) return errno == ESRCH;
+  pidfd_.Reset(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
+  failed_ = !pidfd_.ok() && errno != ESRCH;
+  if (!pidfd_.ok()) return;
   // The pidfd pins the process that is looked at now.
   // 0: its leader thread has ended, others may be on their way.
   uint64_t ticks = ProcessStartTicks(pid);
-  if (start_ticks != 0 && ticks != 0 && ticks != start_ticks) return true;
-  syscall(SYS_pidfd_send_signal, pidfd.get(), SIGKILL, nullptr, 0);
-  pollfd p{.fd = pidfd.get(), .events = POLLIN};
+  if (start_ticks != 0 && ticks != 0 && ticks != start_ticks) {
+    pidfd_.Reset();
+    return;
+  }
+  pid_ = pid;
+  syscall(SYS_pidfd_send_signal, pidfd_.get(), SIGKILL, nullptr, 0);
+}
+
+bool EndingProcess::Wait(int timeout_ms) {
+  if (!pidfd_.ok()) return !failed_;
+  pollfd p{.fd = pidfd_.get(), .events = POLLIN};
   int n;
   do {
     n = poll(&p, 1, timeout_ms);
   } while (n < 0 && errno == EINTR);
   // Ours: reap it. Another's: its parent does.
-  waitpid(pid, nullptr, WNOHANG);
+  waitpid(pid_, nullptr, WNOHANG);
   return n > 0;
+}
+
+bool KillAndWait(pid_t pid, uint64_t start_ticks, int timeout_ms) {
+  return EndingProcess(pid, start_ticks).Wait(timeout_ms);
 }
 
 absl::StatusOr<Sandbox> StartSandbox(const SandboxOptions& options) {

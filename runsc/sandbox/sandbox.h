@@ -45,8 +45,21 @@ struct Sandbox {
 // On failure nothing is left running. The error is the first clear one: the gofer's before the sentry's.
 absl::StatusOr<Sandbox> StartSandbox(const SandboxOptions& options);
 
-// SIGKILL to a process of ours and wait until it is gone, up to `timeout_ms`. By pid and start time, so that a reused
-// pid is never hit; `start_ticks` = 0 skips the check (our own unreaped child).
+// A process of ours that was sent SIGKILL. By pid and start time, so that a reused pid is never hit; `start_ticks` = 0
+// skips the check (our own unreaped child). A process's namespaces take the kernel milliseconds: send the signals to
+// all, then wait for each.
+class EndingProcess {
+ public:
+  EndingProcess() = default;  // none: nothing to wait for
+  EndingProcess(pid_t pid, uint64_t start_ticks);
+  // Until it is gone, up to `timeout_ms`; reaps it if it is a child of ours.
+  bool Wait(int timeout_ms);
+
+ private:
+  pid_t pid_ = -1;
+  base::UniqueFd pidfd_;
+  bool failed_ = false;
+};
 bool KillAndWait(pid_t pid, uint64_t start_ticks, int timeout_ms);
 // Field 22 of /proc/PID/stat; 0 if there is no such process, or it is a zombie.
 uint64_t ProcessStartTicks(pid_t pid);

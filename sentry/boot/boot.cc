@@ -205,12 +205,14 @@ absl::Status Boot(runsc::BootArgs& args, Sandbox& sandbox, std::unique_ptr<runsc
   auto vdso = arch::ClockVdso::Create(**memory_file);  // reads sysfs
   if (!vdso.ok())
     return absl::ResourceExhaustedError(absl::StrCat("guest memory: vDSO: ", runsc::ErrnoText(vdso.error_number())));
-  RETURN_IF_ERROR(EnterEmptyRoot());
+  EmptyRoot empty_root;
+  RETURN_IF_ERROR(empty_root.Enter());
   RETURN_IF_ERROR(DropPrivileges());
   if (args.die_with_parent) prctl(PR_SET_PDEATHSIG, SIGKILL);
 
   auto platform = platform::MakePlatform(args.config.platform);
   if (!platform.ok()) return runsc::Annotate(platform.status(), absl::StrCat("--platform=", args.config.platform));
+  RETURN_IF_ERROR(empty_root.Finish());
 
   kernel::KernelOptions options;
   if (!spec.hostname.empty()) options.host_name = spec.hostname;

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
@@ -11,7 +12,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <utility>
+
 #include "absl/strings/str_cat.h"
+#include "base/unique_fd.h"
 
 namespace sentry {
 namespace {
@@ -22,19 +26,30 @@ absl::Status HostError(const char* what) {
 
 }  // namespace
 
-absl::Status EnterEmptyRoot() {
+absl::Status EmptyRoot::Enter() {
   // Any directory serves as the place of the new root; it is hidden and then gone with the old one.
   constexpr char kPlace[] = "/proc";
   if (mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) return HostError("making mounts private");
   if (mount("sentry", kPlace, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "size=4k,nr_inodes=2,mode=555") != 0)
     return HostError("mounting an empty root");
+  base::UniqueFd old_root(open("/", O_PATH | O_DIRECTORY | O_CLOEXEC));
+  if (!old_root.ok()) return HostError("opening the old root");
   if (chdir(kPlace) != 0) return HostError("chdir");
   if (syscall(SYS_pivot_root, ".", ".") != 0) return HostError("pivot_root");
-  if (umount2(".", MNT_DETACH) != 0) return HostError("detaching the host's root");
   if (chdir("/") != 0) return HostError("chdir");
   if (mount("none", "/", nullptr, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, nullptr) != 0)
     return HostError("making the root read-only");
+  thread_ = std::thread([this, old_root = std::move(old_root)]() mutable {
+    // Its own working directory: nobody else's may be in the old root, not even for a moment.
+    if (unshare(CLONE_FS) != 0 || fchdir(old_root.get()) != 0 || umount2(".", MNT_DETACH) != 0)
+      detached_ = HostError("detaching the host's root");
+  });
   return absl::OkStatus();
+}
+
+absl::Status EmptyRoot::Finish() {
+  if (thread_.joinable()) thread_.join();
+  return detached_;
 }
 
 absl::Status DropPrivileges() {

@@ -4,15 +4,29 @@
 #define SENTRY_BOOT_CONFINE_H_
 
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "absl/status/status.h"
 
 namespace sentry {
 
-// Pivots into an empty read-only tmpfs (needs CAP_SYS_ADMIN in its user namespace and a private mount namespace), drops
-// all capabilities, sets no_new_privs. The caller is single-threaded. Irreversible.
-absl::Status EnterEmptyRoot();
+// Pivots into an empty read-only tmpfs (needs CAP_SYS_ADMIN in its user namespace and a private mount namespace). From
+// then on no path leads to the host's files. The kernel takes a millisecond to let go of the old root's mounts (it
+// waits for an RCU grace period): that happens on a thread, which Finish joins. The caller is otherwise
+// single-threaded. Irreversible.
+class EmptyRoot {
+ public:
+  ~EmptyRoot() { (void)Finish(); }
+  absl::Status Enter();
+  // To be called before DropPrivileges counts, and before any guest: the thread has the capabilities that it needs.
+  absl::Status Finish();
+
+ private:
+  std::thread thread_;
+  absl::Status detached_;
+};
+// Drops all capabilities of the calling thread, sets no_new_privs. Irreversible.
 absl::Status DropPrivileges();
 
 struct FilterOptions {

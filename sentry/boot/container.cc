@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/memory_trim.h"
 #include "runsc/errors.h"
 #include "sentry/boot/container_cgroup.h"
 #include "sentry/boot/seccomp_profile.h"
@@ -25,6 +26,7 @@ using runsc::control::SignalScope;
 
 // Exited processes that nobody waited for yet are kept up to this many.
 constexpr size_t kMaxUnclaimed = 1024;
+constexpr int64_t kTrimAfterNs = base::kNsPerSecond / 2;
 
 RefPtr<const Credentials> CredentialsOf(const runsc::spec::Process& process) {
   auto creds = MakeRef<Credentials>();
@@ -191,7 +193,12 @@ absl::StatusOr<int32_t> Container::Exec(runsc::control::ExecRequest request) {
 
 void Container::Watch(int32_t pid, RefPtr<kernel::ThreadGroup> group) {
   std::thread([this, pid, group = std::move(group)] {
-    auto status = group->WaitForExit(kNoDeadline);
+    // Most programs that are still there have got over their start.
+    auto status = group->WaitForExit(base::MonotonicNs() + kTrimAfterNs);
+    if (!status) {
+      base::TrimMemory();
+      status = group->WaitForExit(kNoDeadline);
+    }
     OnExit(pid, status ? status->ToWaitStatus() : SIGKILL);
   }).detach();
 }

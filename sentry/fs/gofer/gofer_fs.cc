@@ -1,12 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "sentry/fs/gofer/gofer_fs.h"
 
+#include <sys/resource.h>
+
+#include <algorithm>
+
 #include "sentry/fs/gofer/gofer_inode.h"
 
 namespace sentry::fs {
 
 GoferFilesystem::GoferFilesystem(std::unique_ptr<::gofer::Client> client, GoferOptions options)
-    : client_(std::move(client)), options_(options) {}
+    : client_(std::move(client)), options_(options), max_idle_([] {
+        rlimit limit;
+        return getrlimit(RLIMIT_NOFILE, &limit) == 0 ? std::min<uint64_t>(kMaxIdle, limit.rlim_cur / 8) : 0;
+      }()) {}
 
 RefPtr<vfs::Inode> GoferFilesystem::Root() { return InodeFor(client_->mount().root); }
 
@@ -48,7 +55,43 @@ RefPtr<GoferInode> GoferFilesystem::InodeFor(const ::gofer::NodeAttr& node) {
   return found;
 }
 
+void GoferFilesystem::KeepIdle(const GoferInode& inode, UniqueFd fd) {
+  UniqueFd replaced;
+  MutexLock lock(idle_mu_);
+  if (auto it = idle_of_.find(&inode); it != idle_of_.end()) {
+    replaced = std::move(it->second->fd);
+    idle_.erase(it->second);
+    idle_of_.erase(it);
+  } else if (max_idle_ == 0) {
+    return;
+  } else if (idle_.size() >= max_idle_) {
+    replaced = std::move(idle_.front().fd);
+    idle_of_.erase(idle_.front().inode);
+    idle_.pop_front();
+  }
+  idle_of_[&inode] = idle_.insert(idle_.end(), Idle{&inode, std::move(fd)});
+}
+
+UniqueFd GoferFilesystem::TakeIdle(const GoferInode& inode) {
+  MutexLock lock(idle_mu_);
+  auto it = idle_of_.find(&inode);
+  if (it == idle_of_.end()) return UniqueFd();
+  UniqueFd fd = std::move(it->second->fd);
+  idle_.erase(it->second);
+  idle_of_.erase(it);
+  return fd;
+}
+
+bool GoferFilesystem::DropIdle() {
+  std::list<Idle> dropped;
+  MutexLock lock(idle_mu_);
+  dropped.swap(idle_);
+  idle_of_.clear();
+  return !dropped.empty();
+}
+
 void GoferFilesystem::Forget(const GoferInode& inode) {
+  TakeIdle(inode);
   {
     MutexLock lock(mu_);
     auto it = inodes_.find(KeyOf(inode.first_attr()));

@@ -13,7 +13,11 @@ vfs::Timestamp ToTimestamp(const ::gofer::TimeStamp& t) { return {t.sec, t.nsec}
 }  // namespace
 
 GoferInode::GoferInode(RefPtr<GoferFilesystem> filesystem, const ::gofer::NodeAttr& node)
-    : Inode(filesystem, node.attr.mode & S_IFMT), node_(node.node), first_attr_(node.attr), attr_(node.attr) {}
+    : Inode(filesystem, node.attr.mode & S_IFMT),
+      node_(node.node),
+      first_attr_(node.attr),
+      keep_idle_(!filesystem->shared()),
+      attr_(node.attr) {}
 
 GoferInode::~GoferInode() { fs().Forget(*this); }
 
@@ -124,7 +128,7 @@ Result<void> GoferInode::Link(std::string_view name, vfs::Inode& target) {
 
 Result<void> GoferInode::Unlink(std::string_view name, vfs::Inode& victim) {
   TRY(fs().client().Unlink(node_, name));
-  static_cast<GoferInode&>(victim).Invalidate();
+  static_cast<GoferInode&>(victim).NameRemoved();
   Invalidate();
   return OkResult();
 }
@@ -143,7 +147,10 @@ Result<void> GoferInode::Rename(std::string_view old_name, vfs::Inode& moved, vf
   Invalidate();
   to.Invalidate();
   static_cast<GoferInode&>(moved).Invalidate();
-  if (replaced) static_cast<GoferInode*>(replaced)->Invalidate();
+  if (replaced) {
+    auto& other = static_cast<GoferInode&>(*replaced);
+    flags& RENAME_EXCHANGE ? other.Invalidate() : other.NameRemoved();
+  }
   return OkResult();
 }
 
@@ -164,13 +171,23 @@ Result<int> GoferInode::Handle(bool write) {
   {
     MutexLock lock(mu_);
     if (write_fd_) return write_fd_.get();
+    if (!write && !read_fd_) read_fd_ = fs().TakeIdle(*this);
     if (!write && read_fd_) return read_fd_.get();
   }
-  ::gofer::OpenFile opened = TRY(fs().client().Open(node_, write ? O_RDWR : O_RDONLY));
+  auto opened = fs().client().Open(node_, write ? O_RDWR : O_RDONLY);
+  if (!opened.ok() && opened.error() == Errno(EMFILE) && fs().DropIdle())
+    opened = fs().client().Open(node_, write ? O_RDWR : O_RDONLY);
+  if (!opened.ok()) return opened.error();
   MutexLock lock(mu_);
   UniqueFd& slot = write ? write_fd_ : read_fd_;
-  if (!slot) slot = std::move(opened.fd);
+  if (!slot) slot = std::move(opened->fd);
   return slot.get();
+}
+
+void GoferInode::NameRemoved() {
+  Invalidate();
+  keep_idle_.store(false, std::memory_order_relaxed);
+  fs().TakeIdle(*this);
 }
 
 void GoferInode::AddHandleUser() {
@@ -182,8 +199,9 @@ void GoferInode::DropHandleUser() {
   MutexLock lock(mu_);
   if (--handle_users_) return;
   if (write_fd_) Invalidate();
-  read_fd_.Reset();
   write_fd_.Reset();
+  if (read_fd_ && keep_idle_.load(std::memory_order_relaxed)) fs().KeepIdle(*this, std::move(read_fd_));
+  read_fd_.Reset();
 }
 
 Result<uint64_t> GoferInode::Size() {

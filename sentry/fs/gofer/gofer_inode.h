@@ -3,10 +3,12 @@
 #ifndef SENTRY_FS_GOFER_GOFER_INODE_H_
 #define SENTRY_FS_GOFER_GOFER_INODE_H_
 
+#include <list>
 #include <map>
 #include <memory>
 #include <string>
 #include <tuple>
+#include <unordered_map>
 
 #include "gofer/protocol/client.h"
 #include "sentry/fs/gofer/gofer_fs.h"
@@ -33,15 +35,32 @@ class GoferFilesystem final : public vfs::Filesystem {
   RefPtr<GoferInode> InodeFor(const ::gofer::NodeAttr& node);
   void Forget(const GoferInode& inode);
 
+  // Donated descriptors for reading whose file nobody has open now, kept for its next open. An eighth of what this
+  // process may open and kMaxIdle at most; the one unused longest goes first. Only of exclusive trees: elsewhere they
+  // would hold the space of files that others delete.
+  void KeepIdle(const GoferInode& inode, UniqueFd fd);
+  UniqueFd TakeIdle(const GoferInode& inode);
+  // True if there were some.
+  bool DropIdle();
+
  private:
+  static constexpr size_t kMaxIdle = 512;
+  struct Idle {
+    const GoferInode* inode;
+    UniqueFd fd;
+  };
   // Device, inode and birth time: a reused inode number is another file.
   using Key = std::tuple<uint32_t, uint32_t, uint64_t, int64_t, uint32_t>;
   static Key KeyOf(const ::gofer::Attr& attr);
 
   std::unique_ptr<::gofer::Client> client_;
   const GoferOptions options_;
+  const size_t max_idle_;
   Mutex mu_{LockRank::kLeaf};
   std::map<Key, GoferInode*> inodes_ ABSL_GUARDED_BY(mu_);  // each removes itself when its last reference goes
+  Mutex idle_mu_{LockRank::kLeaf};
+  std::list<Idle> idle_ ABSL_GUARDED_BY(idle_mu_);  // unused longest first
+  std::unordered_map<const GoferInode*, std::list<Idle>::iterator> idle_of_ ABSL_GUARDED_BY(idle_mu_);
 };
 
 class GoferInode final : public vfs::Inode {
@@ -89,10 +108,13 @@ class GoferInode final : public vfs::Inode {
 
  private:
   Result<RefPtr<vfs::Inode>> Adopt(Result<::gofer::NodeAttr> made);
+  // A name of it was removed: what is no longer found must not be held open.
+  void NameRemoved();
 
   const ::gofer::NodeId node_;
   const ::gofer::Attr first_attr_;
   std::atomic<bool> stale_{false};
+  std::atomic<bool> keep_idle_;
   Mutex mu_{LockRank::kMappable};  // GetBacking takes it under an address space's
   ::gofer::Attr attr_ ABSL_GUARDED_BY(mu_);
   std::string link_target_ ABSL_GUARDED_BY(mu_);
