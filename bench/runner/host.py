@@ -161,6 +161,8 @@ class Stage:
         mount("/dev", self.rootfs + "/dev", None, MS_BIND | MS_REC)
         mount("tmpfs", self.rootfs + "/tmp", "tmpfs")
         mount(self.bind_source, self.rootfs + self.bind, None, MS_BIND)
+        # Where runtimes keep their state is a tmpfs on most hosts (/run).
+        mount("tmpfs", self.state, "tmpfs")
 
     def enter_cgroup(self, share):
         """Moves the runner, and so the native runs, below the cgroup in which the containers are, and gives that `share` times the usual
@@ -186,11 +188,12 @@ class Stage:
 
     def remove(self):
         """Takes everything back; the processes must have ended."""
-        try:
-            unmount(self.rootfs)
-        except OSError as error:
-            if error.errno != errno.EINVAL:  # EINVAL: it was not mounted
-                raise
+        for path in (self.rootfs, self.state):
+            try:
+                unmount(path)
+            except OSError as error:
+                if error.errno != errno.EINVAL:  # EINVAL: it was not mounted
+                    raise
         if self._came_from:
             _write(self._came_from + "/cgroup.procs", os.getpid())
         for path in glob.glob(f"/sys/fs/cgroup/*/{self.cgroup}") + glob.glob(f"/sys/fs/cgroup/{self.cgroup}"):

@@ -62,6 +62,23 @@ class Results:
             lines.append(f"FAILED on {runtime}: {' '.join(workload for workload, _ in failed)}: {failed[0][1]}")
         return "\n".join(lines)
 
+    def markdown(self, base="native"):
+        """One row a metric: the base's best, and of each other runtime its best and its median as multiples of the base's."""
+        others = [r for r in self.runtimes if r != base]
+        lines = [f"| | {base} | " + " | ".join(others) + " |", "|---|---|" + "---|" * len(others)]
+        for metric, unit in self.units.items():
+            value = self.value(metric, base)
+            cells = [f"{_number(value[1])} {unit}" if value else "-"]
+            for other in others:
+                best, middle = self.ratio(metric, other, base, best=True), self.ratio(metric, other, base)
+                plain = self.value(metric, other)
+                if best is not None:
+                    cells.append(f"{_ratio(best)} / {_ratio(middle)}")
+                else:
+                    cells.append(f"{_number(plain[1])} {unit}" if plain else "-")
+            lines.append(f"| {metric} | " + " | ".join(cells) + " |")
+        return "\n".join(lines) + "\n"
+
     def write_csv(self, path):
         with open(path, "w", newline="") as file:
             writer = csv.writer(file)
