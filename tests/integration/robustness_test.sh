@@ -46,23 +46,30 @@ ends_at_once() {
   done
   fail "the container ended so many ms after the death of the $1: ${times[*]}"
 }
-# Whether each guest process has its one stub, beside the zygote. An exec makes a new stub and ends the old one: the death of
-# one that is being made or given up is no loss, and ends nothing.
+# The sandbox's processes that have something mapped where guests have it: neither the zygote nor a stub that waits for its
+# next guest.
+stubs() {
+  local process
+  for process in $(processes_in "$namespace" | grep -vx "$pid" | sort -n); do
+    grep -qvE '^(7fff[ef]|ffffffffff)' "/proc/$process/maps" 2>/dev/null && echo "$process"
+  done
+}
+# Whether each guest process has its one stub. An exec takes a new stub and gives the old one up: the death of one that is
+# being made or given up is no loss, and ends nothing.
 settled() {
   local guests
   guests=$(rt ps "$it_id" | tail -n +2) || return 1
-  (($(grep -c sleep <<<"$guests") == 3 && $(wc -l <<<"$guests") == $(processes_in "$namespace" | grep -vxc "$pid") - 1))
+  (($(grep -c sleep <<<"$guests") == 3 && $(wc -l <<<"$guests") == $(stubs | wc -l)))
 }
 # The process of the started container that is called so.
 pid_of() {
   case $1 in
     sandbox) echo "$pid" ;;
     gofer) sed -nE 's/.*"goferPid": ?([0-9]+).*/\1/p' "$it_work/state/$it_id/state.json" ;;
-    # The sandbox's other processes are its stubs; not the sentry.
     stub)
       local deadline=$((SECONDS + 20))
       until settled; do ((SECONDS < deadline)) || return; done
-      processes_in "$namespace" | grep -vx "$pid" | sort -n | tail -n 1
+      stubs | tail -n 1
       ;;
   esac
 }
