@@ -44,6 +44,7 @@ constexpr FlagDef kGlobalFlags[] = {
     {"rootless", "", kBool, "false", "run as an ordinary user, in a user namespace"},
     {"ignore-cgroups", "", kBool, "false", "make and join no cgroups"},
     {"systemd-cgroup", "", kBool, "false", "linux.cgroupsPath looks like slice:prefix:name"},
+    {"allow-flag-override", "", kBool, "false", "let annotations dev.gvisor.flag.NAME of a container set these flags"},
     // Accepted so that existing runtime arguments keep working.
     {"net-raw", "", kBool, "false", "", "raw sockets follow CAP_NET_RAW of the process"},
     {"oci-seccomp", "", kBool, "false", "", "linux.seccomp is always applied"},
@@ -57,7 +58,6 @@ constexpr FlagDef kGlobalFlags[] = {
     {"num-network-channels", "", kInteger, "1", "", kNoSuchPart},
     {"cpu-num-from-quota", "", kBool, "false", "", kNoSuchPart},
     {"profile", "", kBool, "false", "", kNoSuchPart},
-    {"allow-flag-override", "", kBool, "false", "", "annotations do not change flags"},
 };
 
 absl::Status BadChoice(const char* flag, const std::string& value, const char* choices) {

@@ -18,7 +18,7 @@ namespace runsc {
 // What runsc exits with for its own errors, as gVisor's.
 inline constexpr int kErrorExitCode = 128;
 inline constexpr char kVersion[] = "0.1.0";
-inline constexpr char kSpecVersion[] = "1.1.0";
+inline constexpr char kSpecVersion[] = "1.2.0";
 
 struct CommandContext {
   Config config;
@@ -45,7 +45,9 @@ const Command* FindCommand(const std::string& name);
 std::string UsageOf(const Command& command);
 
 absl::StatusOr<int> RunBoot(CommandContext&);
+absl::StatusOr<int> RunCheckpoint(CommandContext&);
 absl::StatusOr<int> RunCreate(CommandContext&);
+absl::StatusOr<int> RunDebug(CommandContext&);
 absl::StatusOr<int> RunDelete(CommandContext&);
 absl::StatusOr<int> RunDo(CommandContext&);
 absl::StatusOr<int> RunEvents(CommandContext&);
@@ -54,15 +56,18 @@ absl::StatusOr<int> RunFeatures(CommandContext&);
 absl::StatusOr<int> RunFlags(CommandContext&);
 absl::StatusOr<int> RunGoferCommand(CommandContext&);
 absl::StatusOr<int> RunHelp(CommandContext&);
+absl::StatusOr<int> RunInstall(CommandContext&);
 absl::StatusOr<int> RunKill(CommandContext&);
 absl::StatusOr<int> RunList(CommandContext&);
 absl::StatusOr<int> RunPause(CommandContext&);
 absl::StatusOr<int> RunPs(CommandContext&);
+absl::StatusOr<int> RunRestore(CommandContext&);
 absl::StatusOr<int> RunResume(CommandContext&);
 absl::StatusOr<int> RunRun(CommandContext&);
 absl::StatusOr<int> RunSpec(CommandContext&);
 absl::StatusOr<int> RunStart(CommandContext&);
 absl::StatusOr<int> RunState(CommandContext&);
+absl::StatusOr<int> RunUninstall(CommandContext&);
 absl::StatusOr<int> RunUpdate(CommandContext&);
 absl::StatusOr<int> RunVersion(CommandContext&);
 absl::StatusOr<int> RunWait(CommandContext&);
@@ -74,12 +79,18 @@ std::span<const FlagDef> DoFlags();
 std::span<const FlagDef> ExecFlags();
 std::span<const FlagDef> InternalFlags();
 std::span<const FlagDef> UpdateFlags();
+std::span<const FlagDef> CheckpointFlags();
+std::span<const FlagDef> DebugFlags();
+std::span<const FlagDef> InstallFlags();
+std::span<const FlagDef> UninstallFlags();
 
 // Reads the bundle of --bundle for create and run.
 absl::StatusOr<CreateOptions> LoadCreateOptions(CommandContext& context);
 // Starts a container that was made with `attached`, stays until it ends and removes it. The exit code.
 absl::StatusOr<int> RunAttached(CommandContext& context, CreateOptions options, control::SignalScope scope);
 
+// The processes of a running container, as `ps` prints them.
+absl::Status PrintProcessTable(const Container& container);
 // A path argument made absolute.
 absl::StatusOr<std::string> AbsolutePath(const std::string& path);
 // All of it, or not at all: stdout may be closed.

@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // runsc create
+#include <string.h>
+
+#include "absl/strings/match.h"
 #include "runsc/attach.h"
 #include "runsc/cmd/command.h"
 #include "runsc/errors.h"
+#include "runsc/global_flags.h"
 #include "runsc/spec/parse.h"
 
 #include "absl/strings/str_cat.h"
@@ -23,6 +27,36 @@ constexpr FlagDef kCreateFlags[] = {
     {"preserve-fds", "", FlagType::kInteger, "0", "", "only stdin, stdout and stderr are passed on"},
 };
 
+// Flags that a container may not choose for itself: they say where its state is, and who may choose.
+constexpr const char* kOperatorsOwn[] = {"root", "allow-flag-override", "log", "log-format"};
+
+// Annotations dev.gvisor.flag.NAME, where the operator allows them: as if given after the flags of the command line.
+absl::Status ApplyFlagAnnotations(CommandContext& context, const spec::Spec& spec) {
+  constexpr char kPrefix[] = "dev.gvisor.flag.";
+  std::vector<std::string> arguments = context.global.AsArguments();
+  const size_t given = arguments.size();
+  for (const auto& [name, value] : spec.annotations) {
+    if (!absl::StartsWith(name, kPrefix)) continue;
+    std::string flag = name.substr(strlen(kPrefix));
+    if (!context.global.GetBool("allow-flag-override")) {
+      return absl::PermissionDeniedError(absl::StrCat("annotations[\"", name, "\"]: --allow-flag-override is not set"));
+    }
+    for (const char* own : kOperatorsOwn) {
+      if (flag == own)
+        return absl::PermissionDeniedError(absl::StrCat("annotations[\"", name, "\"]: cannot be chosen here"));
+    }
+    arguments.push_back(absl::StrCat("--", flag, "=", value));
+  }
+  if (arguments.size() == given) return absl::OkStatus();
+  auto parsed = ParseFlags(GlobalFlags(), arguments, /*interspersed=*/false);
+  if (!parsed.ok()) return Annotate(parsed.status(), "annotations");
+  auto config = ParseGlobalFlags(*parsed);
+  if (!config.ok()) return Annotate(config.status(), "annotations");
+  context.global = *std::move(parsed);
+  context.config = *std::move(config);
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 std::span<const FlagDef> CreateFlags() { return kCreateFlags; }
@@ -38,6 +72,8 @@ absl::StatusOr<CreateOptions> LoadCreateOptions(CommandContext& context) {
   options.bundle = VALUE_OR_RETURN(AbsolutePath(context.flags.Get("bundle")));
   std::vector<std::string> warnings;
   options.spec = VALUE_OR_RETURN(spec::LoadSpec(options.bundle, &options.spec_text, &warnings));
+  RETURN_IF_ERROR(ApplyFlagAnnotations(context, options.spec));
+  options.global_arguments = context.global.AsArguments();
   for (const std::string& warning : warnings) LOG_INFO("%s/config.json: %s", options.bundle.c_str(), warning.c_str());
   return options;
 }

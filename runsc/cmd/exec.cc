@@ -3,6 +3,7 @@
 // sandbox and ends with its exit status, so --pid-file names something that a caller can wait for.
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -10,6 +11,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "base/log.h"
 #include "runsc/attach.h"
 #include "runsc/boot_args.h"
 #include "runsc/cmd/command.h"
@@ -115,6 +117,31 @@ void ReleaseStreams() {
   for (int fd = 0; null.ok() && fd <= 2; ++fd) dup2(null.get(), fd);
 }
 
+// SIGKILL ends the visible process before it could tell the sandbox: a child of it that outlives it does. The process
+// in the sandbox lives no longer than what callers see of it. What is returned is written to when all is over.
+absl::StatusOr<base::UniqueFd> StartWatcher(const std::string& state_directory, const std::string& id, int32_t pid) {
+  int ends[2];
+  if (pipe2(ends, O_CLOEXEC) != 0) return absl::InternalError(absl::StrCat("pipe: ", ErrnoText(errno)));
+  base::UniqueFd read_end(ends[0]), write_end(ends[1]);
+  pid_t watcher = fork();
+  if (watcher < 0) return absl::InternalError(absl::StrCat("fork: ", ErrnoText(errno)));
+  if (watcher > 0) return write_end;
+  setsid();
+  constexpr int kPipe = 3;
+  dup2(read_end.get(), kPipe);
+  close_range(kPipe + 1, ~0u, 0);
+  char over;
+  ssize_t n;
+  do {
+    n = read(kPipe, &over, 1);
+  } while (n < 0 && errno == EINTR);
+  if (n == 0) {
+    auto client = control::Client::Connect(state_directory, id);
+    if (client.ok()) client->Signal(pid, SIGKILL, control::SignalScope::kProcess).IgnoreError();
+  }
+  _exit(0);
+}
+
 // Starts the process and stays until it ends. `started` (may be closed) gets "R\n" once it runs.
 absl::StatusOr<int> ExecAttached(CommandContext& context, Container& container, spec::Process process,
                                  base::UniqueFd started) {
@@ -153,12 +180,16 @@ absl::StatusOr<int> ExecAttached(CommandContext& context, Container& container, 
                                                        .window = std::move(window)}));
   if (flags.Has("internal-pid-file")) RETURN_IF_ERROR(WritePidFile(flags.Get("internal-pid-file"), pid));
   if (flags.Has("pid-file")) RETURN_IF_ERROR(WritePidFile(flags.Get("pid-file"), getpid()));
+  base::UniqueFd watcher;
   if (started.ok()) {
     // The helper outlives the command: a caller that reads our output to its end must not wait for it.
     ReleaseStreams();
+    watcher = VALUE_OR_RETURN(StartWatcher(context.config.root + "/" + record.id, record.id, pid));
     ReportReady(std::move(started));
   }
-  return ExitCodeOf(VALUE_OR_RETURN(attachment.Run()));
+  absl::StatusOr<int> status = attachment.Run();
+  if (watcher.ok() && write(watcher.get(), "", 1) != 1) LOG_WARNING("exec: the watcher is gone");
+  return ExitCodeOf(VALUE_OR_RETURN(std::move(status)));
 }
 
 absl::StatusOr<int> ExecDetached(CommandContext& context, Container& container, spec::Process process) {

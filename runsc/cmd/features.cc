@@ -25,6 +25,19 @@ absl::StatusOr<int> RunFeatures(CommandContext& context) {
   w.Bool("systemd", false);
   w.Bool("systemdUser", false);
   w.EndObject();
+  w.BeginObject("seccomp");
+  w.Bool("enabled", true);
+  w.Strings("actions", {"SCMP_ACT_KILL", "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_KILL_THREAD", "SCMP_ACT_TRAP",
+                        "SCMP_ACT_ERRNO", "SCMP_ACT_TRACE", "SCMP_ACT_ALLOW", "SCMP_ACT_LOG"});
+  w.Strings("operators", {"SCMP_CMP_NE", "SCMP_CMP_LT", "SCMP_CMP_LE", "SCMP_CMP_EQ", "SCMP_CMP_GE", "SCMP_CMP_GT",
+                          "SCMP_CMP_MASKED_EQ"});
+  w.Strings("archs", {"SCMP_ARCH_X86_64"});
+  w.EndObject();
+  for (const char* absent : {"apparmor", "selinux", "intelRdt"}) {
+    w.BeginObject(absent);
+    w.Bool("enabled", false);
+    w.EndObject();
+  }
   w.EndObject();
   w.EndObject();
   PrintOut(w.text() + "\n");

@@ -36,6 +36,18 @@ std::string CpuTime(int64_t ns) {
 
 }  // namespace
 
+absl::Status PrintProcessTable(const Container& container) {
+  auto client = VALUE_OR_RETURN(container.Connect());
+  auto processes = VALUE_OR_RETURN(client.Processes());
+  std::vector<std::vector<std::string>> rows = {{"UID", "PID", "PPID", "C", "TTY", "STIME", "TIME", "CMD"}};
+  for (const auto& p : processes) {
+    rows.push_back({absl::StrCat(p.uid), absl::StrCat(p.pid), absl::StrCat(p.ppid), absl::StrCat(p.cpu_percent), p.tty,
+                    StartTime(p.start_time_ns), CpuTime(p.cpu_time_ns), p.command});
+  }
+  PrintOut(FormatTable(rows));
+  return absl::OkStatus();
+}
+
 absl::StatusOr<int> RunPs(CommandContext& context) {
   const std::string& format = context.flags.Get("format");
   if (format != "table" && format != "json") {
@@ -43,22 +55,17 @@ absl::StatusOr<int> RunPs(CommandContext& context) {
   }
   Container container = VALUE_OR_RETURN(Container::Open(context.config, context.args()[0]));
   if (container.record().status == Status::kStopped) return absl::FailedPreconditionError("container not running");
-  auto client = VALUE_OR_RETURN(container.Connect());
-  auto processes = VALUE_OR_RETURN(client.Processes());
-  if (format == "json") {
-    JsonWriter w("");
-    w.BeginArray();
-    if (!processes.empty()) w.Number("", container.record().sandbox_pid);
-    w.EndArray();
-    PrintOut(w.text() + "\n");
+  if (format == "table") {
+    RETURN_IF_ERROR(PrintProcessTable(container));
     return 0;
   }
-  std::vector<std::vector<std::string>> rows = {{"UID", "PID", "PPID", "C", "TTY", "STIME", "TIME", "CMD"}};
-  for (const auto& p : processes) {
-    rows.push_back({absl::StrCat(p.uid), absl::StrCat(p.pid), absl::StrCat(p.ppid), absl::StrCat(p.cpu_percent), p.tty,
-                    StartTime(p.start_time_ns), CpuTime(p.cpu_time_ns), p.command});
-  }
-  PrintOut(FormatTable(rows));
+  auto client = VALUE_OR_RETURN(container.Connect());
+  auto processes = VALUE_OR_RETURN(client.Processes());
+  JsonWriter w("");
+  w.BeginArray();
+  if (!processes.empty()) w.Number("", container.record().sandbox_pid);
+  w.EndArray();
+  PrintOut(w.text() + "\n");
   return 0;
 }
 

@@ -217,6 +217,15 @@ absl::Status Client::Update(const ResourceUpdate& update) {
   return Call(request, &response);
 }
 
+absl::StatusOr<uint64_t> Client::WaitOom(uint64_t seen) {
+  pb::Request request;
+  pb::Response response;
+  request.mutable_oom()->set_seen(seen);
+  if (auto status = Send(request, {}); !status.ok()) return status;
+  if (auto status = Receive(&response, /*timeout_ms=*/-1); !status.ok()) return status;
+  return response.oom_kills();
+}
+
 absl::Status Client::Shutdown() {
   pb::Request request;
   pb::Response response;

@@ -41,6 +41,9 @@ class Client {
   absl::Status Resume();
   absl::StatusOr<Stats> GetStats();
   absl::Status Update(const ResourceUpdate& update);
+  // Blocks until more than `seen` processes were killed for want of memory: how many. kUnavailable when the sandbox
+  // ends.
+  absl::StatusOr<uint64_t> WaitOom(uint64_t seen);
   absl::Status Shutdown();
 
   // Asks for the wait status of `pid` (0 = init); then fd() becomes readable when the answer is there, or the sandbox

@@ -66,6 +66,7 @@ class FakeSandbox : public ControlHandler {
     return absl::OkStatus();
   }
   ResourceUpdate last_update;
+  void WaitOom(const std::string&, uint64_t seen, CountDone done) override { done(seen + 1); }
   absl::StatusOr<Stats> GetStats(const std::string&) override { return Stats{.memory_bytes = 9, .pids = 3}; }
   void Shutdown() override { Finish(9); }
 
@@ -205,6 +206,10 @@ TEST_F(ControlTest, CallsCarryValuesAndErrors) {
   EXPECT_TRUE(client.ResizeTerminal(0, 24, 80).ok());
   EXPECT_EQ(client.Signal(1, 0, SignalScope::kProcess).message(), "one line");
   EXPECT_EQ(client.GetStats()->pids, 3u);
+  EXPECT_TRUE(client.Update({.memory_limit_bytes = 12345}).ok());
+  EXPECT_EQ(sandbox_.last_update.memory_limit_bytes, 12345u);
+  EXPECT_FALSE(sandbox_.last_update.max_tasks);
+  EXPECT_EQ(*client.WaitOom(6), 7u);
 }
 
 TEST_F(ControlTest, ExecCarriesDescriptorsAndTheProcess) {

@@ -309,6 +309,17 @@ bool ControlServer::Impl::Dispatch(const std::shared_ptr<Connection>& connection
       SetStatus(handler_.Update(id, update), &response);
       break;
     }
+    case pb::Request::kOom: {
+      CountDone done = [connection, request_id = request.id()](absl::StatusOr<uint64_t> kills) {
+        pb::Response answer;
+        answer.set_id(request_id);
+        SetStatus(kills.status(), &answer);
+        if (kills.ok()) answer.set_oom_kills(*kills);
+        connection->Send(answer);
+      };
+      handler_.WaitOom(id, request.oom().seen(), std::move(done));
+      return true;
+    }
     case pb::Request::kShutdown:
       connection->Send(response);
       handler_.Shutdown();

@@ -79,6 +79,9 @@ struct ResourceUpdate {
 // connection closes). The value is a waitpid(2) status.
 using WaitDone = std::function<void(absl::StatusOr<int32_t> wait_status)>;
 
+// The same with a count.
+using CountDone = std::function<void(absl::StatusOr<uint64_t> count)>;
+
 // Implemented by sentry/boot. The message of a failed Status reaches the user as is, in one line. Codes with a
 // meaning for the CLI: kNotFound (no such container or process: runc's "process already finished" family),
 // kFailedPrecondition (wrong state), kInvalidArgument, kUnimplemented; the rest count as internal errors.
@@ -121,6 +124,9 @@ class ControlHandler {
 
   // What is in use already stays in use.
   virtual absl::Status Update(const std::string& container_id, const ResourceUpdate& update) = 0;
+
+  // `done` gets the number of processes that were killed for want of memory, once it is above `seen`.
+  virtual void WaitOom(const std::string& container_id, uint64_t seen, CountDone done) = 0;
 
   // Ends the sandbox whatever its state: SIGKILL to everything. The process exits soon after the answer was sent.
   virtual void Shutdown() = 0;

@@ -165,6 +165,7 @@ class NativeSandbox : public control::ControlHandler {
     return absl::OkStatus();
   }
   absl::Status Update(const std::string&, const control::ResourceUpdate&) override { return absl::OkStatus(); }
+  void WaitOom(const std::string&, uint64_t, control::CountDone) override {}
   absl::StatusOr<control::Stats> GetStats(const std::string&) override { return control::Stats{.pids = 1}; }
   void Shutdown() override { Signal("", 0, SIGKILL, control::SignalScope::kAll).IgnoreError(); }
 

@@ -149,6 +149,28 @@ class Sandbox final : public runsc::control::ControlHandler {
     if (update.memory_limit_bytes) SetMemoryLimits(*update.memory_limit_bytes);
     return absl::OkStatus();
   }
+  void WaitOom(const std::string& id, uint64_t seen, runsc::control::CountDone done) override {
+    absl::Status known = Check(id);
+    if (!known.ok()) return done(known);
+    {
+      base::MutexLock lock(mu_);
+      if (OomKills() <= seen) {
+        // Of callers that have gone, too: bounded.
+        if (oom_waiters_.size() >= kMaxOomWaiters) oom_waiters_.erase(oom_waiters_.begin());
+        oom_waiters_.push_back(std::move(done));
+        return;
+      }
+    }
+    done(OomKills());
+  }
+  void OomKilled(uint64_t kills) {
+    std::vector<runsc::control::CountDone> waiters;
+    {
+      base::MutexLock lock(mu_);
+      waiters.swap(oom_waiters_);
+    }
+    for (auto& done : waiters) done(kills);
+  }
   void Shutdown() override {
     kernel::Kernel::Get().KillContainer("");
     container_->End(SIGKILL);
@@ -162,6 +184,8 @@ class Sandbox final : public runsc::control::ControlHandler {
     return absl::OkStatus();
   }
 
+  static constexpr size_t kMaxOomWaiters = 16;
+
   std::atomic<bool> network_is_set_{false};
   const int exit_status_fd_;
   uint64_t host_memory_ = 0;
@@ -169,6 +193,7 @@ class Sandbox final : public runsc::control::ControlHandler {
   std::unique_ptr<Container> container_;
   base::Mutex mu_{base::LockRank::kBoot};
   base::CondVar changed_;
+  std::vector<runsc::control::CountDone> oom_waiters_ ABSL_GUARDED_BY(mu_);
   bool finished_ ABSL_GUARDED_BY(mu_) = false;
   bool lost_ ABSL_GUARDED_BY(mu_) = false;
   int wait_status_ ABSL_GUARDED_BY(mu_) = 0;
@@ -255,6 +280,7 @@ absl::Status Boot(runsc::BootArgs& args, Sandbox& sandbox, std::unique_ptr<runsc
   kernel->platform().OnStubLost([&sandbox] { sandbox.Lost("a stub process was killed"); });
   sandbox.set_host_memory(host.total_memory);
   sandbox.SetMemoryLimits(options.total_memory);
+  OnOomKill([&sandbox](uint64_t kills) { sandbox.OomKilled(kills); });
   StartMemoryWatch();
   LOG_DEBUG("the sandbox is confined: %u processors, %lu MiB of memory, at most %lu tasks", options.cpus,
             static_cast<unsigned long>(options.total_memory >> 20), static_cast<unsigned long>(kernel->max_tasks()));

@@ -128,6 +128,7 @@ absl::StatusOr<Container::Started> Container::StartProcess(const runsc::spec::Pr
   auto group = kernel::Kernel::Get().StartProcess(request);
   if (!group.ok()) return ExecError(process.args[0], group.error());
   started.group = *group;
+  if (process.oom_score_adj) started.group->oom_score_adj.store(*process.oom_score_adj);
   LOG_DEBUG("container %s: process %d starts: %s", id_.c_str(), started.group->tgid(), process.args[0].c_str());
   return started;
 }

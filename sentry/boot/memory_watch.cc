@@ -21,6 +21,7 @@ constexpr int64_t kShortestNs = 2'000'000, kLongestNs = 500'000'000;
 
 std::atomic<uint64_t> watched_limit{UINT64_MAX};
 std::atomic<uint64_t> kills{0};
+std::function<void(uint64_t)> on_kill;
 
 void SleepNs(int64_t ns) {
   timespec ts = base::ToTimespec(ns);
@@ -51,8 +52,9 @@ bool KillLargest() {
   if (!victim) return false;
   LOG_WARNING("out of memory: killed process %d, which used %lu MiB", victim->tgid(),
               static_cast<unsigned long>(most >> 20));
-  kills.fetch_add(1, std::memory_order_relaxed);
+  uint64_t count = kills.fetch_add(1, std::memory_order_relaxed) + 1;
   (void)victim->SendSignal(kernel::KernelSignal(SIGKILL)).ok();
+  if (on_kill) on_kill(count);
   // Give it time to go: its memory comes back when its last thread is through.
   (void)victim->WaitForExit(base::MonotonicNs() + base::kNsPerSecond);
   return true;
@@ -61,6 +63,7 @@ bool KillLargest() {
 }  // namespace
 
 void SetMemoryWatchLimit(uint64_t limit) { watched_limit.store(limit, std::memory_order_relaxed); }
+void OnOomKill(std::function<void(uint64_t)> callback) { on_kill = std::move(callback); }
 uint64_t OomKills() { return kills.load(std::memory_order_relaxed); }
 
 void StartMemoryWatch() {

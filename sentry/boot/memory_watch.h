@@ -4,6 +4,7 @@
 #define SENTRY_BOOT_MEMORY_WATCH_H_
 
 #include <cstdint>
+#include <functional>
 
 namespace sentry {
 
@@ -15,6 +16,8 @@ void StartMemoryWatch();
 void SetMemoryWatchLimit(uint64_t limit);
 // How many processes were killed since the start. Thread-safe.
 uint64_t OomKills();
+// Called from the watch's thread after each kill, with the count. Once, before the watch is started.
+void OnOomKill(std::function<void(uint64_t kills)> callback);
 
 }  // namespace sentry
 

@@ -2,13 +2,16 @@
 #include "sentry/boot/terminal_pump.h"
 
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <optional>
 #include <thread>
 
+#include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/mutex.h"
 #include "sentry/boot/terminal.h"
@@ -22,6 +25,20 @@ struct TerminalPump::State {
   base::Mutex mu{base::LockRank::kBoot};
   base::CondVar changed;
   bool output_ended ABSL_GUARDED_BY(mu) = false;
+  // The thread that reads the host's terminal, while it runs.
+  std::optional<pthread_t> input ABSL_GUARDED_BY(mu);
+
+  // It waits on the host alone: SIGWINCH makes it look.
+  void EndOutput() {
+    base::MutexLock lock(mu);
+    output_ended = true;
+    changed.NotifyAll();
+    if (input) pthread_kill(*input, SIGWINCH);
+  }
+  bool OutputEnded() {
+    base::MutexLock lock(mu);
+    return output_ended;
+  }
 };
 
 namespace {
@@ -44,12 +61,14 @@ bool WriteAll(int fd, const uint8_t* data, size_t length) {
 }
 
 // The host's terminal is this process's controlling one: the kernel sends SIGWINCH when its size changes. The threads
-// of a sentry block it (BlockResizes); the ones that feed terminals are woken from poll(2) by it.
-void AcceptResizes() {
-  sigset_t set;
-  sigemptyset(&set);
-  sigaddset(&set, SIGWINCH);
-  pthread_sigmask(SIG_UNBLOCK, &set, nullptr);
+// of a sentry block it (BlockResizes); the ones that feed terminals take it while they wait here, and only then, so
+// that none is missed.
+void AwaitInputOrResize(int host) {
+  sigset_t mask;
+  pthread_sigmask(SIG_BLOCK, nullptr, &mask);
+  sigdelset(&mask, SIGWINCH);
+  pollfd p{.fd = host, .events = POLLIN, .revents = 0};
+  ppoll(&p, 1, nullptr, &mask);
 }
 
 void CopySize(int host, vfs::FileDescription& master, winsize* last) {
@@ -90,21 +109,27 @@ std::shared_ptr<TerminalPump> TerminalPump::Start(base::UniqueFd host, vfs::File
       if (n.ok() || n.error() != Errno(EAGAIN)) break;
       blocker.Wait(kNoDeadline);
     }
-    base::MutexLock lock(state->mu);
-    state->output_ended = true;
-    state->changed.NotifyAll();
+    state->EndOutput();
   }).detach();
   std::thread([state] {
-    AcceptResizes();
+    {
+      base::MutexLock lock(state->mu);
+      state->input = pthread_self();
+    }
+    base::Cleanup over([&] {
+      base::MutexLock lock(state->mu);
+      state->input.reset();
+    });
     Blocker blocker;
     BlockerEntry entry(blocker);
     state->master->wait_queue()->Add(entry, kAllEvents);
     uint8_t buffer[8192];
     winsize size = {};
-    for (;;) {
+    while (!state->OutputEnded()) {
       CopySize(state->host.get(), *state->master, &size);
+      AwaitInputOrResize(state->host.get());
       pollfd p{.fd = state->host.get(), .events = POLLIN, .revents = 0};
-      if (poll(&p, 1, -1) < 0 && errno == EINTR) continue;
+      if (poll(&p, 1, 0) <= 0) continue;
       ssize_t n = read(state->host.get(), buffer, sizeof buffer);
       if (n < 0 && (errno == EINTR || errno == EAGAIN)) continue;
       if (n <= 0) break;

@@ -1,8 +1,9 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""docker run and its family with any runtime: docker_test.py RUNTIME [--flags=FLAGS] [PATTERN...]
+"""docker run and its family with any runtime: docker_test.py RUNTIME [--flags=FLAGS | --shim=SHIM] [PATTERN...]
 
-RUNTIME is a binary that dockerd gets as a runtime's path, FLAGS are more global flags of it. Run with runc it shows
+RUNTIME is a binary that dockerd gets as a runtime's path, FLAGS are more global flags of it. SHIM takes the place of runc's
+(Debian's Docker accepts no other name for a shim). Run with runc it shows
 that a test states what Docker users see. Needs root and the packages of `tools/deps docker`.
 """
 import argparse
@@ -15,7 +16,7 @@ import urllib.request
 
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 import isolated  # noqa: E402
-from engine import Containerd, Docker, require, run_tests, until  # noqa: E402
+from engine import Containerd, Docker, require, run_tests, until, use_shim  # noqa: E402
 from terminal import Terminal  # noqa: E402
 
 LIMIT = 540
@@ -41,9 +42,9 @@ class Tests:
         """docker run --rm in the foreground: what it prints."""
         return self.docker.ok("run", "--rm", "--runtime", "tested", *argv, **kwargs)
 
-    def start(self, *argv, runtime="tested"):
+    def start(self, *argv, runtime=None):
         """A container in the background, named box: its id."""
-        return self.docker.ok("run", "-d", "--name", "box", "--runtime", runtime, *argv)
+        return self.docker.ok("run", "-d", "--name", "box", "--runtime", runtime or "tested", *argv)
 
     def exec(self, *argv, **kwargs):
         return self.docker.ok("exec", "box", *argv, **kwargs)
@@ -59,6 +60,8 @@ class Tests:
         left = self.docker.ok("ps", "-aq").split()
         if left:
             self.docker("rm", "-f", "-v", *left)
+        # docker answers before the runtime has cleared all away.
+        until(lambda: not isolated.container_cgroups(self.work), "the containers' cgroups are gone")
 
     # The process and its streams.
 
@@ -466,6 +469,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("runtime")
     parser.add_argument("--flags", default="")
+    parser.add_argument("--shim")
     parser.add_argument("pattern", nargs="*")
     arguments = parser.parse_args()
     work = isolated.enter(LIMIT)
@@ -473,6 +477,8 @@ def main():
     flags = arguments.flags.split()
     is_runsc = os.path.basename(runtime).startswith("runsc")
     shared = ["--overlay2=none", "--file-access=shared"] if is_runsc else []
+    if arguments.shim:
+        use_shim(work, arguments.shim, "containerd-shim-runc-v2", runtime)
     docker = Docker(
         work, Containerd(work),
         # The first is the default, which builds use too.

@@ -3,6 +3,7 @@
 import json
 import os
 import select
+import shutil
 import subprocess
 import time
 
@@ -25,6 +26,15 @@ def until(condition, what, limit=30):
             return value
         require(time.monotonic() < end, f"not within {limit} s: {what}")
         select.select([], [], [], 0.05)
+
+
+def use_shim(work, shim, name, runsc):
+    """Puts the shim where a containerd that is started later finds it by `name`, and runsc beside it."""
+    programs = os.path.join(work, "bin")
+    os.mkdir(programs)
+    shutil.copy(shim, programs + "/" + name)
+    shutil.copy(runsc, programs + "/runsc")
+    os.environ["PATH"] = programs + ":" + os.environ["PATH"]
 
 
 class Daemon:
