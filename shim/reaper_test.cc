@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -38,9 +39,10 @@ class ReaperTest : public testing::Test {
 
 TEST_F(ReaperTest, ProgramsGetTheirDescriptorsDirectoryAndEnvironment) {
   int status;
-  EXPECT_EQ(OutputOf({.argv = {"sh", "-c", "pwd; echo $KEY; cat; exit 7"}, .extra_env = {"KEY=value"}, .directory = "/"},
-                     &status),
-            "/\nvalue\n");
+  EXPECT_EQ(
+      OutputOf({.argv = {"sh", "-c", "pwd; echo $KEY; cat; exit 7"}, .extra_env = {"KEY=value"}, .directory = "/"},
+               &status),
+      "/\nvalue\n");
   EXPECT_EQ(WEXITSTATUS(status), 7);
   // Nothing else is open: 0, 1, 2 and the one that ls reads the directory with.
   EXPECT_EQ(OutputOf({.argv = {"ls", "/proc/self/fd"}}, &status), "0\n1\n2\n3\n");
@@ -63,12 +65,16 @@ TEST_F(ReaperTest, WaitHasALimit) {
   EXPECT_TRUE(absl::IsNotFound(Reaper::Get().Wait(*pid, 10).status()));
 }
 
-// A grandchild whose parent has ended, as a sandbox is.
+// A grandchild whose parent has ended, as a sandbox is. It ends when its parent is reaped: before, the shell would reap
+// it.
 TEST_F(ReaperTest, AdoptedChildrenAreTold) {
-  for (const char* script : {"sleep 0.2; exit 9", "exit 9"}) {
+  for (bool ended_before : {false, true}) {
     int status;
-    std::string text = OutputOf({.argv = {"sh", "-c", std::string("(") + script + ") >/dev/null & echo $!"}}, &status);
+    std::string text = OutputOf(
+        {.argv = {"sh", "-c", "(while kill -0 $$ 2>/dev/null; do :; done; exit 9) >/dev/null & echo $!"}}, &status);
     pid_t pid = std::stoi(text);
+    // Its exit is kept for whoever asks later.
+    while (ended_before && kill(pid, 0) == 0) sched_yield();
     std::promise<int> told;
     Reaper::Get().OnExit(pid, [&](int wait_status) { told.set_value(wait_status); });
     EXPECT_EQ(WEXITSTATUS(told.get_future().get()), 9);

@@ -3,8 +3,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -50,6 +52,12 @@ absl::Status SaveFile(const std::string& path, const std::string& text) {
     return absl::OkStatus();
   }
   return absl::InternalError(absl::StrCat(path, ": ", ErrnoText(errno)));
+}
+
+void AwaitEnd(pid_t pid) {
+  base::UniqueFd pidfd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
+  pollfd p{.fd = pidfd.get(), .events = POLLIN};
+  if (pidfd.ok() && poll(&p, 1, kKillTimeoutMs) == 0) LOG_WARNING("the sandbox is slow to end");
 }
 
 }  // namespace
@@ -252,7 +260,11 @@ absl::Status Container::Start() {
   record_.status = Status::kRunning;
   RETURN_IF_ERROR(store_.Save(record_));
   RETURN_IF_ERROR(MoveNetwork(spec, client));
-  RETURN_IF_ERROR(client.Start());
+  if (absl::Status started = client.Start(); !started.ok()) {
+    // It ends because of that. Engines delete a container whose start failed at once, and only one that has ended.
+    AwaitEnd(record_.sandbox_pid);
+    return started;
+  }
   absl::Status hooks = RunHooks("poststart", spec.hooks.poststart, StateJson(false), record_.bundle);
   // The runtime-spec: log and go on.
   if (!hooks.ok()) LOG_WARNING("%s", std::string(hooks.message()).c_str());

@@ -296,7 +296,7 @@ def main():
     parser.add_argument("--shim")
     parser.add_argument("--flags", default="")
     parser.add_argument("pattern", nargs="*")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     work = isolated.enter(LIMIT)
     binary = os.path.realpath(shutil.which(arguments.runtime))
     if arguments.shim:

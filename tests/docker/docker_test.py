@@ -61,7 +61,7 @@ class Tests:
         if left:
             self.docker("rm", "-f", "-v", *left)
         # docker answers before the runtime has cleared all away.
-        until(lambda: not isolated.container_cgroups(self.work), "the containers' cgroups are gone")
+        until(lambda: not isolated.container_cgroups(self.work), "the containers' cgroups are gone", 10)
 
     # The process and its streams.
 
@@ -471,7 +471,7 @@ def main():
     parser.add_argument("--flags", default="")
     parser.add_argument("--shim")
     parser.add_argument("pattern", nargs="*")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     work = isolated.enter(LIMIT)
     runtime = os.path.realpath(shutil.which(arguments.runtime))
     flags = arguments.flags.split()

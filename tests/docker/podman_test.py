@@ -109,7 +109,7 @@ def main():
     parser.add_argument("runtime")
     parser.add_argument("--flags", default="")
     parser.add_argument("pattern", nargs="*")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     work = isolated.enter(LIMIT)
     tests = Tests(work, os.path.realpath(shutil.which(arguments.runtime)), arguments.flags.split())
     archive = work + "/busybox.tar"
