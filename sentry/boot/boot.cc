@@ -31,6 +31,7 @@
 #include "sentry/boot/network.h"
 #include "sentry/fs/host/host_poller.h"
 #include "sentry/fs/tmpfs/tmpfs.h"
+#include "sentry/kernel/cgroup.h"
 #include "sentry/kernel/kernel.h"
 #include "sentry/mm/memory_manager.h"
 #include "sentry/syscalls/table.h"
@@ -254,6 +255,7 @@ absl::Status Boot(runsc::BootArgs& args, Sandbox& sandbox, std::unique_ptr<runsc
   kernel->set_vdso(*std::move(vdso));
   kernel->platform().AllowSpinning(!host.cpu_quota && resources.cpu_quota.value_or(0) <= 0);
   kernel->set_syscall_handler(&syscalls::Dispatch);
+  kernel::Cgroups::CountSharedMemory();
   tmpfs::ConfigureTmpfs(kernel->memory_file(), options.total_memory);
   RegisterFilesystems(host, options.total_memory);
   auto poller = fs::HostPoller::Start();

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "base/log.h"
+#include "sentry/kernel/cgroup.h"
 #include "sentry/kernel/task_internal.h"
 
 namespace sentry::kernel {
@@ -44,6 +45,11 @@ RefPtr<Task> Task::Internal::NewWorker(ThreadGroup& group, std::function<void(Ta
   RefPtr<Task> worker(new Task(Kernel::Get(), RefPtr<ThreadGroup>(&group)));
   worker->internal_->worker_body = std::move(body);
   worker->set_name("iou-wrk");
+  // What it puts into memory is counted where its process's is.
+  worker->internal_->cgroups = std::make_unique<TaskCgroups>();
+  RefPtr<mm::MemoryCharge> charge = mm::MemoryCharge::Current();
+  MutexLock lock(worker->internal_->cgroups->charge_mu);
+  worker->internal_->cgroups->charge = std::move(charge);
   return worker;
 }
 

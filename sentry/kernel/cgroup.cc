@@ -202,8 +202,10 @@ void Cgroups::MirrorContainers(Cgroup& root) {
       to->memory.max = group.memory.max;
       to->cpu = group.cpu;
       to->cpu.throttled = false;
-      to->cpus = group.cpus;
-      to->mems = group.mems;
+      // v1 wants both set before a task comes.
+      const unsigned cpus = std::max(1u, Kernel::Get().options().cpus);
+      to->cpus = !group.cpus.empty() ? group.cpus : cpus > 1 ? "0-" + std::to_string(cpus - 1) : "0";
+      to->mems = group.mems.empty() ? "0" : group.mems;
     }
     for (Task* task : group.tasks_) Enter(*task, to);
   });
@@ -216,19 +218,20 @@ void Cgroups::Release(CgroupHierarchy& hierarchy) {
   hierarchy.root->ForEach([&](Cgroup& group) { in_use |= !group.IsRoot() && !group.is_container; });
   if (in_use) return;
   const RefPtr<Cgroup> root = std::move(roots_[static_cast<size_t>(hierarchy.slot)]);
+  roots_[0]->hierarchy().controllers |= hierarchy.controllers & kV2Controllers;
   std::vector<RefPtr<Cgroup>> groups;
   root->ForEach([&](Cgroup& group) { groups.emplace_back(&group); });
   for (const RefPtr<Cgroup>& group : groups) {
     const std::set<Task*> tasks = group->tasks_;
     for (Task* task : tasks) {
       Leave(*task, task->internal().cgroups->places[static_cast<size_t>(hierarchy.slot)]);
+      SetCharge(*task->internal().cgroups);
       UpdateStops(*task);
     }
     group->removed = true;
     group->children.clear();
   }
   groups_ -= static_cast<int64_t>(groups.size()) - 1;
-  roots_[0]->hierarchy().controllers |= hierarchy.controllers & kV2Controllers;
 }
 
 Result<RefPtr<Cgroup>> Cgroups::MakeLocked(Cgroup& parent, const std::string& name) {
@@ -258,8 +261,11 @@ Result<void> Cgroups::RemoveLocked(Cgroup& group) {
   parent.gone.system_ns += group.gone.system_ns;
   for (Cgroup* at = &parent; at; at = at->parent()) --at->descendants;
   --groups_;
-  // The memory's owner is the parent from now on (Linux reparents what it can).
-  parent.memory_charge->shared_bytes.fetch_add(group.memory_charge->shared_bytes.load());
+  // What is left of its memory is the parent's from now on.
+  std::erase_if(parent.charges, [&](const auto& charge) { return charge != parent.charges[0] && charge->IsEmpty(); });
+  for (RefPtr<mm::MemoryCharge>& charge : group.charges) {
+    if (!charge->IsEmpty()) parent.charges.push_back(charge);
+  }
   auto it = parent.children.find(group.name());
   const RefPtr<Cgroup> keep = std::move(it->second);
   parent.children.erase(it);

@@ -21,6 +21,7 @@
 #include "sentry/kernel/core/timer.h"
 #include "sentry/kernel/core/wait_queue.h"
 #include "sentry/kernel/namespaces.h"
+#include "sentry/mm/memory_charge.h"
 
 namespace sentry::kernel {
 
@@ -85,11 +86,6 @@ struct CgroupPids {
   int64_t current = 0, peak = 0, max = kCgroupNoLimit, refused = 0;
 };
 
-// Of a group alone, changed without T. Shared by what is charged (tmpfs files), which may outlive the group.
-struct CgroupMemoryCharge : public RefCounted<CgroupMemoryCharge> {
-  std::atomic<int64_t> shared_bytes{0};  // pages of tmpfs and shared memory
-};
-
 struct CgroupMemory {
   int64_t max = kCgroupNoLimit, high = kCgroupNoLimit, low = 0, min = 0, swap_max = kCgroupNoLimit,
           swap_high = kCgroupNoLimit;
@@ -98,7 +94,6 @@ struct CgroupMemory {
   int64_t anonymous = 0, shared = 0, peak = 0;  // as last measured; `Usage` is their sum
   uint64_t max_events = 0, oom_events = 0, oom_kills = 0, oom_group_kills = 0, failures = 0;
   uint64_t own_max_events = 0, own_oom_events = 0, own_oom_kills = 0;
-  int64_t gone_shared = 0;
   int64_t Usage() const { return anonymous + shared; }
 };
 
@@ -153,7 +148,8 @@ class Cgroup : public RefCounted<Cgroup> {
   CgroupPids pids;
   CgroupCpu cpu;
   CgroupMemory memory;
-  const RefPtr<CgroupMemoryCharge> memory_charge = MakeRef<CgroupMemoryCharge>();
+  // Own first; then those of removed groups below that still hold something.
+  std::vector<RefPtr<mm::MemoryCharge>> charges{MakeRef<mm::MemoryCharge>()};
   std::string cpus, mems;  // cpuset: as written
   CgroupCpuUsage gone;     // CPU time of tasks and groups that left
   RefPtr<CgroupObserver> observer;
@@ -187,6 +183,9 @@ struct TaskCgroups {
   std::array<Place, kMaxHierarchies> places;  // by slot
   bool live = false;                          // in the groups' lists and counts
   bool parked = false;                        // counted as standing still
+  // Where the task's shared memory is counted: of its group in the hierarchy with the memory controller.
+  Mutex charge_mu{LockRank::kLeaf};
+  RefPtr<mm::MemoryCharge> charge ABSL_GUARDED_BY(charge_mu);
 };
 
 // The one registry of the sandbox. Made at first use; lives as long as the process.
@@ -230,6 +229,12 @@ class Cgroups {
   // (own) The task stands still for a freeze. No lock held.
   static void OnParked(Task& task);
 
+  // From now on shared memory is counted for who makes it. Once, where every Caller is a Task.
+  static void CountSharedMemory() { mm::MemoryCharge::SetHook(&ChargeOfCaller); }
+  // memory.max. EINVAL at the root.
+  Result<void> SetMemoryMaxLocked(Cgroup& group, int64_t max);
+  // The memory settings and counts with what is used now. Takes T, and not for long.
+  CgroupMemory MemoryOf(Cgroup& group);
   // The group of a container and those above it, made when they are not there. Takes T.
   RefPtr<Cgroup> MakeContainerGroup(const std::string& path);
   // A new namespace with the task's groups (`in` alone without one) as roots. Takes T.
@@ -249,6 +254,15 @@ class Cgroups {
   void MirrorContainers(Cgroup& root);
   void UpdateStops(Task& task);
   void UpdateFrozen(Cgroup& group);
+  void SetCharge(TaskCgroups& cgroups);
+  struct MemoryPicture;
+  void MeasureMemory(Cgroup& top, MemoryPicture* picture);
+  // Kills when the group has too much; who is on its way out then.
+  RefPtr<ThreadGroup> KeepLimit(Cgroup& group);
+  void CountOom(Cgroup& limited, Cgroup& of_victim);
+  void WatchMemory();
+  void WatchMemoryLocked(const Cgroup& group);
+  static RefPtr<mm::MemoryCharge> ChargeOfCaller();
   void CheckCpu();
   int64_t CheckCpuOf(Cgroup& group, int64_t now_ns);  // when to look again
   void WatchCpuLocked(const Cgroup& group);           // a task came to where a quota may be
@@ -257,6 +271,8 @@ class Cgroups {
   RefPtr<CgroupNamespace> root_namespace_;
   int next_id_ = 1;
   int64_t groups_ = 0;
+  bool watching_memory_ = false;
+  Blocker memory_wake_;
   Timer cpu_timer_{[this](uint64_t) { CheckCpu(); }};
 };
 

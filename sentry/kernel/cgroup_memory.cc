@@ -155,7 +155,8 @@ RefPtr<ThreadGroup> Cgroups::KeepLimit(Cgroup& group) {
     if (!worst) return nullptr;
     CountOom(group, *worst->group);
     victim = worst->process;
-    LOG_WARNING("out of memory in cgroup %s: killed process %d", group.PathFrom(*roots_[0]).c_str(), victim->tgid());
+    LOG_WARNING("out of memory in cgroup %s: killed process %d", group.PathFrom(*group.hierarchy().root).c_str(),
+                victim->tgid());
     if (group.memory.oom_group) {
       for (Cgroup* at = &group; at; at = at->parent()) ++at->memory.oom_group_kills;
       KillLocked(group);

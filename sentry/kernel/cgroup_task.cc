@@ -48,18 +48,33 @@ Cgroup& Cgroups::Of(const Task& task, const CgroupHierarchy& hierarchy) {
 
 void Cgroups::Enter(Task& task, RefPtr<Cgroup> group) {
   TaskCgroups& cgroups = *task.internal().cgroups;
-  TaskCgroups::Place& place = cgroups.places[static_cast<size_t>(group->hierarchy().slot)];
+  const CgroupHierarchy& hierarchy = group->hierarchy();
+  TaskCgroups::Place& place = cgroups.places[static_cast<size_t>(hierarchy.slot)];
   place.group = std::move(group);
   place.base = UsageOf(task);
+  bool first = false;  // of a group that had none: nobody watches it yet
   for (Cgroup* at = place.group.get(); at; at = at->parent()) {
     at->pids.peak = std::max(at->pids.peak, ++at->pids.current);
     if (!cgroups.live) continue;
     at->parked += cgroups.parked;
-    if (++at->live == 1) at->Notify(CgroupEvent::kEvents);
+    if (++at->live != 1) continue;
+    first = true;
+    at->Notify(CgroupEvent::kEvents);
   }
   if (!cgroups.live) return;
   place.group->tasks_.insert(&task);
-  if (place.group->hierarchy().controllers & kCpu) WatchCpuLocked(*place.group);
+  if (hierarchy.controllers & kMemory) SetCharge(cgroups);
+  if (first && (hierarchy.controllers & kMemory)) WatchMemoryLocked(*place.group);
+  if (first && (hierarchy.controllers & kCpu)) WatchCpuLocked(*place.group);
+}
+
+void Cgroups::SetCharge(TaskCgroups& cgroups) {
+  RefPtr<mm::MemoryCharge> charge;
+  for (const TaskCgroups::Place& place : cgroups.places) {
+    if (place.group && (place.group->hierarchy().controllers & kMemory)) charge = place.group->charges[0];
+  }
+  MutexLock lock(cgroups.charge_mu);
+  std::swap(cgroups.charge, charge);
 }
 
 // The other way round. A zombie has a place in pids only.

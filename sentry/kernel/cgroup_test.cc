@@ -5,7 +5,6 @@
 #include <gtest/gtest.h>
 
 #include "sentry/kernel/kernel.h"
-#include "sentry/mm/fake_platform.h"
 
 namespace sentry::kernel {
 namespace {

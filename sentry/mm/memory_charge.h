@@ -31,7 +31,7 @@ class MemoryCharge : public RefCounted<MemoryCharge> {
 
  private:
   std::atomic<int64_t> bytes_{0};
-  mutable Mutex mu_{LockRank::kNamespace};
+  mutable Mutex mu_{LockRank::kBlocker};  // taken under locks of shared memory; the MemoryFile is asked under it
   std::set<const ShmObject*> objects_ ABSL_GUARDED_BY(mu_);
 };
 

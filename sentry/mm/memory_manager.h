@@ -199,6 +199,10 @@ class MemoryManager : public RefCounted<MemoryManager> {
   // The one that is there after the call: `companion`, or an earlier one.
   RefPtr<Companion> SetCompanion(RefPtr<Companion> companion);
 
+  // Appends the ranges of the MemoryFile that hold private memory of this space. After fork the same range may be in
+  // several spaces.
+  void PrivateRanges(std::vector<platform::FileRange>* ranges) const;
+
   // Image facts; the exe file is kept as an opaque reference by the kernel layer (Task).
   ImageInfo image() const;
   void SetImage(const ImageInfo& image);

@@ -19,7 +19,10 @@ Result<RefPtr<MappedObject>> ShmObject::Create(platform::MemoryFile& memory, uin
   return RefPtr<MappedObject>(new ShmObject(memory, range, std::move(name), inode));
 }
 
-ShmObject::~ShmObject() { memory_.DecRef(range_); }
+ShmObject::~ShmObject() {
+  if (charge_) charge_->RemoveObject(this);
+  memory_.DecRef(range_);
+}
 
 Result<Backing> ShmObject::GetBacking(uint64_t offset, uint64_t length, bool write) {
   if (offset >= range_.length()) return Errno(EFAULT);

@@ -8,6 +8,7 @@
 
 #include "platform/memory_file.h"
 #include "sentry/mm/mapped_object.h"
+#include "sentry/mm/memory_charge.h"
 
 namespace sentry::mm {
 
@@ -30,12 +31,15 @@ class ShmObject final : public MappedObject {
 
  private:
   ShmObject(platform::MemoryFile& memory, platform::FileRange range, std::string name, uint64_t inode)
-      : memory_(memory), range_(range), name_(std::move(name)), inode_(inode) {}
+      : memory_(memory), range_(range), name_(std::move(name)), inode_(inode), charge_(MemoryCharge::Current()) {
+    if (charge_) charge_->AddObject(this);
+  }
 
   platform::MemoryFile& memory_;
   const platform::FileRange range_;
   const std::string name_;
   const uint64_t inode_;
+  const RefPtr<MemoryCharge> charge_;
   ReverseMap reverse_map_;
 };
 

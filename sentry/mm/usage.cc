@@ -86,6 +86,13 @@ MemoryManager::Usage MemoryManager::GetUsage() {
           .peak_resident = state.peak_resident};
 }
 
+void MemoryManager::PrivateRanges(std::vector<platform::FileRange>* ranges) const {
+  Lock lock(*this);
+  for (const auto& [start, pmap] : state_->pmaps) {
+    if (pmap.fd < 0 && pmap.anon) ranges->push_back(pmap.File(pmap.start, pmap.end));
+  }
+}
+
 void MemoryManager::SetLimits(const MmLimits& limits) {
   Lock lock(*this);
   state_->limits = limits;

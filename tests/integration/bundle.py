@@ -26,6 +26,7 @@ def parse(argv):
     parser.add_argument("--pids", type=int, default=0)
     parser.add_argument("--memory", type=int, default=0, help="bytes")
     parser.add_argument("--cgroup", default="")
+    parser.add_argument("--cgroup-mount", action="store_true", help="/sys/fs/cgroup, and a cgroup namespace")
     parser.add_argument("--netns", default="", help="path of the network namespace to join")
     parser.add_argument("--tmpfs", action="append", default=[], metavar="PATH=OPTIONS")
     parser.add_argument("--env", action="append", default=[])
@@ -59,6 +60,8 @@ def config(args):
     ]
     if args.suite:
         mounts.append(mount("/suite", "bind", "bind", "ro", source=args.suite))
+    if args.cgroup_mount:
+        mounts.append(mount("/sys/fs/cgroup", "cgroup", "nosuid", "noexec", "nodev", "relatime", "ro"))
     for one in args.tmpfs:
         path, _, options = one.partition("=")
         mounts.append(mount(path, "tmpfs", *[o for o in options.split(",") if o]))
@@ -71,6 +74,8 @@ def config(args):
         "resources": resources,
         "namespaces": [{"type": t} for t in ("pid", "network", "ipc", "uts", "mount")],
     }
+    if args.cgroup_mount:
+        linux["namespaces"].append({"type": "cgroup"})
     if args.netns:
         next(n for n in linux["namespaces"] if n["type"] == "network")["path"] = args.netns
     if args.cgroup:

@@ -31,6 +31,18 @@ test_fork_bomb() {
   nothing_left
 }
 
+# What JVMs, Go programs and others read to know their limits.
+test_own_cgroup() {
+  [[ $driver == runsc ]] || return 0  # runc shows what the host has, v1 or v2
+  local out
+  out=$(run_in "$driver" busybox --cgroup-mount --pids 100 --memory $((128 << 20)) --cgroup "/runsc-it-$$-own" -- sh -c '
+    cat /proc/self/cgroup; cd /sys/fs/cgroup; cat pids.max memory.max cpu.max
+    test $(cat memory.current) -gt 0 && test $(cat pids.current) -gt 0 && echo counted
+    grep -q "^1$" cgroup.procs && echo init
+    mkdir a 2>/dev/null || echo "read only"')
+  [[ $out == $'0::/\n100\n134217728\nmax 100000\ncounted\ninit\nread only' ]] || fail "the guest said: $out"
+}
+
 test_full_tmpfs() {
   local out
   out=$(run_in "$driver" busybox --tmpfs /mnt=size=4m -- sh -c '
@@ -91,4 +103,4 @@ except OSError as e:
   [[ $out == "EMFILE 1023" ]] || fail "the guest said: $out"
 }
 
-run_tests fork_bomb full_tmpfs full_memory full_overlay_limit descriptor_limit
+run_tests fork_bomb own_cgroup full_tmpfs full_memory full_overlay_limit descriptor_limit

@@ -10,6 +10,7 @@ using kernel::kCpu;
 using kernel::kCpuacct;
 using kernel::kCpuset;
 using kernel::kFreezer;
+using kernel::kMemory;
 using kernel::kPids;
 
 using Context = CgroupFileContext;
@@ -101,6 +102,29 @@ constexpr CgroupFile kFiles[] = {
     {"cpuset.effective_cpus", 0444, kV1All, kCpuset, &CpusetEffectiveCpus},
     {"cpuset.effective_mems", 0444, kV1All, kCpuset, &CpusetEffectiveMems},
     {"cpuset.mems", 0644, kV1All, kCpuset, &CpusetMems, &WriteCpusetMems},
+
+    {"memory.current", 0444, kOnV2 | kOnOthers, kMemory, &MemoryCurrent},
+    {"memory.events", 0444, kOnV2 | kOnOthers, kMemory, &MemoryEvents, nullptr, CgroupEvent::kMemoryEvents},
+    {"memory.events.local", 0444, kOnV2 | kOnOthers, kMemory, &MemoryEventsLocal, nullptr, CgroupEvent::kMemoryEvents},
+    {"memory.high", 0644, kOnV2 | kOnOthers, kMemory, &MemoryHigh, &WriteMemoryHigh},
+    {"memory.low", 0644, kOnV2 | kOnOthers, kMemory, &MemoryLow, &WriteMemoryLow},
+    {"memory.max", 0644, kOnV2 | kOnOthers, kMemory, &MemoryMax, &WriteMemoryMax},
+    {"memory.min", 0644, kOnV2 | kOnOthers, kMemory, &MemoryMin, &WriteMemoryMin},
+    {"memory.oom.group", 0644, kOnV2 | kOnOthers, kMemory, &OomGroup, &WriteOomGroup},
+    {"memory.peak", 0444, kOnV2 | kOnOthers, kMemory, &MemoryPeak},
+    {"memory.stat", 0444, kOnV2 | kEverywhere, kMemory, &MemoryStat},
+    {"memory.swap.current", 0444, kOnV2 | kOnOthers, kMemory, &SwapCurrent},
+    {"memory.swap.events", 0444, kOnV2 | kOnOthers, kMemory, &SwapEvents},
+    {"memory.swap.high", 0644, kOnV2 | kOnOthers, kMemory, &SwapHigh, &WriteSwapHigh},
+    {"memory.swap.max", 0644, kOnV2 | kOnOthers, kMemory, &SwapMax, &WriteSwapMax},
+    {"memory.failcnt", 0644, kV1All, kMemory, &FailuresV1, &ResetFailuresV1},
+    {"memory.limit_in_bytes", 0644, kV1All, kMemory, &MemoryLimitV1, &WriteMemoryLimitV1},
+    {"memory.max_usage_in_bytes", 0644, kV1All, kMemory, &MemoryPeak, &ResetPeakV1},
+    {"memory.oom_control", 0644, kV1All, kMemory, &OomControlV1, &WriteOomControlV1},
+    {"memory.soft_limit_in_bytes", 0644, kV1All, kMemory, &SoftLimitV1, &WriteSoftLimitV1},
+    {"memory.stat", 0444, kV1All, kMemory, &MemoryStatV1},
+    {"memory.usage_in_bytes", 0444, kV1All, kMemory, &MemoryCurrent},
+    {"memory.use_hierarchy", 0644, kV1All, kMemory, &UseHierarchyV1, &WriteUseHierarchyV1},
 
     {"freezer.parent_freezing", 0444, kOnV1 | kOnOthers, kFreezer, &ParentFreezing},
     {"freezer.self_freezing", 0444, kOnV1 | kOnOthers, kFreezer, &SelfFreezing},

@@ -42,6 +42,41 @@ CGROUP_WRITE(WriteCpusetMems);
 CGROUP_READ(CpusetEffectiveCpus);
 CGROUP_READ(CpusetEffectiveMems);
 
+// ---- memory_files.cc
+CGROUP_READ(MemoryCurrent);
+CGROUP_READ(MemoryPeak);
+CGROUP_READ(MemoryMax);
+CGROUP_READ(MemoryHigh);
+CGROUP_READ(MemoryLow);
+CGROUP_READ(MemoryMin);
+CGROUP_READ(SwapMax);
+CGROUP_READ(SwapHigh);
+CGROUP_READ(SwapCurrent);
+CGROUP_READ(SwapEvents);
+CGROUP_READ(OomGroup);
+CGROUP_READ(MemoryEvents);
+CGROUP_READ(MemoryEventsLocal);
+CGROUP_READ(MemoryStat);
+CGROUP_READ(MemoryLimitV1);
+CGROUP_READ(SoftLimitV1);
+CGROUP_READ(FailuresV1);
+CGROUP_READ(OomControlV1);
+CGROUP_READ(UseHierarchyV1);
+CGROUP_READ(MemoryStatV1);
+CGROUP_WRITE(WriteMemoryMax);
+CGROUP_WRITE(WriteMemoryHigh);
+CGROUP_WRITE(WriteMemoryLow);
+CGROUP_WRITE(WriteMemoryMin);
+CGROUP_WRITE(WriteSwapMax);
+CGROUP_WRITE(WriteSwapHigh);
+CGROUP_WRITE(WriteOomGroup);
+CGROUP_WRITE(WriteMemoryLimitV1);
+CGROUP_WRITE(WriteSoftLimitV1);
+CGROUP_WRITE(ResetPeakV1);
+CGROUP_WRITE(ResetFailuresV1);
+CGROUP_WRITE(WriteOomControlV1);
+CGROUP_WRITE(WriteUseHierarchyV1);
+
 #undef CGROUP_READ
 #undef CGROUP_WRITE
 

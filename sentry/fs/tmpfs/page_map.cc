@@ -13,6 +13,7 @@ constexpr uint64_t kMaxAllocation = uint64_t{1} << 30;
 PageMap::~PageMap() {
   for (const auto& [start, extent] : extents_) memory_.DecRef({extent.memory, extent.memory + (extent.end - start)});
   DropSpare();
+  if (charge_) charge_->Add(-static_cast<int64_t>(pages_ * kPageSize));
 }
 
 void PageMap::DropSpare() {
@@ -65,6 +66,8 @@ Result<platform::FileRange> PageMap::Take(uint64_t at, uint64_t length) {
 
 void PageMap::Insert(uint64_t start, platform::FileRange range) {
   uint64_t end = start + range.length();
+  if (pages_ == 0 && !charge_) charge_ = mm::MemoryCharge::Current();
+  if (charge_) charge_->Add(static_cast<int64_t>(range.length()));
   pages_ += range.length() / kPageSize;
   auto next = extents_.lower_bound(start);
   if (next != extents_.begin()) {
@@ -118,6 +121,7 @@ uint64_t PageMap::Remove(uint64_t start, uint64_t end, std::vector<platform::Fil
   // The spare continues a page that may be gone now: let it go with it.
   if (spare_.length() && spare_at_ > start) DropSpare();
   pages_ -= count;
+  if (charge_) charge_->Add(-static_cast<int64_t>(count * kPageSize));
   return count;
 }
 

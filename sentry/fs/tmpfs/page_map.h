@@ -10,6 +10,7 @@
 
 #include "platform/memory_file.h"
 #include "sentry/common.h"
+#include "sentry/mm/memory_charge.h"
 
 namespace sentry::tmpfs {
 
@@ -47,6 +48,7 @@ class PageMap {
   void DropSpare();
 
   platform::MemoryFile& memory_;
+  RefPtr<mm::MemoryCharge> charge_;  // of who gave it its first page
   std::map<uint64_t, Extent> extents_;
   uint64_t pages_ = 0;
   platform::FileRange spare_;
