@@ -32,6 +32,11 @@ struct ClockParams {
   int64_t realtime_offset_ns; /* CLOCK_REALTIME - CLOCK_MONOTONIC */
 };
 
+/* On the page below the vDSO's parameters: what the reader's time namespace adds. */
+struct VdsoOffsets {
+  int64_t monotonic_ns;
+};
+
 #ifdef __cplusplus
 static_assert(offsetof(ClockParams, sequence) == CLOCK_SEQUENCE && offsetof(ClockParams, usable) == CLOCK_USABLE &&
               offsetof(ClockParams, tsc_base) == CLOCK_TSC_BASE &&

@@ -3,7 +3,9 @@
 
 #include <atomic>
 
+#include "sentry/arch/vdso.h"
 #include "sentry/kernel/cgroup.h"
+#include "sentry/kernel/kernel.h"
 #include "sentry/kernel/task.h"
 
 namespace sentry::kernel {
@@ -121,7 +123,8 @@ TimeNamespace::TimeNamespace(ClockOffsets offsets, RefPtr<UserNamespace> owner, 
       inode_number_(is_first ? kFirstTimeInode : NextNamespaceInode()),
       monotonic_ns_(offsets.monotonic_ns),
       boottime_ns_(offsets.boottime_ns),
-      frozen_(is_first) {}
+      frozen_(is_first),
+      is_first_(is_first) {}
 TimeNamespace::~TimeNamespace() = default;
 
 Result<void> TimeNamespace::SetOffsets(ClockOffsets offsets) {
@@ -132,19 +135,34 @@ Result<void> TimeNamespace::SetOffsets(ClockOffsets offsets) {
   return OkResult();
 }
 
-void TimeNamespace::Freeze() {
+Result<RefPtr<mm::MappedObject>> TimeNamespace::Enter() {
+  int64_t monotonic_ns;
+  {
+    MutexLock lock(mu_);
+    frozen_ = true;
+    if (is_first_ || page_) return page_;
+    monotonic_ns = offsets().monotonic_ns;
+  }
+  arch::Vdso* vdso = Kernel::Get().vdso();
+  if (!vdso) return RefPtr<mm::MappedObject>();
+  RefPtr<mm::MappedObject> made = TRY(vdso->NewOffsets(monotonic_ns));
   MutexLock lock(mu_);
-  frozen_ = true;
-}
-
-RefPtr<mm::MappedObject> TimeNamespace::page() const {
-  MutexLock lock(mu_);
+  if (!page_) page_ = made;
   return page_;
 }
 
-void TimeNamespace::set_page(RefPtr<mm::MappedObject> page) {
-  MutexLock lock(mu_);
-  if (!page_) std::swap(page_, page);
+int64_t TimeNamespace::OffsetOf(clockid_t clock) const {
+  switch (clock) {
+    case CLOCK_MONOTONIC:
+    case CLOCK_MONOTONIC_RAW:
+    case CLOCK_MONOTONIC_COARSE:
+      return monotonic_ns_.load(std::memory_order_relaxed);
+    case CLOCK_BOOTTIME:
+    case CLOCK_BOOTTIME_ALARM:
+      return boottime_ns_.load(std::memory_order_relaxed);
+    default:
+      return 0;
+  }
 }
 
 PidNamespace::PidNamespace(RefPtr<PidNamespace> parent, RefPtr<UserNamespace> owner, UserCharge charge)

@@ -149,11 +149,11 @@ class TimeNamespace : public RefCounted<TimeNamespace> {
   }
   // EACCES once a task has entered it.
   Result<void> SetOffsets(ClockOffsets offsets);
-  // A task enters: the offsets are fixed from now on.
-  void Freeze();
-  // The page that the vDSO reads the offsets from; null: the first namespace's. Made when the first task enters.
-  RefPtr<mm::MappedObject> page() const;
-  void set_page(RefPtr<mm::MappedObject> page);  // keeps an earlier one
+  // A task enters: the offsets are fixed from now on. The page that its vDSO reads them from; null: the first
+  // namespace's. ENOMEM.
+  Result<RefPtr<mm::MappedObject>> Enter();
+  // What is added to a clock of the host; 0 for those that no namespace shifts.
+  int64_t OffsetOf(clockid_t clock) const;
 
  private:
   const RefPtr<UserNamespace> owner_;
@@ -163,6 +163,7 @@ class TimeNamespace : public RefCounted<TimeNamespace> {
   mutable Mutex mu_{LockRank::kNamespace};
   bool frozen_ ABSL_GUARDED_BY(mu_);
   RefPtr<mm::MappedObject> page_ ABSL_GUARDED_BY(mu_);
+  const bool is_first_;
 };
 
 // pid_namespaces(7). All maps are guarded by the TaskSet mutex. Every task has an id in its namespace and each

@@ -29,6 +29,12 @@ int64_t Saturated(int64_t a, int64_t b) {
   return __builtin_add_overflow(a, b, &sum) ? INT64_MAX : sum;
 }
 
+// Of the calling task's time namespace.
+int64_t ClockOffset(clockid_t clock) {
+  const Task* task = Task::CurrentOrNull();
+  return task ? task->namespaces().time->OffsetOf(clock) : 0;
+}
+
 }  // namespace
 
 struct PosixTimers::Entry {
@@ -121,7 +127,8 @@ PosixTimers::Setting PosixTimers::SetEntry(Entry& entry, bool absolute, const Se
   Setting old = GetEntry(entry);
   int64_t now = ClockNow(entry.clock, entry.owner_tid);
   bool cpu = IsCpuClock(entry.clock);
-  int64_t relative = absolute ? setting.value_ns - now : setting.value_ns;
+  const int64_t offset = absolute ? ClockOffset(entry.clock) : 0;
+  int64_t relative = absolute ? Saturated(setting.value_ns, -offset) - now : setting.value_ns;
   {
     MutexLock lock(mu_);
     if (shut_down_) return old;
@@ -368,7 +375,8 @@ Result<int64_t> ReadClock(Task& task, clockid_t clock) {
     case CLOCK_BOOTTIME:
     case CLOCK_BOOTTIME_ALARM:
     case CLOCK_TAI:
-      return base::ClockNs(clock == CLOCK_BOOTTIME_ALARM ? CLOCK_BOOTTIME : clock);
+      return base::ClockNs(clock == CLOCK_BOOTTIME_ALARM ? CLOCK_BOOTTIME : clock) +
+             task.namespaces().time->OffsetOf(clock);
     case CLOCK_PROCESS_CPUTIME_ID:
       return OfKind(task.group().usage(), kCpuSched);
     case CLOCK_THREAD_CPUTIME_ID:

@@ -3,6 +3,7 @@
 #include <sched.h>
 #include <sys/ptrace.h>
 
+#include "sentry/arch/vdso.h"
 #include "sentry/kernel/cgroup.h"
 #include "sentry/kernel/pidfd.h"
 #include "sentry/kernel/posix_timers.h"
@@ -21,8 +22,8 @@
 namespace sentry::kernel {
 namespace {
 
-constexpr uint64_t kNewNamespaceFlags =
-    CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET | CLONE_NEWPID | CLONE_NEWCGROUP | CLONE_NEWUSER;
+constexpr uint64_t kNewNamespaceFlags = CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET | CLONE_NEWPID |
+                                        CLONE_NEWCGROUP | CLONE_NEWUSER | CLONE_NEWTIME;
 
 // The combinations that clone(2) answers EINVAL.
 Result<void> CheckFlags(Task& task, const CloneRequest& request) {
@@ -32,7 +33,7 @@ Result<void> CheckFlags(Task& task, const CloneRequest& request) {
                  ((flags & CLONE_THREAD) && !(flags & CLONE_SIGHAND)) ||
                  ((flags & CLONE_SIGHAND) && !(flags & CLONE_VM)) || both(CLONE_THREAD, CLONE_NEWUSER | CLONE_NEWPID) ||
                  both(CLONE_NEWIPC, CLONE_SYSVSEM) || both(CLONE_SIGHAND, CLONE_CLEAR_SIGHAND) ||
-                 both(CLONE_PIDFD, CLONE_DETACHED | CLONE_THREAD) || (flags & CLONE_NEWTIME) ||
+                 both(CLONE_PIDFD, CLONE_DETACHED | CLONE_THREAD) ||
                  ((flags & CLONE_PARENT) && task.group().IsInit()) ||
                  ((flags & CLONE_THREAD) && task.namespaces().pid_for_children != task.group().pid_ns());
   if (invalid) return Errno(EINVAL);
@@ -98,11 +99,24 @@ Result<RefPtr<Namespaces>> Task::Internal::CopyNamespaces(Task& task, uint64_t f
   }
   if (flags & CLONE_NEWCGROUP)
     copy->cgroup = Cgroups::Get().NewNamespace(&task, nullptr, owner, TRY(charge(UserCount::kCgroup)));
+  if (flags & CLONE_NEWTIME) {
+    copy->time_for_children = MakeRef<TimeNamespace>(copy->time_for_children->offsets(), owner,
+                                                     TRY(charge(UserCount::kTime)), /*is_first=*/false);
+  }
   if (flags & CLONE_NEWNS) {
     std::vector<std::pair<RefPtr<vfs::Mount>, RefPtr<vfs::Mount>>> translate;
     copy->mounts = TRY(copy->mounts->Clone(owner, TRY(charge(UserCount::kMount)), &translate));
     MoveToNewMounts(fs, translate);
   }
+  return copy;
+}
+
+Result<RefPtr<Namespaces>> Task::Internal::EnterTimeForChildren(const Namespaces& namespaces, mm::MemoryManager* mm) {
+  RefPtr<Namespaces> copy = namespaces.Clone();
+  copy->time = copy->time_for_children;
+  RefPtr<mm::MappedObject> page = TRY(copy->time->Enter());
+  arch::Vdso* vdso = Kernel::Get().vdso();
+  if (vdso && mm) TRY(vdso->SetOffsets(*mm, std::move(page)));
   return copy;
 }
 
@@ -152,6 +166,8 @@ Result<RefPtr<Task>> Task::Internal::MakeChild(Task& task, const CloneRequest& r
     context = TRY(task.context_->CloneInSpace());
   } else {
     mm = TRY(task.mm_->Fork());
+    if (namespaces->time != namespaces->time_for_children)
+      namespaces = TRY(EnterTimeForChildren(*namespaces, mm.get()));
     context = task.kernel_.platform().NewContext();
     fpu_image.resize(task.kernel_.platform().FpuStateSize());
     fpu_image.resize(task.context_->GetFpu(fpu_image));

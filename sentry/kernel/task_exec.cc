@@ -127,6 +127,7 @@ Result<void> Task::Internal::Exec(Task& task, const vfs::FileRef& executable, st
   ExecFile exec_file = TRY(InspectExecFile(*task.creds_, *program.file, no_privilege));
   ExecCredentials exec_creds = TRY(TransformCredentials(*task.creds_, exec_file));
   const uint32_t personality = task.personality.load(std::memory_order_relaxed);
+  RefPtr<mm::MappedObject> clock_offsets = TRY(task.namespaces_->time_for_children->Enter());
   loader::Image image = TRY(loader::Load(task.kernel_.platform(), task.kernel_.memory_file(),
                                          {.context = context,
                                           .program = program,
@@ -136,7 +137,8 @@ Result<void> Task::Internal::Exec(Task& task, const vfs::FileRef& executable, st
                                           .secure = exec_creds.secure,
                                           .randomize = !(personality & ADDR_NO_RANDOMIZE),
                                           .limits = MmLimitsOf(task.group_->limits()),
-                                          .vdso = task.kernel_.vdso()}));
+                                          .vdso = task.kernel_.vdso(),
+                                          .clock_offsets = std::move(clock_offsets)}));
   const pid_t former_tid = task.TidIn(task.pid_ns());
   TRY(DeThread(task));
   task.group_->async_work().CancelAll(task);
@@ -158,6 +160,11 @@ Result<void> Task::Internal::Exec(Task& task, const vfs::FileRef& executable, st
   task.mm_->dumpable.store(plain && readable ? 1 : 0, std::memory_order_relaxed);
   if (exec_creds.secure) task.parent_death_signal.store(0, std::memory_order_relaxed);
   if (exec_creds.secure) task.personality.fetch_and(~kClearedPersonality, std::memory_order_relaxed);
+  if (task.namespaces_->time != task.namespaces_->time_for_children) {
+    RefPtr<Namespaces> namespaces = task.namespaces_->Clone();
+    namespaces->time = namespaces->time_for_children;
+    task.set_namespaces(std::move(namespaces));
+  }
   task.set_creds(exec_creds.creds);
   task.set_name(BaseName(filename));
   task.regs_ = image.registers;

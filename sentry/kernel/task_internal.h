@@ -195,6 +195,8 @@ struct Task::Internal {
   // new mount namespace. Capabilities were checked.
   static Result<RefPtr<Namespaces>> CopyNamespaces(Task& task, uint64_t flags, vfs::FsContext& fs,
                                                    const RefPtr<UserNamespace>& owner);
+  // The same namespaces, in the time namespace for children, whose offsets `mm` (null: none) gets. ENOMEM.
+  static Result<RefPtr<Namespaces>> EnterTimeForChildren(const Namespaces& namespaces, mm::MemoryManager* mm);
   // CLONE_NEWUSER: credentials in a new user namespace, or null when the flag is not there. ENOSPC, EPERM (chroot, or
   // an effective id without a mapping).
   static Result<RefPtr<const Credentials>> CopyCredentials(Task& task, uint64_t flags);

@@ -212,7 +212,7 @@ Result<Image> Load(platform::Platform& platform, platform::MemoryFile& memory_fi
   mm.SetBrkStart(heap + random.Pages(kBrkRandomPages));
 
   uint64_t vdso = 0;
-  if (request.vdso) vdso = TRY(request.vdso->MapInto(mm));
+  if (request.vdso) vdso = TRY(request.vdso->MapInto(mm, request.clock_offsets));
 
   StackContents contents;
   contents.argv = &program.argv;

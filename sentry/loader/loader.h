@@ -45,6 +45,7 @@ struct LoadRequest {
   bool randomize = true;         // not ADDR_NO_RANDOMIZE
   mm::MmLimits limits;
   arch::Vdso* vdso = nullptr;
+  RefPtr<mm::MappedObject> clock_offsets;  // of the time namespace; null: none
 };
 
 struct Image {

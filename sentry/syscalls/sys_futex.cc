@@ -15,8 +15,8 @@ using kernel::MmFutexMemory;
 constexpr uint32_t kWaitvSize32 = 2;  // FUTEX2_SIZE_U32
 
 // Absolute time of a clock as a CLOCK_MONOTONIC deadline; the realtime clock's later jumps are not followed.
-int64_t DeadlineAt(int64_t at_ns, bool realtime) {
-  if (!realtime) return at_ns;
+int64_t DeadlineAt(const Task& task, int64_t at_ns, bool realtime) {
+  if (!realtime) return HostTimeOf(task, CLOCK_MONOTONIC, at_ns);
   return DeadlineAfter(at_ns - base::RealtimeNs());
 }
 
@@ -63,7 +63,7 @@ SYSCALL_HANDLER(SysFutex) {
     if (command == FUTEX_WAIT) {
       deadline = DeadlineAfter(ns);
     } else {
-      deadline = DeadlineAt(ns, realtime || command == FUTEX_LOCK_PI);
+      deadline = DeadlineAt(task, ns, realtime || command == FUTEX_LOCK_PI);
     }
   }
 
@@ -117,7 +117,7 @@ SYSCALL_HANDLER(SysFutexWaitv) {
   if (!args.Addr(3).IsNull()) {
     int clock = args.Int(4);
     if (clock != CLOCK_MONOTONIC && clock != CLOCK_REALTIME) return Errno(EINVAL);
-    deadline = DeadlineAt(TRY(CopyInTimespecNs(task, args.Addr(3))), clock == CLOCK_REALTIME);
+    deadline = DeadlineAt(task, TRY(CopyInTimespecNs(task, args.Addr(3))), clock == CLOCK_REALTIME);
   }
   std::vector<Waitv> raw(count);
   TRY(task.CopyInBytes(args.Addr(0), raw.data(), count * sizeof(Waitv)));

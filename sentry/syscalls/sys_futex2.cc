@@ -48,7 +48,7 @@ SYSCALL_HANDLER(SysFutexWait) {
     const int clock = args.Int(5);
     if (clock != CLOCK_MONOTONIC && clock != CLOCK_REALTIME) return Errno(EINVAL);
     const int64_t at = TRY(CopyInTimespecNs(task, args.Addr(4)));
-    deadline = clock == CLOCK_MONOTONIC ? at : DeadlineAfter(at - base::RealtimeNs());
+    deadline = clock == CLOCK_MONOTONIC ? HostTimeOf(task, clock, at) : DeadlineAfter(at - base::RealtimeNs());
   }
   if (mask == 0) return Errno(EINVAL);
   MmFutexMemory memory(task.mm());

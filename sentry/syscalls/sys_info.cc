@@ -71,7 +71,8 @@ SYSCALL_HANDLER(SysSysinfo) {
   kernel::Kernel& kernel = kernel::Kernel::Get();
   struct sysinfo info;
   memset(&info, 0, sizeof info);
-  info.uptime = (base::ClockNs(CLOCK_BOOTTIME) + base::kNsPerSecond - 1) / base::kNsPerSecond;  // Linux rounds up
+  const int64_t uptime = base::ClockNs(CLOCK_BOOTTIME) + task.namespaces().time->OffsetOf(CLOCK_BOOTTIME);
+  info.uptime = (uptime + base::kNsPerSecond - 1) / base::kNsPerSecond;  // Linux rounds up
   info.totalram = TotalMemory();
   uint64_t used = kernel.memory_file().UsedBytes();
   info.freeram = info.totalram > used ? info.totalram - used : 0;

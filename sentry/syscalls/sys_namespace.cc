@@ -13,12 +13,13 @@ namespace {
 
 using fs::NamespaceRef;
 
-constexpr uint64_t kNamespaceFlags =
-    CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET | CLONE_NEWPID | CLONE_NEWCGROUP | CLONE_NEWUSER;
+constexpr int kCloneNewTime = 0x80;
+constexpr uint64_t kNamespaceFlags = CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET | CLONE_NEWPID |
+                                     CLONE_NEWCGROUP | CLONE_NEWUSER | kCloneNewTime;
 constexpr uint64_t kUnshareFlags =
     kNamespaceFlags | CLONE_THREAD | CLONE_FS | CLONE_SIGHAND | CLONE_VM | CLONE_FILES | CLONE_SYSVSEM;
-constexpr int kJoinable[] = {CLONE_NEWUSER, CLONE_NEWUTS,    CLONE_NEWIPC, CLONE_NEWNET,
-                             CLONE_NEWPID,  CLONE_NEWCGROUP, CLONE_NEWNS};
+constexpr int kJoinable[] = {CLONE_NEWUSER, CLONE_NEWUTS,    CLONE_NEWIPC,  CLONE_NEWNET,
+                             CLONE_NEWPID,  CLONE_NEWCGROUP, kCloneNewTime, CLONE_NEWNS};
 
 // What setns(2) prepares before anything changes (Linux's nsset).
 struct Joined {
@@ -40,6 +41,9 @@ Result<void> JoinUser(Task& task, const RefPtr<UserNamespace>& ns, Joined& joine
 // of that, where both are asked for).
 Result<void> Join(Task& task, const NamespaceRef& handle, Joined& joined) {
   if (handle.clone_flag == CLONE_NEWUSER) return JoinUser(task, handle.user, joined);
+  // Its memory holds the offsets.
+  const bool alone = task.group().thread_count() == 1 && task.mm().task_count.load(std::memory_order_relaxed) == 1;
+  if (handle.clone_flag == kCloneNewTime && !alone) return Errno(EUSERS);
   const Credentials& creds = *joined.creds;
   kernel::Namespaces& namespaces = *joined.namespaces;
   if (!creds.HasCapabilityIn(handle.Owner(), CAP_SYS_ADMIN) || !creds.HasOwnCapability(CAP_SYS_ADMIN))
@@ -57,6 +61,9 @@ Result<void> Join(Task& task, const NamespaceRef& handle, Joined& joined) {
     case CLONE_NEWPID:
       if (!handle.pid->IsSameOrDescendantOf(task.pid_ns())) return Errno(EINVAL);
       namespaces.pid_for_children = handle.pid;
+      return OkResult();
+    case kCloneNewTime:
+      namespaces.time = namespaces.time_for_children = handle.time;
       return OkResult();
     case CLONE_NEWCGROUP:
       namespaces.cgroup = handle.cgroup;
@@ -88,6 +95,7 @@ Result<NamespaceRef> NamespaceOfTask(const Task& task, int kind) {
   if (kind == CLONE_NEWIPC) ref.ipc = namespaces->ipc;
   if (kind == CLONE_NEWNET) ref.net = namespaces->net;
   if (kind == CLONE_NEWCGROUP) ref.cgroup = namespaces->cgroup;
+  if (kind == kCloneNewTime) ref.time = namespaces->time;
   if (kind == CLONE_NEWNS) ref.mounts = namespaces->mounts;
   if (kind == CLONE_NEWPID) ref.pid = task.group().pid_ns();
   if (kind == CLONE_NEWUSER) ref.user = task.creds_ref()->user_ns;
@@ -134,8 +142,8 @@ SYSCALL_HANDLER(SysSetns) {
     TRY(Join(task, *handle, joined));
     new_mounts = handle->clone_flag == CLONE_NEWNS;
   } else if (RefPtr<kernel::ThreadGroup> process = kernel::ThreadGroupOfPidFile(*file)) {
-    constexpr int kKnown =
-        CLONE_NEWUSER | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWCGROUP;
+    constexpr int kKnown = CLONE_NEWUSER | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET | CLONE_NEWPID | CLONE_NEWNS |
+                           CLONE_NEWCGROUP | kCloneNewTime;
     if (kinds == 0 || (kinds & ~kKnown)) return Errno(EINVAL);
     RefPtr<Task> leader = process->leader();
     if (!leader) return Errno(ESRCH);
@@ -148,6 +156,8 @@ SYSCALL_HANDLER(SysSetns) {
     return Errno(EINVAL);
   }
   RefPtr<vfs::MountNamespace> mounts = joined.namespaces->mounts;
+  if (joined.namespaces->time != task.namespaces().time)
+    joined.namespaces = TRY(Task::Internal::EnterTimeForChildren(*joined.namespaces, &task.mm()));
   if (joined.namespaces->ipc != task.namespaces().ipc) task.LeaveSemaphoreUndo();
   if (!(joined.creds == task.creds())) task.set_creds(std::move(joined.creds));
   task.set_namespaces(std::move(joined.namespaces));

@@ -45,7 +45,7 @@ Result<clone_args> CopyInCloneArgs(Task& task, UserAddr address, uint64_t size) 
 Result<void> CheckCloneArgs(const clone_args& args, uint64_t size) {
   if (args.flags & ~(kLegacyMask | CLONE_CLEAR_SIGHAND | CLONE_INTO_CGROUP)) return Errno(EINVAL);
   if ((args.flags & CLONE_INTO_CGROUP) && (args.cgroup > INT_MAX || size < kCloneArgsWithCgroup)) return Errno(EINVAL);
-  if (args.flags & (CLONE_DETACHED | CSIGNAL)) return Errno(EINVAL);
+  if (args.flags & (CLONE_DETACHED | (CSIGNAL & ~CLONE_NEWTIME))) return Errno(EINVAL);
   if (args.exit_signal > static_cast<uint64_t>(kernel::kSignalMax)) return Errno(EINVAL);
   if ((args.flags & (CLONE_THREAD | CLONE_PARENT)) && args.exit_signal) return Errno(EINVAL);
   if ((args.stack == 0) != (args.stack_size == 0)) return Errno(EINVAL);

@@ -133,6 +133,8 @@ SYSCALL_HANDLER(SysTimerfdSettime) {
   fs::TimerFd::Setting wanted{.value_ns = TRY(NsOf(setting.it_value)), .interval_ns = TRY(NsOf(setting.it_interval))};
   fs::TimerFd* timer;
   vfs::FileRef file = TRY(TimerFile(task, args.Int(0), &timer));
+  if ((flags & TFD_TIMER_ABSTIME) && wanted.value_ns != 0)
+    wanted.value_ns = std::max<int64_t>(HostTimeOf(task, timer->clock(), wanted.value_ns), 1);
   itimerspec old = ToItimerspec(timer->Set(wanted, flags & TFD_TIMER_ABSTIME));
   if (!args.Addr(3).IsNull()) TRY(task.CopyOut(args.Addr(3), old));
   return 0;

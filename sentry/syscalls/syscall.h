@@ -55,6 +55,8 @@ Result<std::vector<iovec>> CopyInIovec(Task& task, UserAddr address, uint64_t co
 // A timespec as nanoseconds; EINVAL when malformed. NULL gives `if_null`.
 Result<int64_t> CopyInTimespecNs(Task& task, UserAddr address);
 // Relative time-out in the guest's memory to an absolute CLOCK_MONOTONIC deadline (saturating); NULL: kNoDeadline.
+// A time of the clock in the task's time namespace as one of the host's; what lies before the host's beginning is 0.
+int64_t HostTimeOf(const Task& task, clockid_t clock, int64_t at_ns);
 Result<int64_t> CopyInTimeoutDeadline(Task& task, UserAddr address);
 int64_t DeadlineAfter(int64_t relative_ns);  // saturating
 // sigset_t with its size argument; EINVAL when the size isn't 8.

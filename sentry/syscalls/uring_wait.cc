@@ -28,8 +28,9 @@ Result<int64_t> ReadDeadline(Task& task, uint64_t address, uint32_t flags) {
     return kNoDeadline;
   if (!(flags & IORING_TIMEOUT_ABS)) return DeadlineAfter(ns);
   if (flags & IORING_TIMEOUT_REALTIME) return DeadlineAfter(std::max<int64_t>(ns - base::ClockNs(CLOCK_REALTIME), 0));
-  if (flags & IORING_TIMEOUT_BOOTTIME) return DeadlineAfter(std::max<int64_t>(ns - base::ClockNs(CLOCK_BOOTTIME), 0));
-  return ns;
+  if (flags & IORING_TIMEOUT_BOOTTIME)
+    return DeadlineAfter(std::max<int64_t>(HostTimeOf(task, CLOCK_BOOTTIME, ns) - base::ClockNs(CLOCK_BOOTTIME), 0));
+  return HostTimeOf(task, CLOCK_MONOTONIC, ns);
 }
 
 constexpr uint32_t kTimeoutFlags =

@@ -80,6 +80,12 @@ int64_t DeadlineAfter(int64_t relative_ns) {
   return deadline;
 }
 
+int64_t HostTimeOf(const Task& task, clockid_t clock, int64_t at_ns) {
+  int64_t host;
+  if (__builtin_sub_overflow(at_ns, task.namespaces().time->OffsetOf(clock), &host)) return INT64_MAX;
+  return std::max<int64_t>(host, 0);
+}
+
 Result<int64_t> CopyInTimeoutDeadline(Task& task, UserAddr address) {
   if (address.IsNull()) return kNoDeadline;
   return DeadlineAfter(TRY(CopyInTimespecNs(task, address)));

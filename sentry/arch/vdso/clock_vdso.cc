@@ -24,6 +24,21 @@ constexpr double kStaleNs = 2e9;
 constexpr double kMaxRateChange = 1e-3;
 constexpr double kMaxSlew = 5e-4;
 
+constexpr char kVvarName[] = "[vvar]";
+constexpr uint64_t kBelowImage = 2 * kPageSize;
+
+Result<void> MapVvar(mm::MemoryManager& mm, uint64_t address, RefPtr<mm::MappedObject> object, uint64_t offset) {
+  TRY(mm.Mmap({.address = address,
+               .length = kPageSize,
+               .protection = {true, false, false},
+               .max_protection = {true, false, false},
+               .fixed = true,
+               .object = std::move(object),
+               .offset = offset,
+               .name = kVvarName}));
+  return OkResult();
+}
+
 bool TscIsInvariant() {
   unsigned a, b, c, d;
   return __get_cpuid(0x8000'0007, &a, &b, &c, &d) && (d & (1u << 8));
@@ -108,7 +123,8 @@ platform::ClockParams ClockCalibrator::Update(const Sample& sample) {
   return params_;
 }
 
-// The parameter page, then the image. Mapped private, so that a debugger's breakpoints stay in one process.
+// The offsets of the first time namespace, the parameters, and the image; or the offsets of another one. Mapped
+// private, so that a debugger's breakpoints stay in one process.
 class ClockVdso::Pages final : public mm::MappedObject {
  public:
   Pages(platform::MemoryFile& memory, platform::FileRange range) : memory_(memory), range_(range) {}
@@ -139,17 +155,17 @@ class ClockVdso::Pages final : public mm::MappedObject {
 ClockVdso::ClockVdso(platform::MemoryFile& memory, RefPtr<Pages> pages, bool usable)
     : memory_(memory),
       pages_(std::move(pages)),
-      params_(reinterpret_cast<platform::ClockParams*>(memory.Pointer(pages_->range().start))),
+      params_(reinterpret_cast<platform::ClockParams*>(memory.Pointer(pages_->range().start + kPageSize))),
       usable_(usable) {}
 
 ClockVdso::~ClockVdso() = default;
 
 Result<std::unique_ptr<Vdso>> ClockVdso::Create(platform::MemoryFile& memory) {
-  auto range = TRY(memory.Allocate(kPageSize + PageUp(kVdsoImageSize)));
+  auto range = TRY(memory.Allocate(kBelowImage + PageUp(kVdsoImageSize)));
   auto pages = MakeRef<Pages>(memory, range);
   platform::ClockParams empty{};
-  if (platform::SafeCopy(memory.Pointer(range.start), &empty, sizeof empty) != sizeof empty ||
-      platform::SafeCopy(memory.Pointer(range.start + kPageSize), kVdsoImage, kVdsoImageSize) != kVdsoImageSize) {
+  if (platform::SafeCopy(memory.Pointer(range.start + kPageSize), &empty, sizeof empty) != sizeof empty ||
+      platform::SafeCopy(memory.Pointer(range.start + kBelowImage), kVdsoImage, kVdsoImageSize) != kVdsoImageSize) {
     return Errno(ENOMEM);
   }
   bool usable = TscIsInvariant() && HostClockIsTsc();
@@ -186,25 +202,40 @@ void ClockVdso::Mirror(platform::ClockParams* copy) {
   copy_ = copy;
 }
 
-Result<uint64_t> ClockVdso::MapInto(mm::MemoryManager& mm) {
-  uint64_t length = pages_->range().length();
-  uint64_t base = TRY(mm.Mmap({.length = length, .protection = {}}));
-  uint64_t image = base + kPageSize;
-  auto params = mm.Mmap({.address = base,
-                         .length = kPageSize,
-                         .protection = {true, false, false},
-                         .max_protection = {true, false, false},
-                         .fixed = true,
-                         .object = pages_,
-                         .name = "[vvar]"});
-  if (!params.ok()) return params;
-  return mm.Mmap({.address = image,
-                  .length = length - kPageSize,
+Result<uint64_t> ClockVdso::MapInto(mm::MemoryManager& mm, RefPtr<mm::MappedObject> offsets) {
+  const uint64_t length = pages_->range().length();
+  const uint64_t base = TRY(mm.Mmap({.length = length, .protection = {}}));
+  TRY(MapVvar(mm, base, offsets ? std::move(offsets) : RefPtr<mm::MappedObject>(pages_), 0));
+  TRY(MapVvar(mm, base + kPageSize, pages_, kPageSize));
+  return mm.Mmap({.address = base + kBelowImage,
+                  .length = length - kBelowImage,
                   .protection = {true, false, true},
                   .fixed = true,
                   .object = pages_,
-                  .offset = kPageSize,
+                  .offset = kBelowImage,
                   .name = "[vdso]"});
+}
+
+Result<RefPtr<mm::MappedObject>> ClockVdso::NewOffsets(int64_t monotonic_ns) {
+  auto range = TRY(memory_.Allocate(kPageSize));
+  auto page = MakeRef<Pages>(memory_, range);
+  const platform::VdsoOffsets offsets{.monotonic_ns = monotonic_ns};
+  if (platform::SafeCopy(memory_.Pointer(range.start), &offsets, sizeof offsets) != sizeof offsets)
+    return Errno(ENOMEM);
+  return RefPtr<mm::MappedObject>(std::move(page));
+}
+
+Result<void> ClockVdso::SetOffsets(mm::MemoryManager& mm, RefPtr<mm::MappedObject> offsets) {
+  if (!offsets) offsets = pages_;
+  std::vector<uint64_t> places;  // guests may have moved it
+  mm.ForEachVma(
+      [&](const mm::VmaInfo& vma) {
+        // The first namespace's page and the parameters are neighbours of one object: one mapping.
+        if (vma.name == kVvarName && vma.offset == 0) places.push_back(vma.start);
+      },
+      /*residency=*/false);
+  for (uint64_t address : places) TRY(MapVvar(mm, address, offsets, 0));
+  return OkResult();
 }
 
 }  // namespace sentry::arch

@@ -43,8 +43,11 @@ class ClockVdso final : public Vdso {
   static Result<std::unique_ptr<Vdso>> Create(platform::MemoryFile& memory);
   ~ClockVdso() override;
 
-  // ENOMEM. Maps [vvar] read-only (for good) and, above it, [vdso].
-  Result<uint64_t> MapInto(mm::MemoryManager& mm) override;
+  // ENOMEM. Maps [vvar] read-only (for good) and, above it, [vdso]. [vvar] is two mappings: the offsets, the
+  // parameters.
+  Result<uint64_t> MapInto(mm::MemoryManager& mm, RefPtr<mm::MappedObject> offsets) override;
+  Result<RefPtr<mm::MappedObject>> NewOffsets(int64_t monotonic_ns) override;
+  Result<void> SetOffsets(mm::MemoryManager& mm, RefPtr<mm::MappedObject> offsets) override;
   void UpdateParams() override;
   void Mirror(platform::ClockParams* copy) override;
 

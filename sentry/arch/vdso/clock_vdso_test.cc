@@ -76,7 +76,7 @@ class ClockVdsoTest : public mm::MmTest {
   void SetUp() override {
     MmTest::SetUp();
     vdso = std::move(ClockVdso::Create(*memory)).value();
-    base = vdso->MapInto(*mm).value_or(0);
+    base = vdso->MapInto(*mm, nullptr).value_or(0);
     ASSERT_NE(base, 0u);
     mm->MapEagerly();
     for (const auto& info : Vmas(*mm)) {

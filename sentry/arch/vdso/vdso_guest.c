@@ -16,6 +16,12 @@ static inline const volatile struct ClockParams* Params(void) {
   return params;
 }
 
+static inline const volatile struct VdsoOffsets* Offsets(void) {
+  const volatile struct VdsoOffsets* offsets;
+  __asm__(".hidden __ehdr_start\n\tlea __ehdr_start-8192(%%rip), %0" : "=r"(offsets));
+  return offsets;
+}
+
 static inline long Call2(long number, long a, long b) {
   long result;
   __asm__ volatile("syscall" : "=a"(result) : "a"(number), "D"(a), "S"(b) : "rcx", "r11", "memory");
@@ -34,7 +40,7 @@ static inline int Read(int realtime, int64_t* ns) {
   uint32_t sequence = __atomic_load_n(&p->sequence, __ATOMIC_ACQUIRE);
   if (sequence & 1 || !p->usable) return 0;
   uint64_t base = p->tsc_base, max = p->max_delta, multiplier = p->multiplier;
-  int64_t result = p->monotonic_ns + (realtime ? p->realtime_offset_ns : 0);
+  int64_t result = p->monotonic_ns + (realtime ? p->realtime_offset_ns : Offsets()->monotonic_ns);
   uint64_t now = Ticks();
   __atomic_thread_fence(__ATOMIC_ACQUIRE);
   if (__atomic_load_n(&p->sequence, __ATOMIC_RELAXED) != sequence) return 0;

@@ -232,6 +232,11 @@ uint32_t ShownToReader(IdKind kind, uint32_t id) {
   return caller ? caller->creds()->Shown(kind, id) : id;
 }
 
+int64_t ReaderBootOffset() {
+  Task* reader = Task::CurrentOrNull();
+  return reader ? reader->namespaces().time->OffsetOf(CLOCK_BOOTTIME) : 0;
+}
+
 Result<void> CheckAccess(Task& target, Errno error) {
   Task* caller = Task::CurrentOrNull();
   if (!caller || kernel::CheckPtraceAccess(*caller, target).ok()) return OkResult();

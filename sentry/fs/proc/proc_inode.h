@@ -149,6 +149,9 @@ Result<int64_t> ParseNumber(std::string_view data);
 // A kernel id as the calling task's user namespace shows it; a sentry thread sees it as it is.
 uint32_t ShownToReader(IdKind kind, uint32_t id);
 
+// What the calling task's time namespace adds to times since boot.
+int64_t ReaderBootOffset();
+
 // ptrace_may_access of the calling task (a sentry thread may do all): `error` where it may not.
 Result<void> CheckAccess(kernel::Task& target, Errno error);
 

@@ -112,7 +112,7 @@ Result<std::string> Stat(const Context& context) {
   };
   line("cpu ", 1);
   for (unsigned i = 0; i < cpus; ++i) line("cpu" + std::to_string(i), cpus);
-  const int64_t boot = (base::RealtimeNs() - totals.up_ns) / base::kNsPerSecond;
+  const int64_t boot = (base::RealtimeNs() - totals.up_ns - ReaderBootOffset()) / base::kNsPerSecond;
   Append(text,
          "intr 0\nctxt %llu\nbtime %lld\nprocesses %llu\nprocs_running %d\nprocs_blocked 0\nsoftirq 0 0 0 0 0 0 0 0 0 "
          "0 0\n",
@@ -122,7 +122,8 @@ Result<std::string> Stat(const Context& context) {
 }
 
 Result<std::string> Uptime(const Context& context) {
-  const Totals totals = SumUp(context.fs);
+  Totals totals = SumUp(context.fs);
+  totals.up_ns += ReaderBootOffset();
   std::string text;
   auto hundredths = [](int64_t ns) { return static_cast<int>(ns / kTickNs % 100); };
   Append(text, "%lld.%02d %lld.%02d\n", static_cast<long long>(totals.up_ns / base::kNsPerSecond),

@@ -48,6 +48,8 @@ std::span<const TextEntry> ProcessEntries();
 
 // Generators, by file.
 // task_stat.cc
+Result<std::string> TaskTimeOffsets(const Context& context);
+Result<size_t> WriteTaskTimeOffsets(const Context& context, std::string_view data);
 Result<std::string> TaskStat(const Context& context);
 Result<std::string> TaskStatus(const Context& context);
 Result<std::string> TaskStatm(const Context& context);

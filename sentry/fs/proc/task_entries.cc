@@ -219,6 +219,7 @@ constexpr TextEntry kProcessEntries[] = {
     {"autogroup", 0644, nullptr, &Accept, nullptr, "/autogroup-1 nice 0\n"},
     {"coredump_filter", 0644, nullptr, &Accept, nullptr, "00000033\n"},
     {"mountstats", 0400, &TaskMountStats, nullptr, &CheckRead, "", &NewMountsFile},
+    {"timens_offsets", 0644, &TaskTimeOffsets, &WriteTaskTimeOffsets},
     {"timers", 0444, nullptr, nullptr, &CheckRead},
     {"timerslack_ns", 0666, &TimerSlack, &WriteTimerSlack, &CheckAttach},
 };

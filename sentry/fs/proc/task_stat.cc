@@ -181,7 +181,7 @@ Result<std::string> TaskStat(const Context& context) {
     memory = mm->GetUsage();
     if (visible) image = mm->image();
   }
-  const int64_t start = context.whole_process ? group.start_time_ns() : task.start_time_ns();
+  const int64_t start = (context.whole_process ? group.start_time_ns() : task.start_time_ns()) + ReaderBootOffset();
   const int nice = task.nice.load(std::memory_order_relaxed);
   const int realtime = task.sched_priority.load(std::memory_order_relaxed);
   const kernel::ExitStatus exit = visible && task.StateLetter() == 'Z' ? group.exit_status() : kernel::ExitStatus();

@@ -24,6 +24,7 @@ class TimerFd final : public vfs::FileDescription {
   // `absolute`: value_ns is a time of the clock. Returns the old setting.
   Setting Set(const Setting& setting, bool absolute);
   Setting Get();
+  clockid_t clock() const { return clock_; }
 
   Result<size_t> Read(IoTarget& target) override;
   Result<int64_t> Seek(int64_t, int) override { return Errno(ESPIPE); }
