@@ -98,7 +98,8 @@ class Builder {
     RefPtr<vfs::Filesystem> filesystem = fs::NewGoferFilesystem(std::move(*client), {.shared = shared && !overlay});
     if (!overlay) return filesystem;
     tmpfs::TmpfsOptions options;
-    options.size = config_.overlay_size;  // 0: bounded by the sandbox's memory only
+    // Without a size the sandbox's memory is the bound, which statfs(2) tells: programs look whether there is room.
+    options.size = config_.overlay_size ? config_.overlay_size : kernel::Kernel::Get().options().total_memory;
     options.nr_inodes = 0;
     auto upper = tmpfs::Tmpfs::Create(*Memory(), options);
     auto merged = fs::NewOverlay(filesystem, upper);

@@ -113,7 +113,8 @@ SYSCALL_HANDLER(SysKcmp) {
       return Compare(a->group().handlers().get(), b->group().handlers().get());
     case KCMP_IO:
     case KCMP_SYSVSEM:
-      // I/O contexts and lists of semaphore undos: nobody has one, and nothing equals nothing.
+      // I/O contexts, which nobody has here, and semaphore undo lists, which few have: nothing equals nothing. A list
+      // is its thread's own and can't be looked at from here.
       return 0;
     case KCMP_EPOLL_TFD:
       return Errno(EOPNOTSUPP);

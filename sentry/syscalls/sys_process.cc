@@ -1,9 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // Birth, death and identity of processes: clone(2) and its kin, exit(2), getpid(2), setpgid(2), setsid(2).
 #include <limits.h>
+#include <linux/capability.h>
+#include <linux/reboot.h>
 #include <linux/sched.h>
 #include <signal.h>
 #include <string.h>
+
+#include <algorithm>
+#include <iterator>
 
 #include "sentry/fs/cgroup/cgroup.h"
 #include "sentry/kernel/kernel.h"
@@ -119,6 +124,33 @@ SYSCALL_HANDLER(SysExit) {
 
 SYSCALL_HANDLER(SysExitGroup) {
   task.group().Exit({.code = args.Int(0) & 0xff});
+  return 0;
+}
+
+// Never the machine: as in any pid namespace but the host's first one, the namespace's init ends as if by a signal, and
+// with it all others (pid_namespaces(7)).
+SYSCALL_HANDLER(SysReboot) {
+  constexpr unsigned kMagic2[] = {LINUX_REBOOT_MAGIC2, LINUX_REBOOT_MAGIC2A, LINUX_REBOOT_MAGIC2B,
+                                  LINUX_REBOOT_MAGIC2C};
+  if (!task.HasCapability(CAP_SYS_BOOT)) return Errno(EPERM);
+  if (args.Uint(0) != LINUX_REBOOT_MAGIC1 || std::ranges::find(kMagic2, args.Uint(1)) == std::end(kMagic2)) {
+    return Errno(EINVAL);
+  }
+  int signal;
+  switch (args.Uint(2)) {
+    case LINUX_REBOOT_CMD_RESTART:
+    case LINUX_REBOOT_CMD_RESTART2:
+      signal = SIGHUP;
+      break;
+    case LINUX_REBOOT_CMD_HALT:
+    case LINUX_REBOOT_CMD_POWER_OFF:
+      signal = SIGINT;
+      break;
+    default:
+      return Errno(EINVAL);
+  }
+  RefPtr<kernel::ThreadGroup> init = kernel::Kernel::Get().tasks().FindThreadGroup(task.pid_ns(), 1);
+  if (init) init->Exit({.signal = signal});
   return 0;
 }
 

@@ -291,4 +291,47 @@ TEST(Clock, SettingNeedsPrivilege) {
             }));
 }
 
+// What the first process of a new pid namespace, whose child calls reboot(2) so, ends with.
+int StatusOfInitAfterReboot(unsigned magic1, unsigned magic2, unsigned command, int wanted_errno) {
+  int status = -1;
+  Child child([&] {
+    CHILD_CHECK(unshare(CLONE_NEWPID) == 0);
+    pid_t init = fork();
+    if (init == 0) {
+      BoundChild();
+      pid_t caller = fork();
+      if (caller == 0) {
+        long done = syscall(SYS_reboot, magic1, magic2, command, nullptr);
+        _exit(done == -1 && errno == wanted_errno ? 0 : 1);
+      }
+      int inner;
+      CHILD_CHECK(waitpid(caller, &inner, 0) == caller && inner == 0);
+      _exit(7);
+    }
+    int got = WaitStatus(init);
+    _exit(WIFSIGNALED(got) ? 100 + WTERMSIG(got) : WEXITSTATUS(got));
+  });
+  status = child.Wait();
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+TEST(Reboot, EndsTheInitOfThePidNamespace) {
+  if (RunInChild([] { _exit(unshare(CLONE_NEWPID) == 0 ? 0 : 1); }) != Exited(0)) GTEST_SKIP() << "needs CAP_SYS_ADMIN";
+  EXPECT_EQ(100 + SIGHUP, StatusOfInitAfterReboot(0xfee1dead, 0x28121969, 0x1234567, 0));
+  EXPECT_EQ(100 + SIGINT, StatusOfInitAfterReboot(0xfee1dead, 0x5121996, 0x4321fedc, 0));
+  EXPECT_EQ(100 + SIGINT, StatusOfInitAfterReboot(0xfee1dead, 0x16041998, 0xcdef0123, 0));
+  // Wrong magic, ^C on and off, nonsense: nothing happens.
+  EXPECT_EQ(7, StatusOfInitAfterReboot(0xfee1deae, 0x28121969, 0x1234567, EINVAL));
+  EXPECT_EQ(7, StatusOfInitAfterReboot(0xfee1dead, 0, 0x1234567, EINVAL));
+  EXPECT_EQ(7, StatusOfInitAfterReboot(0xfee1dead, 0x28121969, 0, EINVAL));
+  EXPECT_EQ(7, StatusOfInitAfterReboot(0xfee1dead, 0x28121969, 0x89abcdef, EINVAL));
+}
+
+TEST(Reboot, NeedsACapability) {
+  EXPECT_EQ(Exited(0), RunInChild([] {
+              CHILD_CHECK(setresuid(65534, 65534, 65534) == 0);
+              CHILD_CHECK(syscall(SYS_reboot, 0xfee1dead, 0x28121969, 0, nullptr) == -1 && errno == EPERM);
+            }));
+}
+
 }  // namespace
