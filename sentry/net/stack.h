@@ -43,7 +43,6 @@ struct Settings {
   std::atomic<bool> echo_ignore_all{false};
   // net.ipv4.ping_group_range.
   std::atomic<uint32_t> ping_group_low{1}, ping_group_high{0};
-  std::atomic<int> unprivileged_port_start{1024};
 };
 
 // What IP output needs to know beside the packet's own bytes.

@@ -539,6 +539,22 @@ TEST_F(Dual, PrivilegedPorts) {
             Exited(0));
 }
 
+TEST_F(Dual, UnprivilegedPortsStartWhereTheSettingSays) {
+  const char* setting = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
+  const std::string before = ReadFile(setting);
+  ASSERT_FALSE(before.empty());
+  ASSERT_TRUE(WriteFile(setting, "0"));
+  EXPECT_EQ(RunInChild([] {
+              CHILD_CHECK(setresuid(1000, 1000, 1000) == 0);
+              Fd s(socket(AF_INET, SOCK_STREAM, 0));
+              Addr a("127.0.0.1", 82);
+              CHILD_CHECK(bind(s.get(), a.sa(), a.len) == 0);
+            }),
+            Exited(0));
+  EXPECT_TRUE(WriteFile(setting, before));
+  EXPECT_EQ(ReadFile(setting), before);
+}
+
 // In a namespace of its own the loopback is down until it is set up.
 TEST_F(Dual, NewNamespaceIsUnreachable) {
   EXPECT_EQ(RunInChild([] {

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
+#include "sentry/kernel/core/tunables.h"
 #include "sentry/socket/inet/stacks.h"
 
 namespace sentry::socket {
@@ -119,7 +120,7 @@ void InetSocket::Detach() {
 }
 
 Result<void> InetSocket::CheckPort(uint16_t port) {
-  if (port && port < stack().settings().unprivileged_port_start &&
+  if (port && port < tunables::ip_unprivileged_port_start &&
       !Caller::Current().creds()->HasCapability(CAP_NET_BIND_SERVICE)) {
     return Errno(EACCES);
   }
