@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
@@ -280,6 +281,16 @@ TEST_F(StatTest, FsizeLimitRaisesSIGXFSZ) {
               ssize_t n = write(fd.get(), "x", 1);
               (void)n;
             }));
+}
+
+// df(1), and installers that look whether there is room.
+TEST(StatFs, TheRootHasASize) {
+  struct statfs fs;
+  ASSERT_OK(statfs("/", &fs));
+  EXPECT_GT(fs.f_blocks, 0u);
+  EXPECT_GT(fs.f_bavail, 0u);
+  EXPECT_LE(fs.f_bavail, fs.f_blocks);
+  EXPECT_GE(fs.f_bsize, 512);
 }
 
 }  // namespace

@@ -23,7 +23,7 @@ inline constinit Tunable inotify_max_queued_events{16384, 0, INT32_MAX};
 inline constinit Tunable inotify_max_user_instances{128, 0, INT32_MAX};
 inline constinit Tunable inotify_max_user_watches{65536, 0, INT32_MAX};
 inline constinit Tunable ip_unprivileged_port_start{1024, 0, 65536};  // of all network namespaces
-inline constinit Tunable lease_break_time{45, 0, INT32_MAX};  // seconds
+inline constinit Tunable lease_break_time{45, 0, INT32_MAX};          // seconds
 inline constinit Tunable leases_enable{1, 0, INT32_MAX};
 }  // namespace tunables
 
