@@ -8,6 +8,8 @@
 namespace base {
 namespace {
 
+thread_local int held_count = 0;
+
 #ifndef NDEBUG
 constexpr int kMaxHeld = 24;
 struct Held {
@@ -15,7 +17,6 @@ struct Held {
   LockRank rank;
 };
 thread_local Held held[kMaxHeld];
-thread_local int held_count = 0;
 
 void Push(const Mutex* mutex, LockRank rank, bool nested) {
   for (int i = 0; i < held_count; ++i) {
@@ -47,11 +48,13 @@ void Pop(const Mutex* mutex) {
   --held_count;
 }
 #else
-inline void Push(const Mutex*, LockRank, bool) {}
-inline void Pop(const Mutex*) {}
+inline void Push(const Mutex*, LockRank, bool) { ++held_count; }
+inline void Pop(const Mutex*) { --held_count; }
 #endif
 
 }  // namespace
+
+int HeldMutexes() { return held_count; }
 
 void Mutex::Lock() {
   Push(this, rank_, false);

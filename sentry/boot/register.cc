@@ -5,6 +5,7 @@
 #include "sentry/fs/dev/dev.h"
 #include "sentry/fs/devpts/pty.h"
 #include "sentry/fs/mqueue/mqueue.h"
+#include "sentry/fs/overlay/overlay.h"
 #include "sentry/fs/pipe/pipe.h"
 #include "sentry/fs/proc/proc.h"
 #include "sentry/fs/sys/sys.h"
@@ -54,6 +55,7 @@ void RegisterFilesystems(const HostInfo& host, uint64_t total_memory) {
   vfs::RegisterFilesystemType("mqueue", &fs::NewMqueue);
   vfs::RegisterFilesystemType("cgroup", &fs::NewCgroup1);
   vfs::RegisterFilesystemType("cgroup2", &fs::NewCgroup2);
+  vfs::RegisterFilesystemType("overlay", &fs::NewGuestOverlay);
   fs::RegisterDevices();
   fs::RegisterTerminals();
   fs::RegisterFifos();

@@ -79,7 +79,8 @@ Result<RefPtr<vfs::Filesystem>> NewFilesystem(Task& task, const std::string& typ
   if (!task.HasCapabilityIn(owner, CAP_SYS_ADMIN)) return Errno(EPERM);
   const vfs::MountNamespace& mounts = *task.namespaces().mounts;
   if ((type == "proc" || type == "sysfs") && !mounts.owner()->IsRoot() && !mounts.ShowsWhole(type)) return Errno(EPERM);
-  RefPtr<vfs::Filesystem> filesystem = TRY(factory({source, options, *task.creds()}));
+  const vfs::WalkContext walk = TRY(WalkFrom(task, AT_FDCWD, "", true));
+  RefPtr<vfs::Filesystem> filesystem = TRY(factory({source, options, *task.creds(), &walk}));
   if (!filesystem->IsMounted()) filesystem->set_user_ns(owner);
   return filesystem;
 }

@@ -6,7 +6,10 @@
 namespace sentry::vfs {
 
 Dentry::Dentry(RefPtr<Inode> inode, RefPtr<Dentry> parent, std::string name)
-    : parent_(std::move(parent)), name_(std::move(name)), inode_(std::move(inode)) {}
+    : mu_(inode ? inode->filesystem().directory_rank() : LockRank::kDirectory),
+      parent_(std::move(parent)),
+      name_(std::move(name)),
+      inode_(std::move(inode)) {}
 
 RefPtr<Dentry> Dentry::NewRoot(RefPtr<Inode> inode, std::string name) {
   if (name != "/") return RefPtr<Dentry>(new Dentry(std::move(inode), nullptr, std::move(name)));

@@ -101,6 +101,10 @@ class Filesystem : public RefCounted<Filesystem> {
   // The whole filesystem, not one mount of it (SB_RDONLY).
   bool IsReadOnly() const { return read_only_.load(std::memory_order_relaxed); }
   void set_read_only(bool value) { read_only_.store(value, std::memory_order_relaxed); }
+  // How many filesystems are stacked in this one: 0 for one that is not over others.
+  int stack_depth() const { return stack_depth_; }
+  // Of the locks of its directories' dentries.
+  LockRank directory_rank() const { return directory_rank_; }
   // st_dev: anonymous device numbers 0:N.
   dev_t device() const { return device_; }
 
@@ -115,9 +119,16 @@ class Filesystem : public RefCounted<Filesystem> {
  protected:
   Filesystem();
   void set_device(dev_t device) { device_ = device; }
+  // Before the first use. A filesystem that locks other filesystems' directories under its own has a rank below theirs.
+  void SetStacking(int depth, LockRank directory_rank) {
+    stack_depth_ = depth;
+    directory_rank_ = directory_rank;
+  }
 
  private:
   dev_t device_;
+  int stack_depth_ = 0;
+  LockRank directory_rank_ = LockRank::kDirectory;
   RefPtr<UserNamespace> user_ns_;
   std::atomic<bool> read_only_{false};
 };

@@ -36,7 +36,7 @@ class Dentry : public RefCounted<Dentry> {
   std::string name() const;
   // In the place of a removed name, or never had one (O_TMPFILE).
   bool IsUnhashed() const { return unhashed_.load(std::memory_order_acquire); }
-  // Its mutex serialises the directory's operations (LockRank::kDirectory); see inode.h.
+  // Its mutex serialises the directory's operations (LockRank::kDirectory, lower for a stacked filesystem); see inode.h.
   Mutex& mu() const ABSL_LOCK_RETURNED(mu_) { return mu_; }
 
  private:
@@ -45,7 +45,7 @@ class Dentry : public RefCounted<Dentry> {
   friend class Filesystem;
   Dentry(RefPtr<Inode> inode, RefPtr<Dentry> parent, std::string name);
 
-  mutable Mutex mu_{LockRank::kDirectory};
+  mutable Mutex mu_;  // of the filesystem's directory_rank()
   std::map<std::string, RefPtr<Dentry>, std::less<>> children_ ABSL_GUARDED_BY(mu_);
   mutable Mutex name_mu_{LockRank::kLeaf};
   RefPtr<Dentry> parent_ ABSL_GUARDED_BY(name_mu_);

@@ -92,6 +92,7 @@ struct MountSource {
   std::string_view source;
   std::string_view options;
   const Credentials& creds;
+  const WalkContext* walk = nullptr;  // of who mounts; null at boot
 };
 using FilesystemFactory = Result<RefPtr<Filesystem>> (*)(const MountSource& source);
 void RegisterFilesystemType(const char* name, FilesystemFactory factory, bool needs_device = false);

@@ -5,7 +5,7 @@
 #include <fcntl.h>
 #include <linux/falloc.h>
 
-#include "sentry/fs/overlay/overlay_inode.h"
+#include "sentry/fs/overlay/overlay_node.h"
 #include "sentry/vfs/vfs.h"
 
 namespace sentry::fs {
@@ -13,7 +13,7 @@ namespace {
 
 class OverlayFile final : public vfs::FileDescription {
  public:
-  OverlayFile(vfs::Path path, int flags, RefPtr<OverlayInode> inode, vfs::FileRef real, bool is_upper)
+  OverlayFile(vfs::Path path, int flags, RefPtr<OverlayNode> inode, vfs::FileRef real, bool is_upper)
       : FileDescription(std::move(path), flags),
         inode_(std::move(inode)),
         first_(std::move(real)),
@@ -49,7 +49,7 @@ class OverlayFile final : public vfs::FileDescription {
   Result<vfs::FileDescription*> Current() {
     if (vfs::FileDescription* upper = upper_.load(std::memory_order_acquire)) return upper;
     if (!inode_->IsCopiedUp()) return first_.get();
-    vfs::FileRef opened = TRY(inode_->Real()->Open(path(), OverlayInode::RealFlags(flags())));
+    vfs::FileRef opened = TRY(inode_->Real()->Open(path(), OverlayNode::RealFlags(flags())));
     MutexLock lock(mu_);
     if (!second_) {
       second_ = std::move(opened);
@@ -58,7 +58,7 @@ class OverlayFile final : public vfs::FileDescription {
     return second_.get();
   }
 
-  const RefPtr<OverlayInode> inode_;
+  const RefPtr<OverlayNode> inode_;
   const vfs::FileRef first_;
   Mutex mu_{LockRank::kLeaf};
   vfs::FileRef second_ ABSL_GUARDED_BY(mu_);  // the upper file, if `first_` is the lower one
@@ -67,7 +67,7 @@ class OverlayFile final : public vfs::FileDescription {
 
 }  // namespace
 
-OverlayMapping::OverlayMapping(vfs::Path path, RefPtr<OverlayInode> inode, RefPtr<mm::MappedObject> real)
+OverlayMapping::OverlayMapping(vfs::Path path, RefPtr<OverlayNode> inode, RefPtr<mm::MappedObject> real)
     : path_(std::move(path)), inode_(std::move(inode)), first_(real), real_(std::move(real)) {}
 
 OverlayMapping::~OverlayMapping() { inode_->ForgetMapping(*this); }
@@ -94,30 +94,30 @@ Result<void> OverlayMapping::PunchHole(uint64_t offset, uint64_t length) {
   return OkResult();
 }
 
-int OverlayInode::RealFlags(int flags) { return (flags & (O_ACCMODE | O_NOATIME)) | O_PATH; }
+int OverlayNode::RealFlags(int flags) { return (flags & (O_ACCMODE | O_NOATIME)) | O_PATH; }
 
-Result<vfs::FileRef> OverlayInode::OpenRegular(const vfs::Path& path, int flags) {
+Result<vfs::FileRef> OverlayNode::OpenRegular(const vfs::Path& path, int flags) {
   bool write = (flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC);
   if (write) TRY(CopyUp(flags & O_TRUNC ? 0 : UINT64_MAX));
   // Asked first: a copy-up in between is then met at the next use.
   const bool is_upper = IsCopiedUp();
   vfs::FileRef real = TRY(Real()->Open(path, RealFlags(flags)));
-  return vfs::FileRef(MakeRef<OverlayFile>(path, flags, RefPtr<OverlayInode>(this), std::move(real), is_upper));
+  return vfs::FileRef(MakeRef<OverlayFile>(path, flags, RefPtr<OverlayNode>(this), std::move(real), is_upper));
 }
 
-Result<RefPtr<mm::MappedObject>> OverlayInode::RealMapping(vfs::Inode& real, const vfs::Path& path) {
+Result<RefPtr<mm::MappedObject>> OverlayNode::RealMapping(vfs::Inode& real, const vfs::Path& path) {
   vfs::FileRef file = TRY(real.Open(path, RealFlags(O_RDONLY)));
   mm::MmapRequest request;  // private: the layers give what may be written through only by their own rules
   TRY(file->ConfigureMmap(request));
   return std::move(request.object);
 }
 
-Result<RefPtr<mm::MappedObject>> OverlayInode::NewMapping(const vfs::Path& path) {
+Result<RefPtr<mm::MappedObject>> OverlayNode::NewMapping(const vfs::Path& path) {
   RefPtr<vfs::Inode> real;
   RefPtr<OverlayMapping> mapping;
   for (;;) {
     real = Real();
-    mapping = MakeRef<OverlayMapping>(path, RefPtr<OverlayInode>(this), TRY(RealMapping(*real, path)));
+    mapping = MakeRef<OverlayMapping>(path, RefPtr<OverlayNode>(this), TRY(RealMapping(*real, path)));
     MutexLock lock(mu_);
     if (upper_ && !(upper_ == real)) continue;
     if (!upper_) following_.insert(mapping.get());
@@ -125,12 +125,12 @@ Result<RefPtr<mm::MappedObject>> OverlayInode::NewMapping(const vfs::Path& path)
   }
 }
 
-void OverlayInode::ForgetMapping(OverlayMapping& mapping) {
+void OverlayNode::ForgetMapping(OverlayMapping& mapping) {
   MutexLock lock(mu_);
   following_.erase(&mapping);
 }
 
-void OverlayInode::MoveMappings(vfs::Inode& upper) {
+void OverlayNode::MoveMappings(vfs::Inode& upper) {
   std::vector<RefPtr<OverlayMapping>> moving;
   {
     MutexLock lock(mu_);
@@ -146,7 +146,7 @@ void OverlayInode::MoveMappings(vfs::Inode& upper) {
   InvalidateMappings(0, PageDown(UINT64_MAX), false);
 }
 
-void OverlayInode::InvalidateMappings(uint64_t start, uint64_t end, bool private_copies) {
+void OverlayNode::InvalidateMappings(uint64_t start, uint64_t end, bool private_copies) {
   if (start < end && !reverse_map_.Empty()) reverse_map_.Invalidate(start, end - start, private_copies);
 }
 
