@@ -101,7 +101,7 @@ Result<void> MemoryManager::State::AllocateAnonymous(const Vma& vma, uint64_t st
 }
 
 void MemoryManager::State::MakeEager(const Vma& vma, uint64_t start, uint64_t end, bool populate) {
-  if (!vma.Anonymous() || IsNone(vma.prot) || !AllocateAnonymous(vma, start, end).ok()) return;
+  if (!vma.Anonymous() || vma.userfault || IsNone(vma.prot) || !AllocateAnonymous(vma, start, end).ok()) return;
   for (auto it = PmapAfter(start); it != pmaps.end() && it->second.start < end; ++it) {
     if (it->second.InStub()) continue;
     if (!MapStub(it->second, populate).ok()) return;

@@ -17,9 +17,10 @@ constexpr size_t kChunk = 1 << 20;
 Result<PmapMap::iterator> MemoryManager::State::Reach(uint64_t address, bool write, bool ignore_permissions,
                                                       uint64_t* zeroes) {
   auto it = PmapAt(address);
+  missed = {};
   if (it != pmaps.end()) {
     const Pmap& pmap = it->second;
-    if (write ? pmap.prot.write && !pmap.cow && pmap.writable : !IsNone(pmap.prot)) return it;
+    if (write ? pmap.prot.write && !pmap.cow && pmap.writable && !pmap.userfault_wp : !IsNone(pmap.prot)) return it;
   }
   if (address >= kGuestAddressLimit) return Errno(EFAULT);
   auto found = VmaAt(address);
@@ -29,6 +30,7 @@ Result<PmapMap::iterator> MemoryManager::State::Reach(uint64_t address, bool wri
   bool allowed = write ? vma.prot.write : !IsNone(vma.prot);
   if (!allowed && ignore_permissions) allowed = write ? vma.is_private && vma.max_prot.write : vma.max_prot.read;
   if (!allowed) return Errno(EFAULT);
+  if (vma.userfault && CheckUserfault(vma, address, write, &missed)) return Errno(EFAULT);
   if (it == pmaps.end() && !write && zeroes && vma.Anonymous()) {
     auto next = PmapAfter(address);
     uint64_t end = next == pmaps.end() ? vma.end : std::min(vma.end, next->second.start);
@@ -85,13 +87,15 @@ Result<size_t> MemoryManager::CopyIn(UserAddr from, void* to, size_t length, boo
   while (done < length) {
     size_t want = std::min(length - done, kChunk);
     size_t n;
+    Userfault fault;
     {
       Lock lock(*this);
       n = state_->Transfer(State::Direction::kIn, from.value() + done, static_cast<uint8_t*>(to) + done, want,
                            ignore_permissions);
+      fault = state_->TakeMissed();
     }
     done += n;
-    if (n < want) break;
+    if (n < want && !(fault && AwaitForCopy(std::move(fault)).ok())) break;
   }
   if (done == 0 && length > 0) return Errno(EFAULT);
   return done;
@@ -102,13 +106,15 @@ Result<size_t> MemoryManager::CopyOut(UserAddr to, const void* from, size_t leng
   while (done < length) {
     size_t want = std::min(length - done, kChunk);
     size_t n;
+    Userfault fault;
     {
       Lock lock(*this);
       uint8_t* source = const_cast<uint8_t*>(static_cast<const uint8_t*>(from)) + done;  // only read
       n = state_->Transfer(State::Direction::kOut, to.value() + done, source, want, ignore_permissions);
+      fault = state_->TakeMissed();
     }
     done += n;
-    if (n < want) break;
+    if (n < want && !(fault && AwaitForCopy(std::move(fault)).ok())) break;
   }
   if (done == 0 && length > 0) return Errno(EFAULT);
   return done;
@@ -119,12 +125,14 @@ Result<size_t> MemoryManager::ZeroOut(UserAddr to, size_t length) {
   while (done < length) {
     size_t want = std::min(length - done, kChunk);
     size_t n;
+    Userfault fault;
     {
       Lock lock(*this);
       n = state_->Transfer(State::Direction::kZero, to.value() + done, nullptr, want, false);
+      fault = state_->TakeMissed();
     }
     done += n;
-    if (n < want) break;
+    if (n < want && !(fault && AwaitForCopy(std::move(fault)).ok())) break;
   }
   if (done == 0 && length > 0) return Errno(EFAULT);
   return done;
@@ -152,6 +160,7 @@ Result<std::string> MemoryManager::CopyInString(UserAddr from, size_t limit) {
 
 Result<uint32_t> MemoryManager::Load32(UserAddr address) {
   if (address.value() % 4) return Errno(EINVAL);
+  TRY(AwaitUserfaults(address, sizeof(uint32_t), false));
   Lock lock(*this);
   uint64_t zeroes = 0;
   auto it = TRY(state_->Reach(address.value(), false, false, &zeroes));
@@ -169,6 +178,7 @@ Result<uint32_t> MemoryManager::Load32(UserAddr address) {
 
 Result<uint32_t> MemoryManager::CompareExchange32(UserAddr address, uint32_t expected, uint32_t desired) {
   if (address.value() % 4) return Errno(EINVAL);
+  TRY(AwaitUserfaults(address, sizeof(uint32_t), true));
   Lock lock(*this);
   auto it = TRY(state_->Reach(address.value(), true, false, nullptr));
   const Pmap& pmap = it->second;

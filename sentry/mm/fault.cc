@@ -116,7 +116,10 @@ Result<PmapMap::iterator> MemoryManager::State::GetPmap(const Vma& vma, uint64_t
     if (vma.Anonymous()) {
       uint64_t granule = kHugeSize;
       if (!vma.Lazy()) granule = AlignDown(kEagerMax, kHugeSize);
-      if (pmaps.size() > kManyPmaps) granule = std::max<uint64_t>(granule, 32 << 20);
+      if (vma.userfault) {
+        granule = kPageSize;
+      } else if (pmaps.size() > kManyPmaps)
+        granule = std::max<uint64_t>(granule, 32 << 20);
       uint64_t base = AlignDown(page, granule);
       uint64_t start = std::max(vma.start, base), end = std::min(vma.end, base + granule);
       // Only the hole around the page: others may have been dropped on purpose (MADV_DONTNEED).
@@ -181,7 +184,8 @@ MemoryManager::FaultSignal MemoryManager::State::Unexplained(uint64_t address, c
   return {SIGSEGV, SEGV_ACCERR};
 }
 
-MemoryManager::FaultSignal MemoryManager::State::Fault(uint64_t address, Access access, int host_signal) {
+MemoryManager::FaultSignal MemoryManager::State::Fault(uint64_t address, Access access, int host_signal,
+                                                       Userfault* userfault) {
   if (address >= kGuestAddressLimit) return {SIGSEGV, SEGV_MAPERR};
   auto found = VmaAt(address);
   if (found == vmas.end()) found = GrowStack(address);
@@ -195,6 +199,11 @@ MemoryManager::FaultSignal MemoryManager::State::Fault(uint64_t address, Access 
   auto it = PmapAt(page);
   bool in_stub = it != pmaps.end() && it->second.InStub();
   bool write = access == Access::kWrite;
+  if (vma.userfault) {
+    // A page that is there and faults is written to, when its protection is all that stands against that.
+    const bool writes = write || (access == Access::kUnknown && in_stub && vma.prot.write && !it->second.mapped.write);
+    if (CheckUserfault(vma, address, writes, userfault)) return {};
+  }
   if (in_stub) {
     bool can_break = vma.prot.write && !it->second.mapped.write;
     if (access == Access::kUnknown) write = can_break;
@@ -226,6 +235,8 @@ bool MemoryManager::State::Populate(uint64_t start, uint64_t end, bool write) {
   for (uint64_t at = start; at < end;) {
     auto vma = VmaAt(at);
     if (vma == vmas.end() || IsNone(vma->second.prot)) return false;
+    Userfault fault;
+    if (vma->second.userfault && CheckUserfault(vma->second, at, write && vma->second.prot.write, &fault)) return false;
     auto pmap = GetPmap(vma->second, at, write && vma->second.prot.write);
     if (!pmap.ok()) return false;
     uint64_t next = (*pmap)->second.end;
@@ -236,8 +247,16 @@ bool MemoryManager::State::Populate(uint64_t start, uint64_t end, bool write) {
 }
 
 MemoryManager::FaultSignal MemoryManager::HandleFault(uint64_t address, Access access, int host_signal) {
-  Lock lock(*this);
-  return state_->Fault(address, access, host_signal);
+  Userfault fault;
+  {
+    Lock lock(*this);
+    FaultSignal signal = state_->Fault(address, access, host_signal, &fault);
+    if (!fault) return signal;
+  }
+  if (fault.context->HasFeature(UFFD_FEATURE_SIGBUS)) return {SIGBUS, BUS_ADRERR};
+  // A signal that ends the wait is handled first; then the access faults again.
+  (void)fault.context->Await(fault.address, fault.flags, false).ok();
+  return {};
 }
 
 void MemoryManager::MapEagerly() {

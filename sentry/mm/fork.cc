@@ -9,7 +9,9 @@ namespace {
 constexpr uint64_t kPinnedGranule = 64 << 10;
 }
 
-void MemoryManager::State::ForkInto(State& child) {
+void MemoryManager::State::ForkInto(State& child, UserfaultEvents* events) {
+  // The contexts of the child, by those of this space.
+  std::map<const UserfaultContext*, RefPtr<UserfaultContext>> contexts;
   child.mmap_base = mmap_base;
   child.search_top = search_top;
   child.search_hole = search_hole;
@@ -25,6 +27,22 @@ void MemoryManager::State::ForkInto(State& child) {
     }
     Vma copy = vma;
     copy.locked = false;  // mlock(2): not inherited
+    if (vma.userfault) {
+      RefPtr<UserfaultContext> theirs;
+      if (vma.userfault->HasFeature(UFFD_FEATURE_EVENT_FORK)) {
+        RefPtr<UserfaultContext>& known = contexts[vma.userfault.get()];
+        if (!known) {
+          known = MakeRef<UserfaultContext>(RefPtr<MemoryManager>(&child.mm), vma.userfault->user_mode_only());
+          known->Enable(vma.userfault->features());
+          uffd_msg message = {};
+          message.event = UFFD_EVENT_FORK;
+          events->Add(vma.userfault, message, known);
+        }
+        theirs = known;
+      }
+      copy.userfault = theirs;
+      if (!theirs) copy.userfault_modes = 0;
+    }
     child.InsertVma(copy);
     if (vma.wipe_on_fork) continue;
     for (auto it = PmapAfter(vma.start); it != pmaps.end() && it->second.start < vma.end; ++it) {
@@ -40,6 +58,7 @@ void MemoryManager::State::ForkInto(State& child) {
             own.offset = range->start;
             own.cow = false;
             own.mapped = {};
+            own.userfault_wp &= static_cast<bool>(copy.userfault);
             child.InsertPmap(own);
             continue;
           }
@@ -51,6 +70,7 @@ void MemoryManager::State::ForkInto(State& child) {
       if (vma.is_private) pmap.cow = true;
       Pmap shared = pmap;
       shared.mapped = {};
+      shared.userfault_wp &= static_cast<bool>(copy.userfault);
       child.InsertPmap(shared);
     }
   }
@@ -62,10 +82,15 @@ void MemoryManager::State::ForkInto(State& child) {
 Result<RefPtr<MemoryManager>> MemoryManager::Fork() ABSL_NO_THREAD_SAFETY_ANALYSIS {
   RefPtr<MemoryManager> child = TRY(Create(platform_, memory_file_));
   child->dumpable.store(dumpable.load());
-  Lock lock(*this);
-  child->mu_.LockNested();
-  state_->ForkInto(*child->state_);
-  child->mu_.Unlock();
+  UserfaultEvents events;
+  {
+    Lock lock(*this);
+    child->mu_.LockNested();
+    child->userfaults_.store(HasUserfaults());
+    state_->ForkInto(*child->state_, &events);
+    child->mu_.Unlock();
+  }
+  events.Post();
   return child;
 }
 

@@ -53,7 +53,7 @@ void MemoryManager::State::DontNeed(const Vma& vma, uint64_t start, uint64_t end
     if (it == pmaps.end() || it->second.start >= end) return;
     uint64_t from = std::max(at, it->second.start), to = std::min(end, it->second.end);
     bool anon = it->second.anon;
-    if (anon && vma.Anonymous() && memory.IsUnique(it->second.File(from, to))) {
+    if (anon && vma.Anonymous() && !vma.userfault && memory.IsUnique(it->second.File(from, to))) {
       // The stub may keep its mapping: the host takes the pages out of it.
       memory.Decommit(it->second.File(from, to));
     } else if (anon) {
@@ -127,6 +127,16 @@ Result<void> MemoryManager::Madvise(uint64_t address, uint64_t length, int advic
     uint64_t offset, length;
   };
   std::vector<Hole> punch;
+  UserfaultEvents events;
+  if (HasUserfaults() &&
+      (advice == MADV_DONTNEED || advice == MADV_FREE || advice == MADV_REMOVE || advice == kMadvDontneedLocked)) {
+    {
+      Lock lock(*this);
+      state_->CollectEvents(address, end, UFFD_FEATURE_EVENT_REMOVE, UFFD_EVENT_REMOVE, &events);
+    }
+    // Before the pages go: the handler must not take the next fault for an older one.
+    events.Post();
+  }
   {
     Lock lock(*this);
     State& state = *state_;

@@ -203,6 +203,12 @@ class MemoryManager : public RefCounted<MemoryManager> {
   // several spaces.
   void PrivateRanges(std::vector<platform::FileRange>* ranges) const;
 
+  // Some of this memory is, or was, registered with a userfaultfd (userfault.h): accesses may have to wait for its
+  // handler. A copy waits by itself when its thread holds no Mutex; with one it fails (EFAULT, a short count).
+  bool HasUserfaults() const { return userfaults_.load(std::memory_order_acquire); }
+  // Without locks, before a copy that will be made under some: waits until all of the range can be accessed.
+  Result<void> AwaitUserfaults(UserAddr address, size_t length, bool write);
+
   // Image facts; the exe file is kept as an opaque reference by the kernel layer (Task).
   ImageInfo image() const;
   void SetImage(const ImageInfo& image);
@@ -219,6 +225,7 @@ class MemoryManager : public RefCounted<MemoryManager> {
   void InvalidateObject(const ReverseMap& map, uint64_t offset, uint64_t length, bool private_copies);
 
  private:
+  friend class UserfaultContext;
   MemoryManager(platform::Platform& platform, platform::MemoryFile& memory_file, RefPtr<platform::AddressSpace> space);
   struct State;  // VMAs, pmaps, break, image (mm_state.h)
   class Lock;    // holds mu_, and drops objects that VMAs let go of after it is released
@@ -230,6 +237,7 @@ class MemoryManager : public RefCounted<MemoryManager> {
   std::unique_ptr<State> state_ ABSL_PT_GUARDED_BY(mu_);
   mutable Mutex companion_mu_{LockRank::kLeaf};
   RefPtr<Companion> companion_ ABSL_GUARDED_BY(companion_mu_);
+  std::atomic<bool> userfaults_{false};
 };
 
 // A position in a list of guest vectors, of which at most MAX_RW_COUNT bytes count.

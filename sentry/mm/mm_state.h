@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "sentry/mm/memory_manager.h"
+#include "sentry/mm/userfault.h"
 
 namespace sentry::mm {
 
@@ -37,6 +38,8 @@ struct Vma {
   RefPtr<MappedObject> object;
   uint64_t offset = 0;  // of `start` in the object
   const char* name = nullptr;
+  RefPtr<UserfaultContext> userfault;  // its pages are made one by one, when it says so
+  uint8_t userfault_modes = 0;         // UFFDIO_REGISTER_MODE_*
 
   uint64_t length() const { return end - start; }
   bool Anonymous() const { return is_private && !object; }
@@ -58,15 +61,16 @@ struct Pmap {
   bool anon = false;     // private memory of this space (or shared with fork relatives): not the object's own pages
   bool cow = false;      // a write must first make it (or a granule of it) private
   bool writable = true;  // of the backing
-  Protection prot;       // the VMA's
-  Protection mapped;     // what the stub has now; none: nothing at all is mapped there
+  bool userfault_wp = false;  // a write must first be allowed by UFFDIO_WRITEPROTECT
+  Protection prot;            // the VMA's
+  Protection mapped;          // what the stub has now; none: nothing at all is mapped there
 
   uint64_t length() const { return end - start; }
   uint64_t OffsetOf(uint64_t address) const { return offset + (address - start); }
   platform::FileRange File(uint64_t from, uint64_t to) const { return {OffsetOf(from), OffsetOf(to)}; }
   bool InStub() const { return mapped.read; }
   // What the stub should have. x86 pages that can be written or run can be read.
-  Protection Wanted() const { return {!IsNone(prot), prot.write && !cow && writable, prot.exec}; }
+  Protection Wanted() const { return {!IsNone(prot), prot.write && !cow && writable && !userfault_wp, prot.exec}; }
 };
 
 using VmaMap = std::map<uint64_t, Vma>;
@@ -82,6 +86,23 @@ class PinSet {
  private:
   mutable Mutex mu_{LockRank::kMemoryFile};
   std::multimap<uint64_t, uint64_t> ranges_ ABSL_GUARDED_BY(mu_);  // start -> end; few
+};
+
+// Events of an operation. Until they are posted, nothing is placed in the spaces that they are about.
+class UserfaultEvents {
+ public:
+  UserfaultEvents() = default;
+  UserfaultEvents(const UserfaultEvents&) = delete;
+  ~UserfaultEvents();
+  void Add(RefPtr<UserfaultContext> context, const uffd_msg& message, RefPtr<UserfaultContext> fork = nullptr);
+  // Waits until the handlers have read them. Without locks.
+  void Post();
+  // The operation failed: there is nothing to tell.
+  void Clear();
+
+ private:
+  std::vector<UserfaultContext::Event> events_;
+  std::vector<RefPtr<UserfaultContext>> changing_;
 };
 
 struct MemoryManager::State {
@@ -145,7 +166,7 @@ struct MemoryManager::State {
   // Extends a growing VMA down to `address`; its iterator, or end().
   VmaMap::iterator GrowStack(uint64_t address);
   uint64_t Granule() const;
-  FaultSignal Fault(uint64_t address, Access access, int host_signal);
+  FaultSignal Fault(uint64_t address, Access access, int host_signal, Userfault* userfault);
   FaultSignal Unexplained(uint64_t address, const Vma& vma, int host_signal);
   // Faults a range in, as MAP_POPULATE does, but at most 4 GiB of it: it cannot be interrupted. False at the first page
   // that cannot be had.
@@ -158,6 +179,20 @@ struct MemoryManager::State {
   enum class Direction { kIn, kOut, kZero };
   // Moves bytes between guest memory and `buffer`; the count until a fault.
   size_t Transfer(Direction direction, uint64_t address, uint8_t* buffer, size_t length, bool ignore_permissions);
+
+  // ---- userfault.cc
+  // Whether an access has to wait for the handler of `vma.userfault`, which is not null.
+  bool CheckUserfault(const Vma& vma, uint64_t address, bool write, Userfault* fault);
+  // Forgets the memory of a range that nobody has touched: those pages are missing then.
+  void DropUntouched(uint64_t start, uint64_t end);
+  // Of all VMAs of the range; a null context unregisters.
+  void SetUserfault(uint64_t start, uint64_t end, RefPtr<UserfaultContext> context, uint64_t modes);
+  void SetWriteProtected(uint64_t start, uint64_t end, bool on);
+  // A page of memory with that content (null: zeroes) where none is.
+  Result<void> PlacePage(uint64_t page, const void* data, bool write_protected);
+  // What the contexts that asked for `feature` have to be told about a range, and they are told by ~UserfaultEvents.
+  void CollectEvents(uint64_t start, uint64_t end, uint64_t feature, uint8_t event, UserfaultEvents* events);
+  Userfault TakeMissed() { return std::exchange(missed, {}); }
 
   // ---- seal.cc
   bool AnySealed(uint64_t start, uint64_t end);
@@ -173,7 +208,7 @@ struct MemoryManager::State {
   void SetLocked(uint64_t start, uint64_t end, bool lock);
   // One VMA's part of madvise; sets flags on exactly [start, end).
   Result<void> Advise(uint64_t start, uint64_t end, int advice);
-  void ForkInto(State& child);
+  void ForkInto(State& child, UserfaultEvents* events);
   // Bytes of host memory behind the pmaps of a range (all of a host file's pmaps); `anonymous`: of them, private
   // copies.
   uint64_t Resident(uint64_t start, uint64_t end, uint64_t* anonymous);
@@ -193,7 +228,9 @@ struct MemoryManager::State {
   std::map<uint64_t, Window> windows;
   std::shared_ptr<PinSet> pins;
   std::vector<RefPtr<MappedObject>> dropped;  // see MemoryManager::Lock
-  uint64_t generation = 0;                    // of the stub's mappings
+  std::vector<RefPtr<UserfaultContext>> dropped_contexts;
+  Userfault missed;         // why the last Reach failed
+  uint64_t generation = 0;  // of the stub's mappings
 
   uint64_t mmap_base = ChooseMmapBase(8 << 20, 0);
   // Every hole above search_top is at most search_hole long.
@@ -212,7 +249,10 @@ class ABSL_SCOPED_LOCKABLE MemoryManager::Lock {
   // The last reference to an object may run vfs code, whose locks come before mu_.
   ~Lock() ABSL_UNLOCK_FUNCTION() {
     std::vector<RefPtr<MappedObject>> dropped;
+    std::vector<RefPtr<UserfaultContext>> contexts;
     dropped.swap(mm_.state_->dropped);
+    contexts.swap(mm_.state_->dropped_contexts);
+    Userfault missed = mm_.state_->TakeMissed();
     mm_.mu_.Unlock();
   }
   Lock(const Lock&) = delete;

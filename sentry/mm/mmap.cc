@@ -87,8 +87,18 @@ Result<uint64_t> MemoryManager::Mmap(const MmapRequest& request) {
     if (!request.no_reserve && length > memory_limit.load(std::memory_order_relaxed)) return Errno(ENOMEM);
     object = TRY(ShmObject::Create(memory_file_, length, "/dev/zero (deleted)"));
   }
-  Lock lock(*this);
-  return state_->Mmap(request, length, std::move(object));
+  UserfaultEvents events;
+  Result<uint64_t> mapped = Errno(ENOMEM);
+  {
+    Lock lock(*this);
+    if (request.fixed && !request.no_replace) {
+      state_->CollectEvents(request.address, request.address + length, UFFD_FEATURE_EVENT_UNMAP, UFFD_EVENT_UNMAP,
+                            &events);
+    }
+    mapped = state_->Mmap(request, length, std::move(object));
+  }
+  if (mapped.ok()) events.Post();
+  return mapped;
 }
 
 Result<uint64_t> MemoryManager::State::Mmap(const MmapRequest& request, uint64_t length, RefPtr<MappedObject> object) {
@@ -135,15 +145,20 @@ Result<uint64_t> MemoryManager::State::Mmap(const MmapRequest& request, uint64_t
 Result<void> MemoryManager::Munmap(uint64_t address, uint64_t length) {
   uint64_t end = TRY(RangeEnd(address, length, EINVAL));
   if (end == address) return Errno(EINVAL);
-  Lock lock(*this);
-  if (state_->AnySealed(address, end)) return Errno(EPERM);
-  // Splitting one mapping in two must not pass the limit.
-  auto it = state_->VmaAt(address);
-  if (state_->vmas.size() >= kMaxVmas && it != state_->vmas.end() && it->second.start < address &&
-      it->second.end > end) {
-    return Errno(ENOMEM);
+  UserfaultEvents events;
+  {
+    Lock lock(*this);
+    if (state_->AnySealed(address, end)) return Errno(EPERM);
+    // Splitting one mapping in two must not pass the limit.
+    auto it = state_->VmaAt(address);
+    if (state_->vmas.size() >= kMaxVmas && it != state_->vmas.end() && it->second.start < address &&
+        it->second.end > end) {
+      return Errno(ENOMEM);
+    }
+    state_->CollectEvents(address, end, UFFD_FEATURE_EVENT_UNMAP, UFFD_EVENT_UNMAP, &events);
+    state_->UnmapRange(address, end);
   }
-  state_->UnmapRange(address, end);
+  events.Post();
   return OkResult();
 }
 

@@ -30,6 +30,11 @@ Result<uint64_t> MemoryManager::State::Move(Vma vma, uint64_t old_address, uint6
   vma.offset = vma.object ? vma.OffsetOf(old_address) : 0;
   vma.start = new_address;
   vma.end = new_address + new_length;
+  if (vma.userfault && !vma.userfault->HasFeature(UFFD_FEATURE_EVENT_REMAP)) {
+    dropped_contexts.push_back(std::move(vma.userfault));
+    vma.userfault_modes = 0;
+    for (Pmap& pmap : pages) pmap.userfault_wp = false;
+  }
   if (old_length && !keep) UnmapRange(old_address, old_address + old_length);
   if (keep) {
     // What stays behind is empty, and no longer locked (mremap(2)).
@@ -125,11 +130,45 @@ Result<uint64_t> MemoryManager::Mremap(uint64_t old_address, uint64_t old_length
     if (new_address < kGuestAddressMin) return Errno(EPERM);
     if (new_address < old_address + old_length && old_address < new_address + new_length) return Errno(EINVAL);
   }
-  Lock lock(*this);
-  if (state_->AnySealed(old_address, old_address + std::max(old_length, kPageSize)) ||
-      ((flags & MREMAP_FIXED) && state_->AnySealed(new_address, new_address + new_length)))
-    return Errno(EPERM);
-  return state_->Remap(old_address, old_length, new_length, flags, new_address);
+  UserfaultEvents unmapped, moved, left;
+  Result<uint64_t> result = Errno(EPERM);
+  {
+    Lock lock(*this);
+    State& state = *state_;
+    if (state.AnySealed(old_address, old_address + std::max(old_length, kPageSize)) ||
+        ((flags & MREMAP_FIXED) && state.AnySealed(new_address, new_address + new_length)))
+      return Errno(EPERM);
+    if (flags & MREMAP_FIXED) {
+      state.CollectEvents(new_address, new_address + new_length, UFFD_FEATURE_EVENT_UNMAP, UFFD_EVENT_UNMAP, &unmapped);
+    }
+    if (new_length < old_length) {
+      state.CollectEvents(old_address + new_length, old_address + old_length, UFFD_FEATURE_EVENT_UNMAP,
+                          UFFD_EVENT_UNMAP, &unmapped);
+    }
+    auto it = state.VmaAt(old_address);
+    RefPtr<UserfaultContext> context = it == state.vmas.end() ? nullptr : it->second.userfault;
+    result = state.Remap(old_address, old_length, new_length, flags, new_address);
+    if (context && context->HasFeature(UFFD_FEATURE_EVENT_REMAP) && result.ok() && *result != old_address) {
+      uffd_msg message = {};
+      message.event = UFFD_EVENT_REMAP;
+      message.arg.remap.from = old_address;
+      message.arg.remap.to = *result;
+      message.arg.remap.len = old_length;
+      const bool tell_unmap = context->HasFeature(UFFD_FEATURE_EVENT_UNMAP) && !(flags & MREMAP_DONTUNMAP);
+      moved.Add(context, message);
+      message = {};
+      message.event = UFFD_EVENT_UNMAP;
+      message.arg.remove.start = old_address;
+      message.arg.remove.end = old_address + old_length;
+      if (tell_unmap) left.Add(std::move(context), message);
+    }
+  }
+  if (result.ok()) {
+    unmapped.Post();
+    moved.Post();
+    left.Post();
+  }
+  return result;
 }
 
 }  // namespace sentry::mm

@@ -10,7 +10,7 @@ namespace {
 
 bool Mergeable(const Pmap& a, const Pmap& b) {
   return a.end == b.start && a.fd == b.fd && a.offset + a.length() == b.offset && a.anon == b.anon && a.cow == b.cow &&
-         a.writable == b.writable && a.prot == b.prot && a.mapped == b.mapped;
+         a.writable == b.writable && a.userfault_wp == b.userfault_wp && a.prot == b.prot && a.mapped == b.mapped;
 }
 
 }  // namespace

@@ -30,6 +30,11 @@ UserCursor::UserCursor(MemoryManager& mm, std::vector<iovec> vectors) : mm_(mm),
     vector.iov_len = std::min(vector.iov_len, kMaxTotal - remaining_);
     remaining_ += vector.iov_len;
   }
+  if (!mm_.HasUserfaults()) return;
+  // Here and not under the locks of what is read or written. What is only protected against writes is met by the copy.
+  for (const iovec& vector : vectors_) {
+    if (!mm_.AwaitUserfaults(UserAddr(Address(vector)), vector.iov_len, false).ok()) return;
+  }
 }
 
 void UserCursor::Advance(size_t n) {

@@ -12,7 +12,7 @@ bool Mergeable(const Vma& a, const Vma& b) {
   if (a.end != b.start || a.prot != b.prot || a.max_prot != b.max_prot || a.is_private != b.is_private ||
       a.grows_down != b.grows_down || a.stack != b.stack || a.locked != b.locked || a.no_reserve != b.no_reserve ||
       a.dont_fork != b.dont_fork || a.wipe_on_fork != b.wipe_on_fork || a.sealed != b.sealed || a.object != b.object ||
-      a.name != b.name) {
+      a.name != b.name || a.userfault != b.userfault || a.userfault_modes != b.userfault_modes) {
     return false;
   }
   return !a.object || a.offset + a.length() == b.offset;
@@ -88,6 +88,7 @@ void MemoryManager::State::EraseVma(VmaMap::iterator it) {
     vma.object->OnVmaRemoved();
     dropped.push_back(std::move(vma.object));
   }
+  if (vma.userfault) dropped_contexts.push_back(std::move(vma.userfault));
   it = vmas.erase(it);
   uint64_t hole_end = it == vmas.end() ? mmap_base : it->second.start;
   uint64_t hole_start = it == vmas.begin() ? 0 : std::prev(it)->second.end;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Calls that make special descriptors: pipe, eventfd, timerfd, signalfd, inotify, memfd.
+// Calls that make special descriptors: pipe, eventfd, timerfd, signalfd, inotify, memfd, userfaultfd.
 #include <fcntl.h>
 #include <sys/eventfd.h>
 #include <sys/inotify.h>
@@ -13,6 +13,8 @@
 #include "sentry/fs/signalfd/signalfd.h"
 #include "sentry/fs/timerfd/timerfd.h"
 #include "sentry/fs/tmpfs/memfd.h"
+#include "sentry/fs/userfaultfd/userfaultfd.h"
+#include "sentry/kernel/core/tunables.h"
 #include "sentry/syscalls/handlers.h"
 
 namespace sentry::syscalls {
@@ -86,6 +88,16 @@ SYSCALL_HANDLER(SysSignalfd) { return MakeSignalFd(task, args.Int(0), args.Addr(
 SYSCALL_HANDLER(SysSignalfd4) { return MakeSignalFd(task, args.Int(0), args.Addr(1), args.Ulong(2), args.Int(3)); }
 SYSCALL_HANDLER(SysInotifyInit) { return MakeInotify(task, 0); }
 SYSCALL_HANDLER(SysInotifyInit1) { return MakeInotify(task, args.Int(0)); }
+
+SYSCALL_HANDLER(SysUserfaultfd) {
+  const int flags = args.Int(0);
+  const bool user_mode_only = flags & UFFD_USER_MODE_ONLY;
+  if (!user_mode_only && tunables::unprivileged_userfaultfd == 0 && !task.HasCapability(CAP_SYS_PTRACE))
+    return Errno(EPERM);
+  if (flags & ~(O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY)) return Errno(EINVAL);
+  auto context = MakeRef<mm::UserfaultContext>(RefPtr<mm::MemoryManager>(&task.mm()), user_mode_only);
+  return InstallFile(task, MakeRef<fs::UserfaultFile>(*task.creds(), std::move(context), flags), flags & O_CLOEXEC);
+}
 
 SYSCALL_HANDLER(SysInotifyAddWatch) {
   uint32_t mask = args.Uint(2);

@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "sentry/kernel/kernel.h"
+#include "sentry/mm/userfault.h"
 #include "sentry/syscalls/handlers.h"
 
 namespace sentry::syscalls {
@@ -67,6 +68,9 @@ void Dispatch(Task& task) {
   if (hook) [[unlikely]]
     hook(task, number, args, nullptr);
   Value result = Call(task, number, args);
+  // A copy under a lock met memory whose faults a handler of the guest resolves.
+  while (!result.ok() && result.error() == Errno(EFAULT) && mm::AwaitMissedUserfault())
+    result = Call(task, number, args);
   if (hook) [[unlikely]]
     hook(task, number, args, &result);
   regs.rax = result.ok() ? static_cast<uint64_t>(*result) : static_cast<uint64_t>(-int64_t{result.error().number()});

@@ -189,6 +189,7 @@ constexpr TextEntry kVm[] = {
     SETTING("overcommit_ratio", "50"),
     SETTING("panic_on_oom", "0"),
     SETTING("swappiness", "60"),
+    TUNABLE("unprivileged_userfaultfd", unprivileged_userfaultfd),
     SETTING("vfs_cache_pressure", "100"),
     SETTING("zone_reclaim_mode", "0"),
 };
@@ -201,6 +202,9 @@ constexpr TextEntry kFs[] = {
     SETTING("file-max", "9223372036854775807"),
     VALUE("file-nr", "0\t0\t9223372036854775807"),
     VALUE("inode-nr", "0\t0"),
+    TUNABLE("fanotify/max_queued_events", fanotify_max_queued_events),
+    TUNABLE("fanotify/max_user_groups", fanotify_max_user_groups),
+    TUNABLE("fanotify/max_user_marks", fanotify_max_user_marks),
     TUNABLE("inotify/max_queued_events", inotify_max_queued_events),
     TUNABLE("inotify/max_user_instances", inotify_max_user_instances),
     TUNABLE("inotify/max_user_watches", inotify_max_user_watches),

@@ -19,12 +19,16 @@ struct Tunable {
 namespace tunables {
 inline constinit Tunable aio_max_nr{65536, 0, INT64_MAX};
 inline constinit Tunable aio_nr{0, 0, INT64_MAX};  // requests that the contexts of all processes may hold
+inline constinit Tunable fanotify_max_queued_events{16384, 0, INT32_MAX};
+inline constinit Tunable fanotify_max_user_groups{128, 0, INT32_MAX};
+inline constinit Tunable fanotify_max_user_marks{65536, 0, INT32_MAX};
 inline constinit Tunable inotify_max_queued_events{16384, 0, INT32_MAX};
 inline constinit Tunable inotify_max_user_instances{128, 0, INT32_MAX};
 inline constinit Tunable inotify_max_user_watches{65536, 0, INT32_MAX};
 inline constinit Tunable ip_unprivileged_port_start{1024, 0, 65536};  // of all network namespaces
 inline constinit Tunable lease_break_time{45, 0, INT32_MAX};          // seconds
 inline constinit Tunable leases_enable{1, 0, INT32_MAX};
+inline constinit Tunable unprivileged_userfaultfd{0, 0, 1};
 }  // namespace tunables
 
 }  // namespace sentry
