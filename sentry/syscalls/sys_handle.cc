@@ -17,12 +17,6 @@ struct Header {  // struct file_handle
 };
 using Identity = vfs::FileHandles::Identity;
 
-// Filesystems whose files have no lasting numbers have no handles (export_operations of the kernel).
-bool HasHandles(const vfs::Path& path) {
-  const std::string_view type = path.inode()->filesystem().TypeName();
-  return type == "tmpfs" || type == "overlay" || type == "9p";
-}
-
 }  // namespace
 
 SYSCALL_HANDLER(SysNameToHandleAt) {
@@ -32,7 +26,7 @@ SYSCALL_HANDLER(SysNameToHandleAt) {
   const bool empty = flags & AT_EMPTY_PATH;
   uint32_t resolve = (flags & AT_SYMLINK_FOLLOW ? vfs::kFollowFinal : 0u) | (empty ? vfs::kEmptyPath : 0u);
   vfs::Path where = TRY(vfs::Resolve(TRY(WalkFrom(task, args.Int(0), path, empty)), path, resolve));
-  if (!HasHandles(where)) return Errno(EOPNOTSUPP);
+  if (!vfs::FileHandles::Exist(where.inode()->filesystem())) return Errno(EOPNOTSUPP);
   auto header = TRY(task.CopyIn<Header>(args.Addr(2)));
   if (header.bytes > kMaxHandle) return Errno(EINVAL);
   const bool fits = header.bytes >= sizeof(Identity);

@@ -35,7 +35,7 @@ Result<Path> CreateName(const WalkContext& context, std::string_view path, mode_
     created.dentry = DentryCache::Get().AddLocked(directory, name, std::move(inode));
   }
   DentryCache::Get().Shrink();
-  NotifyDirectory(*parent.dentry, IN_CREATE, is_directory, name);
+  NotifyDirectory(*parent.dentry, IN_CREATE, *created.dentry, name);
   return created;
 }
 
@@ -101,6 +101,7 @@ Result<void> Link(const WalkContext& from, std::string_view old_path, const Walk
   if (walker.last_kind() != Walker::Last::kNormal) return Errno(EEXIST);
   const Path& parent = walker.current();
   const RefPtr<Dentry> source_directory = source.dentry->parent();
+  RefPtr<Dentry> made;
   const LandlockPlace place(parent), source_place({source.mount, source_directory ? source_directory : source.dentry});
   {
     Dentry& directory = *parent.dentry;
@@ -121,10 +122,10 @@ Result<void> Link(const WalkContext& from, std::string_view old_path, const Walk
     if (stat.nlink == 0 && !target->IsLinkable()) return Errno(ENOENT);
     TRY(parent.inode()->Link(walker.last_name(), *target));
     target->set_linkable(false);
-    DentryCache::Get().AddLocked(directory, walker.last_name(), target);
+    made = DentryCache::Get().AddLocked(directory, walker.last_name(), target);
   }
-  if (target->HasInotifyWatches()) target->inotify_watches().Notify(IN_ATTRIB, 0, "");
-  NotifyDirectory(*parent.dentry, IN_CREATE, false, walker.last_name());
+  NotifySelf(*target, IN_ATTRIB, source.dentry.get());
+  NotifyDirectory(*parent.dentry, IN_CREATE, *made, walker.last_name());
   return OkResult();
 }
 

@@ -11,6 +11,11 @@ FileHandles& FileHandles::Get() {
   return *handles;
 }
 
+bool FileHandles::Exist(const Filesystem& filesystem) {
+  const std::string_view type = filesystem.TypeName();
+  return type == "tmpfs" || type == "overlay" || type == "9p";
+}
+
 RefPtr<Dentry> FileHandles::EraseLocked(std::map<Identity, Entry>::iterator it) {
   RefPtr<Dentry> dropped = std::move(it->second.dentry);
   order_.erase(it->second.position);

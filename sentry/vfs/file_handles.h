@@ -23,6 +23,8 @@ class FileHandles {
   };
 
   static FileHandles& Get();
+  // Filesystems whose files have no lasting numbers have no handles (export_operations of the kernel).
+  static bool Exist(const Filesystem& filesystem);
 
   // What is deleted is not remembered.
   Result<Identity> Remember(const RefPtr<Dentry>& dentry);

@@ -3,6 +3,7 @@
 #include <sys/inotify.h>
 
 #include "base/cleanup.h"
+#include "sentry/vfs/fanotify.h"
 #include "sentry/vfs/inotify_watches.h"
 #include "sentry/vfs/landlock.h"
 #include "sentry/vfs/leases.h"
@@ -78,6 +79,7 @@ Result<void> CheckOpen(const WalkContext& context, const Path& path, int flags) 
 Result<FileRef> DoOpen(const WalkContext& context, const Path& path, int flags, bool created) {
   if (flags & O_PATH) return FileRef(MakeRef<PathFile>(path, flags));
   Inode& inode = *path.inode();
+  if (Fanotify::Get().Any() && !(flags & kNoNotify)) TRY(Fanotify::Get().Ask(path, FAN_OPEN_PERM));
   if (Leases::Get().Any() && inode.IsRegular() && !created)
     TRY(Leases::Get().Break(inode, (flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC), flags & O_NONBLOCK));
   flags |= kKernelLargeFile;
@@ -109,9 +111,9 @@ Result<FileRef> DoOpen(const WalkContext& context, const Path& path, int flags, 
   }
   if ((flags & O_TRUNC) && !created) {
     TRY(TruncateInode(&context.creds, inode, 0));
-    NotifyInotify(*path.dentry, IN_MODIFY);
+    NotifyFile(path, IN_MODIFY);
   }
-  NotifyInotify(*path.dentry, IN_OPEN);
+  NotifyFile(*file, IN_OPEN);
   return file;
 }
 
@@ -156,7 +158,7 @@ Result<FileRef> OpenCreate(const WalkContext& context, std::string_view path, in
     RefPtr<Dentry> child;
     if (RefPtr<Dentry> created = TRY(CreateLast(context, walker, mode, &child))) {
       DentryCache::Get().Shrink();
-      NotifyDirectory(*walker.current().dentry, IN_CREATE, false, walker.last_name());
+      NotifyDirectory(*walker.current().dentry, IN_CREATE, *created, walker.last_name());
       return DoOpen(context, {walker.current().mount, std::move(created)}, flags, true);
     }
     if (flags & O_EXCL) return Errno(EEXIST);

@@ -2,6 +2,7 @@
 // unlink(2), rmdir(2).
 #include <sys/inotify.h>
 
+#include "sentry/vfs/fanotify.h"
 #include "sentry/vfs/file_handles.h"
 #include "sentry/vfs/inotify_watches.h"
 #include "sentry/vfs/landlock.h"
@@ -9,18 +10,35 @@
 
 namespace sentry::vfs {
 
-void NotifyDirectory(const Dentry& directory, uint32_t mask, bool is_directory, std::string_view name,
+void NotifyDirectory(const Dentry& directory, uint32_t mask, const Dentry& child, std::string_view name,
                      uint32_t cookie) {
   Inode& inode = *directory.inode();
+  const bool is_directory = child.inode() && child.inode()->IsDirectory();
+  if (Fanotify::Get().Any()) {
+    Fanotify::Get().Notify({.mask = uint64_t{mask} | (is_directory ? FAN_ONDIR : 0),
+                            .object = child.inode().get(),
+                            .object_dentry = &child,
+                            .directory = &directory,
+                            .name = name,
+                            .changes_names = true});
+  }
   if (!inode.HasInotifyWatches()) return;
   inode.inotify_watches().Notify(mask | (is_directory ? IN_ISDIR : 0), cookie, name);
 }
 
+void NotifySelf(Inode& inode, uint32_t mask, const Dentry* dentry) {
+  if (Fanotify::Get().Any()) {
+    Fanotify::Get().Notify(
+        {.mask = uint64_t{mask} | (inode.IsDirectory() ? FAN_ONDIR : 0), .object = &inode, .object_dentry = dentry});
+  }
+  if (inode.HasInotifyWatches()) inode.inotify_watches().Notify(mask, 0, "");
+}
+
 void NotifyNameRemoved(Inode& inode) {
   FileHandles::Get().OnNameRemoved(inode);
-  if (!inode.HasInotifyWatches()) return;
+  if (!inode.HasInotifyWatches() && !Fanotify::Get().Any()) return;
   auto stat = inode.GetStat();
-  if (!inode.IsDirectory()) inode.inotify_watches().Notify(IN_ATTRIB, 0, "");
+  if (!inode.IsDirectory()) NotifySelf(inode, IN_ATTRIB);
   if (stat.ok() && (stat->nlink == 0 || inode.IsDirectory())) inode.MarkDeleted();
 }
 
@@ -53,7 +71,7 @@ Result<void> Unlink(const WalkContext& context, std::string_view path) {
   }
   DentryCache::Get().Shrink();
   NotifyNameRemoved(*child->inode());
-  NotifyDirectory(*parent.dentry, IN_DELETE, false, walker.last_name());
+  NotifyDirectory(*parent.dentry, IN_DELETE, *child, walker.last_name());
   return OkResult();
 }
 
@@ -95,7 +113,7 @@ Result<void> Rmdir(const WalkContext& context, std::string_view path) ABSL_NO_TH
   }
   DentryCache::Get().Shrink();
   NotifyNameRemoved(*child->inode());
-  NotifyDirectory(*parent.dentry, IN_DELETE, true, walker.last_name());
+  NotifyDirectory(*parent.dentry, IN_DELETE, *child, walker.last_name());
   return OkResult();
 }
 

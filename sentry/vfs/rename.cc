@@ -6,6 +6,7 @@
 
 #include <optional>
 
+#include "sentry/vfs/fanotify.h"
 #include "sentry/vfs/inotify_watches.h"
 #include "sentry/vfs/landlock.h"
 #include "sentry/vfs/operations.h"
@@ -97,21 +98,37 @@ Result<Ends> CheckRename(const WalkContext& context, const Walker& from, const W
   return ends;
 }
 
+// Both ends in one event: for those with a mark on either directory, once.
+void NotifyRename(const Dentry& from, std::string_view old_name, const Dentry& to, std::string_view new_name,
+                  const Dentry& moved) {
+  if (!Fanotify::Get().Any()) return;
+  Fanotify::Get().Notify({.mask = FAN_RENAME | (moved.inode()->IsDirectory() ? uint64_t{FAN_ONDIR} : 0),
+                          .object = moved.inode().get(),
+                          .object_dentry = &moved,
+                          .directory = &from,
+                          .name = old_name,
+                          .changes_names = true,
+                          .new_directory = &to,
+                          .new_name = new_name});
+}
+
 void Notify(const Walker& from, const Walker& to, const Ends& ends, unsigned flags) {
   const Dentry& old_directory = *from.current().dentry;
   const Dentry& new_directory = *to.current().dentry;
   Inode& moved = *ends.source->inode();
   Inode* other = ends.target->inode().get();
   uint32_t cookie = NextInotifyCookie();
-  NotifyDirectory(old_directory, IN_MOVED_FROM, moved.IsDirectory(), from.last_name(), cookie);
-  NotifyDirectory(new_directory, IN_MOVED_TO, moved.IsDirectory(), to.last_name(), cookie);
+  NotifyRename(old_directory, from.last_name(), new_directory, to.last_name(), *ends.source);
+  NotifyDirectory(old_directory, IN_MOVED_FROM, *ends.source, from.last_name(), cookie);
+  NotifyDirectory(new_directory, IN_MOVED_TO, *ends.source, to.last_name(), cookie);
   if (other && !(flags & RENAME_EXCHANGE)) NotifyNameRemoved(*other);
-  if (moved.HasInotifyWatches()) moved.inotify_watches().Notify(IN_MOVE_SELF, 0, "");
+  NotifySelf(moved, IN_MOVE_SELF, ends.source.get());
   if (!(flags & RENAME_EXCHANGE)) return;
   cookie = NextInotifyCookie();
-  NotifyDirectory(new_directory, IN_MOVED_FROM, other->IsDirectory(), to.last_name(), cookie);
-  NotifyDirectory(old_directory, IN_MOVED_TO, other->IsDirectory(), from.last_name(), cookie);
-  if (other->HasInotifyWatches()) other->inotify_watches().Notify(IN_MOVE_SELF, 0, "");
+  NotifyRename(new_directory, to.last_name(), old_directory, from.last_name(), *ends.target);
+  NotifyDirectory(new_directory, IN_MOVED_FROM, *ends.target, to.last_name(), cookie);
+  NotifyDirectory(old_directory, IN_MOVED_TO, *ends.target, from.last_name(), cookie);
+  NotifySelf(*other, IN_MOVE_SELF, ends.target.get());
 }
 
 // With the directories locked. Takes the replaced directory's lock, too.
