@@ -69,6 +69,10 @@ CpuUsage& CpuUsage::operator+=(const CpuUsage& other) {
   voluntary_switches += other.voluntary_switches;
   involuntary_switches += other.involuntary_switches;
   max_rss_kb = std::max(max_rss_kb, other.max_rss_kb);
+  read_chars += other.read_chars;
+  written_chars += other.written_chars;
+  read_calls += other.read_calls;
+  write_calls += other.write_calls;
   return *this;
 }
 

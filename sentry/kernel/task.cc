@@ -161,6 +161,10 @@ CpuUsage Task::usage() const {
   usage.minor_faults = in.minor_faults.load(std::memory_order_relaxed);
   usage.major_faults = in.major_faults.load(std::memory_order_relaxed);
   usage.max_rss_kb = in.max_rss_kb.load(std::memory_order_relaxed);
+  usage.read_chars = io_read_.bytes.load(std::memory_order_relaxed);
+  usage.written_chars = io_written_.bytes.load(std::memory_order_relaxed);
+  usage.read_calls = io_read_.calls.load(std::memory_order_relaxed);
+  usage.write_calls = io_written_.calls.load(std::memory_order_relaxed);
   return usage;
 }
 

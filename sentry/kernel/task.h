@@ -191,6 +191,9 @@ class Task final : public Caller, public RefCounted<Task> {
   // The syscall being handled, -1 in the guest (/proc/PID/syscall, wchan).
   std::atomic<int> current_syscall{-1};
   CpuUsage usage() const;
+  // One call of the read(2) or write(2) kind that moved so many bytes, for usage(). (own)
+  void CountRead(uint64_t bytes) { CountIo(io_read_, bytes); }
+  void CountWrite(uint64_t bytes) { CountIo(io_written_, bytes); }
   int64_t start_time_ns() const { return start_time_ns_; }  // CLOCK_BOOTTIME
   PtraceState* ptrace() { return ptrace_.get(); }
 
@@ -207,6 +210,13 @@ class Task final : public Caller, public RefCounted<Task> {
   Task(Kernel& kernel, RefPtr<ThreadGroup> group);
 
   void Run();  // the sentry thread's body
+  struct IoCount {
+    std::atomic<uint64_t> calls{0}, bytes{0};  // the own thread writes
+  };
+  static void CountIo(IoCount& count, uint64_t bytes) {
+    count.calls.store(count.calls.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+    count.bytes.store(count.bytes.load(std::memory_order_relaxed) + bytes, std::memory_order_relaxed);
+  }
 
   Kernel& kernel_;
   RefPtr<ThreadGroup> group_;
@@ -217,6 +227,7 @@ class Task final : public Caller, public RefCounted<Task> {
   std::unique_ptr<platform::Context> context_;
   std::atomic<SignalSet> mask_{0};
   WaitQueue signal_queue_;
+  IoCount io_read_, io_written_;
 
   mutable Mutex mu_{
       LockRank::kTask};  // guards the pointers below against other threads' readers; the own thread writes

@@ -48,6 +48,8 @@ struct CpuUsage {
   int64_t user_ns = 0, system_ns = 0;
   uint64_t minor_faults = 0, major_faults = 0, voluntary_switches = 0, involuntary_switches = 0;
   uint64_t max_rss_kb = 0;
+  // Of read(2), write(2) and their kin: bytes and calls.
+  uint64_t read_chars = 0, written_chars = 0, read_calls = 0, write_calls = 0;
   CpuUsage& operator+=(const CpuUsage& other);
 };
 

@@ -4,7 +4,9 @@
 
 #include "sentry/loader/loader.h"
 #include "sentry/loader/script.h"
+#include "sentry/vfs/inotify_watches.h"
 #include "sentry/vfs/landlock.h"
+#include "sentry/vfs/leases.h"
 
 namespace sentry::loader {
 
@@ -16,7 +18,11 @@ Result<vfs::FileRef> OpenExecutablePath(const vfs::WalkContext& context, const v
   vfs::InodeStat stat = TRY(inode.GetStat());
   if ((stat.mode & 0111) == 0) return Errno(EACCES);
   TRY(vfs::LandlockCheckOpen(path, O_RDONLY, /*execute=*/true));
-  return inode.Open(path, O_RDONLY | O_LARGEFILE);
+  if (vfs::Leases::Get().Any()) TRY(vfs::Leases::Get().Break(inode, /*write=*/false, /*nonblocking=*/false));
+  TRY(vfs::AskToExecute(path));
+  vfs::FileRef file = TRY(inode.Open(path, O_RDONLY | O_LARGEFILE));
+  vfs::NotifyExecuted(path);
+  return file;
 }
 
 Result<vfs::FileRef> OpenExecutable(const vfs::WalkContext& context, std::string_view path, uint32_t resolve_flags) {

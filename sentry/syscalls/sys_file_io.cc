@@ -78,21 +78,29 @@ Errno TimedError(Errno error, int64_t deadline) {
   return error == base::kErestartsys ? Errno(EINTR) : error;
 }
 
+// Where one waiter is woken for an event, it wakes the next one if it leaves something.
+void PassOn(vfs::FileDescription& file, WaitQueue& queue, EventMask event) {
+  if (file.WakesOneWaiter() && !queue.Empty() && (file.Poll() & event)) queue.NotifyOne(event);
+}
+
 }  // namespace
 
 Result<size_t> ReadFile(Task& task, vfs::FileDescription& file, IoTarget& target, int64_t offset, bool nonblocking) {
   if (!file.IsReadable()) return Errno(EBADF);
   if (file.inode()->IsDirectory()) [[unlikely]]
     return Errno(EISDIR);
+  TRY(vfs::AskToRead(file));
   auto attempt = [&] { return offset < 0 ? file.Read(target) : file.PRead(target, offset); };
   WaitQueue* queue = file.wait_queue();
   const int64_t deadline = queue ? file.IoDeadline(false) : kNoDeadline;
-  Result<size_t> result =
-      queue ? BlockOn(task, *queue, kEventIn | EPOLLRDHUP, nonblocking || file.IsNonBlocking(), deadline, attempt)
-            : attempt();
+  Result<size_t> result = queue ? BlockOn(task, *queue, kEventIn | EPOLLRDHUP, nonblocking || file.IsNonBlocking(),
+                                          deadline, attempt, file.WakesOneWaiter())
+                                : attempt();
+  if (queue) PassOn(file, *queue, kEventIn);
+  task.CountRead(result.ok() ? *result : 0);
   if (deadline != kNoDeadline && !result.ok()) [[unlikely]]
     return TimedError(result.error(), deadline);
-  if (result.ok() && *result) vfs::NotifyInotify(*file.path().dentry, IN_ACCESS);
+  if (result.ok() && *result) vfs::NotifyFile(file, IN_ACCESS);
   return result;
 }
 
@@ -107,13 +115,15 @@ Result<size_t> WriteFile(Task& task, vfs::FileDescription& file, IoSource& sourc
   Result<size_t> result = size_t{0};
   do {
     auto attempt = [&] { return WriteOnce(task, file, source, offset < 0 ? offset : offset + done, append); };
-    result = queue ? BlockOn(task, *queue, kEventOut, !wait, deadline, attempt) : attempt();
+    result = queue ? BlockOn(task, *queue, kEventOut, !wait, deadline, attempt, file.WakesOneWaiter()) : attempt();
+    if (queue) PassOn(file, *queue, kEventOut);
     if (deadline != kNoDeadline && !result.ok()) [[unlikely]]
       result = TimedError(result.error(), deadline);
     if (!result.ok()) break;
     done += *result;
   } while (wait && *result && source.remaining() && file.ContinuesPartialWrites());
-  if (done) vfs::NotifyInotify(*file.path().dentry, IN_MODIFY);
+  task.CountWrite(done);
+  if (done) vfs::NotifyFile(file, IN_MODIFY);
   if (!result.ok() && !done) {
     // Message sockets fail without the signal.
     socket::Socket* socket = file.AsSocket();
@@ -126,9 +136,17 @@ Result<size_t> WriteFile(Task& task, vfs::FileDescription& file, IoSource& sourc
 
 namespace {
 
+// The buffers of a read, when a handler of the guest has to provide them: it is told that they will be written to.
+Result<void> AwaitBuffer(Task& task, UserAddr address, size_t length) {
+  if (!task.mm().HasUserfaults()) [[likely]]
+    return OkResult();
+  return task.mm().AwaitUserfaults(address, length, true);
+}
+
 Value ReadVector(Task& task, int fd, std::vector<iovec> vectors, int64_t offset, int flags) {
   if (flags & ~(RWF_HIPRI | RWF_DSYNC | RWF_SYNC | RWF_NOWAIT | RWF_APPEND)) return Errno(EOPNOTSUPP);
   vfs::FileRef file = TRY(GetFile(task, fd));
+  for (const iovec& v : vectors) TRY(AwaitBuffer(task, UserAddr(reinterpret_cast<uint64_t>(v.iov_base)), v.iov_len));
   mm::UserTarget target(task.mm(), std::move(vectors));
   // RWF_NOWAIT on a file whose data could be anywhere: served, as from a page cache.
   return static_cast<int64_t>(TRY(ReadFile(task, *file, target, offset, flags & RWF_NOWAIT)));
@@ -155,6 +173,7 @@ Result<int64_t> VectorOffset(const Arguments& args, bool position_allowed) {
 
 SYSCALL_HANDLER(SysRead) {
   vfs::FileRef file = TRY(GetFile(task, args.Int(0)));
+  TRY(AwaitBuffer(task, args.Addr(1), std::min(args.Size(2), kMaxRwCount)));
   mm::UserTarget target(task.mm(), args.Addr(1), std::min(args.Size(2), kMaxRwCount));
   return static_cast<int64_t>(TRY(ReadFile(task, *file, target, -1)));
 }
@@ -168,6 +187,7 @@ SYSCALL_HANDLER(SysWrite) {
 SYSCALL_HANDLER(SysPread64) {
   if (args.Long(3) < 0) return Errno(EINVAL);
   vfs::FileRef file = TRY(GetFile(task, args.Int(0)));
+  TRY(AwaitBuffer(task, args.Addr(1), std::min(args.Size(2), kMaxRwCount)));
   mm::UserTarget target(task.mm(), args.Addr(1), std::min(args.Size(2), kMaxRwCount));
   return static_cast<int64_t>(TRY(ReadFile(task, *file, target, args.Long(3))));
 }
@@ -243,7 +263,7 @@ SYSCALL_HANDLER(SysFtruncate) {
     return Errno(EFBIG);
   }
   TRY(file->Truncate(args.Ulong(1)));
-  vfs::NotifyInotify(*file->path().dentry, IN_MODIFY);
+  vfs::NotifyFile(*file, IN_MODIFY);
   return 0;
 }
 
@@ -262,7 +282,7 @@ SYSCALL_HANDLER(SysFallocate) {
     return Errno(EFBIG);
   }
   TRY(file->Allocate(args.Int(1), offset, length));
-  vfs::NotifyInotify(*file->path().dentry, IN_MODIFY);
+  vfs::NotifyFile(*file, IN_MODIFY);
   return 0;
 }
 

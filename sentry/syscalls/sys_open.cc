@@ -72,7 +72,7 @@ Value GetDents(Task& task, int fd, UserAddr buffer, size_t size, bool old_format
   }));
   if (too_small) return Errno(EINVAL);
   if (!out.empty()) TRY(task.CopyOutBytes(buffer, out.data(), out.size()));
-  vfs::NotifyInotify(*file->path().dentry, IN_ACCESS);
+  vfs::NotifyFile(*file, IN_ACCESS);
   return static_cast<int64_t>(out.size());
 }
 

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "sentry/vfs/file_handles.h"
+#include "sentry/vfs/inotify_watches.h"
 
 namespace sentry::vfs {
 namespace {
@@ -253,6 +254,7 @@ void DentryCache::FreeDeadTrees() {
     RefPtr<Filesystem> keep(&filesystem);
     if (filesystem.IsMounted()) continue;
     FileHandles::Get().OnLastUnmount(filesystem);
+    InotifyWatches::NotifyUnmount(filesystem);
     FreeTree(std::move(root));
     filesystem.OnLastUnmount();
   }

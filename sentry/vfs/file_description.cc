@@ -71,7 +71,7 @@ FileDescription::~FileDescription() {
   if (holds_write_access_) inode.PutWriteAccess();
   if (holds_mount_write_) path_.mount->PutWrite();
   if (flags() & O_PATH) return;
-  NotifyInotify(*path_.dentry, writable_ ? IN_CLOSE_WRITE : IN_CLOSE_NOWRITE);
+  NotifyFile(*this, writable_ ? IN_CLOSE_WRITE : IN_CLOSE_NOWRITE);
   inode.DropOpen();
 }
 
@@ -164,8 +164,8 @@ Result<void> FileDescription::Flush() {
   return OkResult();
 }
 
-void FileDescription::NotifyAccess() { NotifyInotify(*path_.dentry, IN_ACCESS); }
-void FileDescription::NotifyModify() { NotifyInotify(*path_.dentry, IN_MODIFY); }
+void FileDescription::NotifyAccess() { NotifyFile(*this, IN_ACCESS); }
+void FileDescription::NotifyModify() { NotifyFile(*this, IN_MODIFY); }
 
 AsyncOwner FileDescription::async_owner() const {
   MutexLock lock(links_mu_);

@@ -79,6 +79,8 @@ class FileDescription : public RefCounted<FileDescription> {
   virtual EventMask Poll() { return kEventIn | kEventOut; }
   // Null: never changes (regular files; EPERM for epoll).
   virtual WaitQueue* wait_queue() { return nullptr; }
+  // Of those who sleep in a read or a write, one is woken for each event (WaitQueue::NotifyOne).
+  virtual bool WakesOneWaiter() const { return false; }
   // Called when this is added to an epoll set, so that host-backed files can start watching. Default nothing.
   virtual Result<void> OnEpollAdd() { return OkResult(); }
 

@@ -5,6 +5,7 @@
 #include <sys/inotify.h>
 #include <sys/sysmacros.h>
 
+#include "sentry/vfs/fanotify.h"
 #include "sentry/vfs/file_description.h"
 #include "sentry/vfs/inotify_watches.h"
 #include "sentry/vfs/locks.h"
@@ -22,6 +23,13 @@ T& GetOrMake(std::atomic<T*>& slot) {
   auto fresh = std::make_unique<T>();
   if (slot.compare_exchange_strong(object, fresh.get(), std::memory_order_acq_rel)) return *fresh.release();
   return *object;
+}
+
+void NotifyDeleted(Inode& inode) {
+  if (inode.HasInotifyWatches()) inode.inotify_watches().Notify(IN_DELETE_SELF, 0, "");
+  if (!Fanotify::Get().Any()) return;
+  Fanotify::Get().Notify({.mask = FAN_DELETE_SELF | (inode.IsDirectory() ? uint64_t{FAN_ONDIR} : 0), .object = &inode});
+  Fanotify::Get().Forget(inode);
 }
 
 }  // namespace
@@ -55,9 +63,17 @@ Result<std::optional<Path>> Inode::FollowMagicLink() { return std::optional<Path
 
 Result<RefPtr<FileDescription>> Inode::Open(const Path& path, int flags) { return Errno(ENXIO); }
 
-FileLocks& Inode::locks() { return GetOrMake(locks_); }
+FileLocks& Inode::locks() {
+  FileLocks& locks = GetOrMake(locks_);
+  locks.set_inode(this);
+  return locks;
+}
 
-InotifyWatches& Inode::inotify_watches() { return GetOrMake(watches_); }
+InotifyWatches& Inode::inotify_watches() {
+  InotifyWatches& watches = GetOrMake(watches_);
+  watches.set_inode(this);
+  return watches;
+}
 
 RefPtr<SpecialObject> Inode::special() const {
   MutexLock lock(special_mu_);
@@ -71,16 +87,12 @@ void Inode::set_special(RefPtr<SpecialObject> object) {
 
 void Inode::MarkDeleted() {
   deleted_.store(true, std::memory_order_seq_cst);
-  if (opens_.load(std::memory_order_seq_cst) == 0 && deleted_.exchange(false) && HasInotifyWatches()) {
-    inotify_watches().Notify(IN_DELETE_SELF, 0, "");
-  }
+  if (opens_.load(std::memory_order_seq_cst) == 0 && deleted_.exchange(false)) NotifyDeleted(*this);
 }
 
 void Inode::DropOpen() {
   if (opens_.fetch_sub(1, std::memory_order_seq_cst) != 1) return;
-  if (deleted_.load(std::memory_order_seq_cst) && deleted_.exchange(false) && HasInotifyWatches()) {
-    inotify_watches().Notify(IN_DELETE_SELF, 0, "");
-  }
+  if (deleted_.load(std::memory_order_seq_cst) && deleted_.exchange(false)) NotifyDeleted(*this);
 }
 
 Result<void> Inode::GetWriteAccess() {

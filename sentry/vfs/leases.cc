@@ -21,6 +21,7 @@ struct Leases::Lease final : public FileDescription::EpollLink {
     table.queue_.Notify(kAllEvents);
   }
 
+  const pid_t pid = Caller::CurrentOrNull() ? Caller::Current().CallerTgid() : 0;
   FileDescription* const file;
   Inode* const inode;  // lives as long as the file
   int type;            // F_RDLCK, F_WRLCK; F_UNLCK: its holder did not give it up in time and has lost it
@@ -102,6 +103,16 @@ int Leases::TypeOf(const FileDescription& file) const {
     if (lease->file == &file) return lease->target != -1 ? lease->target : lease->type;
   }
   return F_UNLCK;
+}
+
+std::vector<Leases::Info> Leases::List() const {
+  MutexLock lock(mu_);
+  std::vector<Info> list;
+  for (const auto& lease : leases_) {
+    if (lease->type != F_UNLCK && lease->inode->TryIncRef())
+      list.push_back({RefPtr<Inode>::Adopt(lease->inode), lease->type, lease->target, lease->pid});
+  }
+  return list;
 }
 
 bool Leases::ConflictsLocked(const Inode& inode, bool write, Notices* notices, int64_t* deadline_ns) {

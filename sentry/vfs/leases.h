@@ -28,6 +28,12 @@ class Leases {
   Result<void> Set(FileDescription& file, int type, Notice on_break);
   // F_GETLEASE: F_RDLCK, F_WRLCK or F_UNLCK; while it is being broken, what it has to become.
   int TypeOf(const FileDescription& file) const;
+  struct Info {
+    RefPtr<Inode> inode;
+    int type, target;  // target: what it has to become; -1: it is not being broken
+    pid_t pid;         // as who set it saw itself
+  };
+  std::vector<Info> List() const;
   // Before an open (`write`: for writing) or a truncation: tells the holders and waits. EAGAIN when `nonblocking`,
   // kErestartsys.
   Result<void> Break(Inode& inode, bool write, bool nonblocking);

@@ -20,7 +20,15 @@ std::vector<FileLocks::Waiter*>& FileLocks::Waiters() {
   return waiters;
 }
 
-FileLocks::~FileLocks() = default;
+std::unordered_set<FileLocks*>& FileLocks::Registry() {
+  static auto& registry = *new std::unordered_set<FileLocks*>();
+  return registry;
+}
+
+FileLocks::~FileLocks() {
+  MutexLock lock(mu_);
+  Registry().erase(this);
+}
 
 bool FileLocks::Conflicts(const Held& held, const LockRequest& request) {
   if ((held.kind == LockKind::kFlock) != (request.kind == LockKind::kFlock)) return false;
@@ -70,6 +78,11 @@ void FileLocks::ApplyLocked(const LockRequest& request) {
   }
   if (request.type != LockType::kUnlock) result.push_back(added);
   held_ = std::move(result);
+  if (held_.empty()) {
+    Registry().erase(this);
+  } else {
+    Registry().insert(this);
+  }
 }
 
 Result<void> FileLocks::TrySetLocked(const LockRequest& request) {
@@ -153,6 +166,27 @@ void FileLocks::ReleaseOwner(LockKind kind, const void* owner) {
     erased = std::erase_if(held_, [&](const Held& held) { return held.kind == kind && held.owner == owner; });
   }
   if (erased) queue_.Notify(kAllEvents);
+}
+
+std::vector<FileLocks::Listed> FileLocks::ListAll() {
+  std::vector<Listed> all;
+  MutexLock lock(mu_);
+  for (FileLocks* locks : Registry()) {
+    Inode* inode = locks->inode_.load(std::memory_order_relaxed);
+    // An inode on its way out takes itself off the registry in a moment.
+    if (!inode || !inode->TryIncRef()) continue;
+    RefPtr<Inode> reference = RefPtr<Inode>::Adopt(inode);
+    for (const Held& held : locks->held_) {
+      Listed listed{reference, {held.kind, held.type, held.range, held.pid}, {}};
+      for (const Waiter* waiter : Waiters()) {
+        const LockRequest& wanted = waiter->request;
+        if (waiter->locks == locks && Conflicts(held, wanted))
+          listed.waiting.push_back({wanted.kind, wanted.type, wanted.range, wanted.pid});
+      }
+      all.push_back(std::move(listed));
+    }
+  }
+  return all;
 }
 
 std::vector<LockInfo> FileLocks::List() {

@@ -8,11 +8,13 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <unordered_set>
 #include <vector>
 
 #include "sentry/common.h"
 #include "sentry/kernel/core/caller.h"
 #include "sentry/kernel/core/wait_queue.h"
+#include "sentry/vfs/inode.h"
 
 namespace sentry::vfs {
 
@@ -49,6 +51,15 @@ class FileLocks {
   std::optional<LockInfo> Test(const LockRequest& request);
   void ReleaseOwner(LockKind kind, const void* owner);
   std::vector<LockInfo> List();
+  // All of the sandbox (/proc/locks), each with those that wait for it.
+  struct Listed {
+    RefPtr<Inode> inode;
+    LockInfo lock;
+    std::vector<LockInfo> waiting;  // of POSIX locks
+  };
+  static std::vector<Listed> ListAll();
+  // Whose these are; by Inode::locks().
+  void set_inode(Inode* inode) { inode_.store(inode, std::memory_order_relaxed); }
 
  private:
   struct Held {
@@ -72,6 +83,9 @@ class FileLocks {
   // locks.
   static Mutex mu_;
   static std::vector<Waiter*>& Waiters() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // The files that have locks.
+  static std::unordered_set<FileLocks*>& Registry() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  std::atomic<Inode*> inode_{nullptr};
   std::vector<Held> held_ ABSL_GUARDED_BY(mu_);
   WaitQueue queue_;
 };

@@ -3,7 +3,9 @@
 // returns, so each test reads them without waiting.
 #include <fcntl.h>
 #include <sys/inotify.h>
+#include <sched.h>
 #include <sys/ioctl.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 
 #include <vector>
@@ -211,6 +213,50 @@ TEST_F(InotifyTest, InstancesAreLimited) {
   }
   EXPECT_EQ(error, EMFILE);
   EXPECT_LE(instances.size(), static_cast<size_t>(limit));
+}
+
+TEST_F(InotifyTest, ExclUnlinkIsDeafToWhatLostItsName) {
+  ASSERT_TRUE(WriteFile(dir_ / "f", "x"));
+  Fd f(open((dir_ / "f").c_str(), O_RDWR));
+  ASSERT_GT(Watch(dir_.path(), IN_ALL_EVENTS | IN_EXCL_UNLINK), 0);
+  ASSERT_EQ(1, pwrite(f.get(), "y", 1, 0));
+  ASSERT_OK(unlink((dir_ / "f").c_str()));
+  ASSERT_EQ(1, pwrite(f.get(), "z", 1, 0));
+  f.reset();
+  EXPECT_EQ(Want({{IN_MODIFY, "f"}, {IN_DELETE, "f"}}), Masks());
+}
+
+TEST_F(InotifyTest, WithoutExclUnlinkItIsNot) {
+  ASSERT_TRUE(WriteFile(dir_ / "f", "x"));
+  Fd f(open((dir_ / "f").c_str(), O_RDWR));
+  ASSERT_OK(unlink((dir_ / "f").c_str()));
+  ASSERT_GT(Watch(dir_.path(), IN_ALL_EVENTS), 0);
+  ASSERT_EQ(1, pwrite(f.get(), "z", 1, 0));
+  f.reset();
+  EXPECT_EQ(Want({{IN_MODIFY, "f"}, {IN_CLOSE_WRITE, "f"}}), Masks());
+}
+
+TEST_F(InotifyTest, Unmount) {
+  EXPECT_EQ(Exited(0), RunInChild([&] {
+              CHILD_CHECK(unshare(CLONE_NEWNS) == 0);
+              CHILD_CHECK(mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0);
+              CHILD_CHECK(mount("t", dir_.path().c_str(), "tmpfs", 0, nullptr) == 0);
+              CHILD_CHECK(mkdir((dir_ / "d").c_str(), 0755) == 0 && WriteFile(dir_ / "d/f", ""));
+              int directory = Watch(dir_ / "d", IN_CREATE), file = Watch(dir_ / "d/f", IN_MODIFY);
+              CHILD_CHECK(directory > 0 && file > 0);
+              CHILD_CHECK(umount(dir_.path().c_str()) == 0);
+              std::vector<Ev> events = Events();
+              CHILD_CHECK(events.size() == 4);
+              for (int wd : {directory, file}) {
+                std::vector<uint32_t> masks;
+                for (const Ev& e : events) {
+                  if (e.wd == wd) masks.push_back(e.mask);
+                }
+                const uint32_t kind = wd == directory ? IN_ISDIR : 0;
+                CHILD_CHECK((masks == std::vector<uint32_t>{IN_UNMOUNT | kind, IN_IGNORED}));
+              }
+              CHILD_CHECK(inotify_rm_watch(fd_.get(), directory) == -1 && errno == EINVAL);
+            }));
 }
 
 }  // namespace

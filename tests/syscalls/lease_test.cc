@@ -333,4 +333,23 @@ TEST_F(HandleTest, Errors) {
             Exited(0));
 }
 
+TEST_F(Lease, ExecutingBreaksAWriteLease) {
+  const std::string program = dir_ / "program";
+  ASSERT_TRUE(WriteFile(program, "#!/bin/sh\nexit 7\n", 0755));
+  ASSERT_OK(chmod(program.c_str(), 0755));
+  Fd held(open(program.c_str(), O_RDONLY));
+  ASSERT_OK(fcntl(held.get(), F_SETSIG, rt_));
+  ASSERT_OK(fcntl(held.get(), F_SETLEASE, F_WRLCK));
+  Child child([&] {
+    execl(program.c_str(), program.c_str(), nullptr);
+    _exit(1);
+  });
+  siginfo_t info;
+  ASSERT_TRUE(Take(rt_, &info));
+  EXPECT_EQ(fcntl(held.get(), F_GETLEASE), F_RDLCK);
+  ASSERT_OK(fcntl(held.get(), F_SETLEASE, F_RDLCK));
+  EXPECT_EQ(Exited(7), child.Wait());
+  EXPECT_FALSE(Pending(rt_));
+}
+
 }  // namespace

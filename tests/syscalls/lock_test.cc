@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // flock, POSIX record locks and open file description locks.
 #include <fcntl.h>
+#include <sched.h>
 #include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 
 #include "tests/syscalls/util.h"
 
@@ -211,6 +214,55 @@ TEST_F(LockTest, NegativeLengthReachesBackwards) {
               CHILD_CHECK(Set(fd_, F_SETLK, F_WRLCK, 10, 1) == 0);
               CHILD_CHECK(Set(fd_, F_SETLK, F_WRLCK, 4, 1) == 0);
             }));
+}
+
+TEST_F(LockTest, ProcLocks) {
+  TempDir dir;
+  Fd f(open((dir / "f").c_str(), O_RDWR | O_CREAT, 0600));
+  struct stat st;
+  ASSERT_OK(fstat(f.get(), &st));
+  char where[64];
+  snprintf(where, sizeof where, "%02x:%02x:%lu", major(st.st_dev), minor(st.st_dev), st.st_ino);
+  auto lines = [&] {
+    std::string found;
+    std::string all = ReadFile("/proc/locks");
+    for (size_t at = 0, end; at < all.size(); at = end + 1) {
+      end = all.find('\n', at);
+      const std::string line = all.substr(at, end - at);
+      if (line.find(where) != std::string::npos) found += line.substr(line.find(' ') + 1) + "\n";
+    }
+    return found;
+  };
+  const std::string pid = std::to_string(getpid());
+  EXPECT_EQ(lines(), "");
+  struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 10, .l_len = 5};
+  ASSERT_OK(fcntl(f.get(), F_SETLK, &lock));
+  EXPECT_EQ(lines(), "POSIX  ADVISORY  WRITE " + pid + " " + where + " 10 14\n");
+  lock = {.l_type = F_RDLCK, .l_whence = SEEK_SET, .l_start = 20, .l_len = 0};
+  ASSERT_OK(fcntl(f.get(), F_OFD_SETLK, &lock));
+  EXPECT_NE(lines().find("OFDLCK ADVISORY  READ -1 " + std::string(where) + " 20 EOF\n"), std::string::npos) << lines();
+  lock = {.l_type = F_UNLCK, .l_whence = SEEK_SET};
+  ASSERT_OK(fcntl(f.get(), F_OFD_SETLK, &lock));
+  ASSERT_OK(fcntl(f.get(), F_SETLK, &lock));
+  ASSERT_OK(flock(f.get(), LOCK_SH));
+  EXPECT_EQ(lines(), "FLOCK  ADVISORY  READ " + pid + " " + where + " 0 EOF\n");
+  ASSERT_OK(flock(f.get(), LOCK_UN));
+  ASSERT_OK(fcntl(f.get(), F_SETLEASE, F_WRLCK));
+  EXPECT_EQ(lines(), "LEASE  ACTIVE    WRITE " + pid + " " + where + " 0 EOF\n");
+  // A waiter stands below the lock that it waits for.
+  ASSERT_OK(fcntl(f.get(), F_SETLEASE, F_UNLCK));
+  lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+  ASSERT_OK(fcntl(f.get(), F_SETLK, &lock));
+  Child child([&] {
+    Fd again(open((dir / "f").c_str(), O_RDWR));
+    struct flock wanted = {.l_type = F_RDLCK, .l_whence = SEEK_SET};
+    CHILD_CHECK(fcntl(again.get(), F_SETLKW, &wanted) == 0);
+  });
+  const std::string waiting = "-> POSIX  ADVISORY  READ " + std::to_string(child.pid()) + " " + where + " 0 EOF\n";
+  while (lines().find(waiting) == std::string::npos) sched_yield();
+  lock.l_type = F_UNLCK;
+  ASSERT_OK(fcntl(f.get(), F_SETLK, &lock));
+  EXPECT_EQ(Exited(0), child.Wait());
 }
 
 }  // namespace

@@ -255,4 +255,83 @@ TEST_F(FifoTest, DataIsGoneOnceAllCloseIt) {
   EXPECT_FAILS(EAGAIN, read(again.get(), &c, 1));
 }
 
+// One byte wakes one reader: the others sleep on, which their counts of voluntary switches show.
+TEST(PipeReaders, AreWokenOneByOne) {
+  constexpr int kReaders = 8, kBytes = 64;
+  Pipe p;
+  std::atomic<int> taken{0};
+  std::atomic<pid_t> tids[kReaders] = {};
+  std::vector<std::thread> readers;
+  for (int i = 0; i < kReaders; ++i) {
+    readers.emplace_back([&, i] {
+      tids[i] = gettid();
+      char c;
+      while (read(p.r.get(), &c, 1) == 1) ++taken;
+    });
+  }
+  auto switches = [&](int i) {
+    const std::string status = ReadFile("/proc/self/task/" + std::to_string(tids[i]) + "/status");
+    return atoll(status.c_str() + status.find("\nvoluntary_ctxt_switches:") + strlen("\nvoluntary_ctxt_switches:"));
+  };
+  auto asleep = [&](int i) {
+    const std::string stat = ReadFile("/proc/self/task/" + std::to_string(tids[i]) + "/stat");
+    return stat.find(") S ") != std::string::npos;
+  };
+  auto all_asleep = [&] {
+    for (int i = 0; i < kReaders; ++i) {
+      while (tids[i] == 0 || !asleep(i)) sched_yield();
+    }
+  };
+  all_asleep();
+  long long before = 0, after = 0;
+  for (int i = 0; i < kReaders; ++i) before += switches(i);
+  for (int n = 1; n <= kBytes; ++n) {
+    ASSERT_EQ(write(p.w.get(), "x", 1), 1);
+    while (taken != n) sched_yield();
+    all_asleep();
+  }
+  for (int i = 0; i < kReaders; ++i) after += switches(i);
+  // One each, and what other waits (a lock of the C library) may add; waking all would be eight times as many.
+  EXPECT_LT(after - before, 3 * kBytes);
+  // What one leaves is for the next: several bytes by one write go to several readers.
+  ASSERT_EQ(write(p.w.get(), "abcdefgh", 8), 8);
+  while (taken != kBytes + 8) sched_yield();
+  // The end wakes all.
+  p.w.reset();
+  for (std::thread& reader : readers) reader.join();
+}
+
+TEST(PipeReaders, AnInterruptedOneLosesNoWakeUp) {
+  Pipe p;
+  ScopedHandler handler(SIGUSR1, [](int) {});
+  std::atomic<int> taken{0};
+  constexpr int kBytes = 500;
+  std::vector<std::thread> readers;
+  for (int i = 0; i < 4; ++i) {
+    readers.emplace_back([&] {
+      for (;;) {
+        char c;
+        ssize_t n = read(p.r.get(), &c, 1);
+        if (n == 1) ++taken;
+        if (n == 0) return;
+      }
+    });
+  }
+  std::atomic<bool> stop{false};
+  std::thread disturber([&] {
+    for (int i = 0; !stop; ++i) {
+      pthread_kill(readers[i % 4].native_handle(), SIGUSR1);
+      sched_yield();
+    }
+  });
+  for (int n = 1; n <= kBytes; ++n) {
+    ASSERT_EQ(write(p.w.get(), "x", 1), 1);
+    while (taken != n) sched_yield();
+  }
+  stop = true;
+  disturber.join();
+  p.w.reset();
+  for (std::thread& reader : readers) reader.join();
+}
+
 }  // namespace

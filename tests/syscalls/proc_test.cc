@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <limits.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/sysinfo.h>
@@ -359,6 +360,49 @@ TEST(Proc, NumaMaps) {
   EXPECT_NE(maps.find(" default"), std::string::npos);
   EXPECT_NE(maps.find(" stack anon="), std::string::npos);
   EXPECT_NE(maps.find(" N0="), std::string::npos);
+}
+
+TEST(ProcSelf, IoCountsCallsAndBytes) {
+  auto count = [](const char* key) { return atoll(Field(ReadFile("/proc/thread-self/io"), key).c_str()); };
+  TempDir dir;
+  Fd f(open((dir / "f").c_str(), O_RDWR | O_CREAT, 0600));
+  const std::string text(1000, 'x');
+  const long long written = count("wchar"), writes = count("syscw");
+  ASSERT_EQ(write(f.get(), text.data(), text.size()), 1000);
+  ASSERT_EQ(pwrite(f.get(), text.data(), 10, 0), 10);
+  EXPECT_EQ(count("wchar"), written + 1010);
+  EXPECT_EQ(count("syscw"), writes + 2);
+  char buffer[600];
+  const long long read_before = count("rchar");
+  const long long own = count("rchar") - read_before;  // of reading the file itself
+  ASSERT_EQ(pread(f.get(), buffer, sizeof buffer, 0), 600);
+  EXPECT_NEAR(count("rchar"), read_before + 2 * own + 600, 8);
+  // Of a process: also of threads that ended, and of children that were waited for.
+  auto of_process = [] { return atoll(Field(ReadFile("/proc/self/io"), "wchar").c_str()); };
+  const long long before = of_process();
+  std::thread([&] { EXPECT_EQ(write(f.get(), text.data(), 500), 500); }).join();
+  EXPECT_EQ(Exited(0), RunInChild([&] { CHILD_CHECK(write(f.get(), text.data(), 70) == 70); }));
+  EXPECT_EQ(of_process(), before + 570);
+}
+
+TEST(ProcSelf, MapFiles) {
+  TempDir dir;
+  ASSERT_TRUE(WriteFile(dir / "f", std::string(8192, 'x')));
+  Fd f(open((dir / "f").c_str(), O_RDONLY));
+  void* p = mmap(nullptr, 8192, PROT_READ, MAP_SHARED, f.get(), 0);
+  ASSERT_NE(p, MAP_FAILED);
+  char name[64];
+  snprintf(name, sizeof name, "%lx-%lx", reinterpret_cast<unsigned long>(p), reinterpret_cast<unsigned long>(p) + 8192);
+  EXPECT_EQ(Link(std::string("/proc/self/map_files/") + name), dir / "f");
+  EXPECT_EQ(ReadFile(std::string("/proc/self/map_files/") + name).size(), 8192u);
+  std::vector<std::string> names = List("/proc/self/map_files");
+  EXPECT_NE(std::find(names.begin(), names.end(), name), names.end());
+  struct stat st;
+  ASSERT_OK(lstat((std::string("/proc/self/map_files/") + name).c_str(), &st));
+  EXPECT_TRUE(S_ISLNK(st.st_mode));
+  munmap(p, 8192);
+  EXPECT_FAILS(ENOENT, lstat((std::string("/proc/self/map_files/") + name).c_str(), &st));
+  EXPECT_FAILS(ENOENT, lstat("/proc/self/map_files/nonsense", &st));
 }
 
 }  // namespace

@@ -55,7 +55,8 @@ class InotifyFile::Watch final : public vfs::InotifyWatch {
   void OnEvent(uint32_t mask, uint32_t cookie, std::string_view name) override {
     RefPtr<Watch> self(this);
     MutexLock lock(mu_);
-    if (!owner_) return;
+    if (!owner_ || (mask & mask_ & IN_EXCL_UNLINK)) return;
+    mask &= ~static_cast<uint32_t>(IN_EXCL_UNLINK);
     uint32_t seen = mask & (mask_ | IN_UNMOUNT | IN_ISDIR);
     bool ends = (mask & (IN_DELETE_SELF | IN_UNMOUNT)) != 0;
     if (seen & ~static_cast<uint32_t>(IN_ISDIR)) {

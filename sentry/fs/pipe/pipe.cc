@@ -48,7 +48,7 @@ Result<size_t> Pipe::Read(IoTarget& target) {
     MutexLock lock(mu_);
     done = TRY(ReadLocked(target));
   }
-  if (done) queue_.Notify(kEventOut);
+  if (done) queue_.NotifyOne(kEventOut);
   return done;
 }
 
@@ -97,7 +97,7 @@ Result<size_t> Pipe::Write(IoSource& source, bool packets) {
       if (done == 0) return Errno(EAGAIN);
     }
   }
-  if (done) queue_.Notify(kEventIn);
+  if (done) queue_.NotifyOne(kEventIn);
   return done;
 }
 
@@ -124,7 +124,7 @@ Result<size_t> Pipe::Tee(Pipe& from, Pipe& to, size_t length) {
           {start + (packet.start - from.consumed_), start + std::min<uint64_t>(packet.end - from.consumed_, done)});
     }
   }
-  to.queue_.Notify(kEventIn);
+  to.queue_.NotifyOne(kEventIn);
   return done;
 }
 

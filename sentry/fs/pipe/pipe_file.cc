@@ -25,6 +25,7 @@ class PipeFile final : public vfs::FileDescription {
   Result<int64_t> Seek(int64_t, int) override { return Errno(ESPIPE); }
   EventMask Poll() override { return pipe_->Poll(IsReadable(), IsWritable()); }
   WaitQueue* wait_queue() override { return &pipe_->queue(); }
+  bool WakesOneWaiter() const override { return true; }
   Result<void> Sync(bool) override { return Errno(EINVAL); }
 
   Result<int64_t> Ioctl(unsigned request, uint64_t argument) override {

@@ -261,7 +261,7 @@ constexpr TextEntry kRootEntries[] = {
     {"key-users", 0444, &KeyUsersTable},
     {"keys", 0444, &KeysTable},
     {"loadavg", 0444, &LoadAvg},
-    {"locks", 0444, &Registered},
+    {"locks", 0444, &LocksTable},
     {"meminfo", 0444, &MemInfo},
     {"misc", 0444},
     {"modules", 0444},

@@ -14,6 +14,8 @@ RefPtr<StaticDirectory> AddDirectory(ProcFs& fs, StaticDirectory& parent, const 
 // keys.cc.
 Result<std::string> KeysTable(const Context& context);
 Result<std::string> KeyUsersTable(const Context& context);
+// locks.cc
+Result<std::string> LocksTable(const Context& context);
 // sysvipc.cc: the tables, and the limits below /proc/sys/kernel.
 void AddSysvIpc(ProcFs& fs, StaticDirectory& directory);
 void AddSysvLimits(ProcFs& fs, StaticDirectory& directory);

@@ -18,7 +18,7 @@ namespace {
 constexpr int64_t kPidCookieBase = 1 << 16;
 
 // Entries that aren't plain text.
-enum class Special : uint8_t { kFd, kFdInfo, kNs, kNet, kExe, kCwd, kRoot, kMem, kPagemap, kTask, kAttr };
+enum class Special : uint8_t { kFd, kFdInfo, kNs, kNet, kExe, kCwd, kRoot, kMem, kPagemap, kTask, kAttr, kMapFiles };
 struct SpecialEntry {
   const char* name;
   Special kind;
@@ -31,7 +31,7 @@ constexpr SpecialEntry kSpecials[] = {
     {"net", Special::kNet, DT_DIR},         {"attr", Special::kAttr, DT_DIR},
     {"exe", Special::kExe, DT_LNK},         {"cwd", Special::kCwd, DT_LNK},
     {"root", Special::kRoot, DT_LNK},       {"mem", Special::kMem, DT_REG},
-    {"pagemap", Special::kPagemap, DT_REG},
+    {"pagemap", Special::kPagemap, DT_REG}, {"map_files", Special::kMapFiles, DT_DIR, true},
 };
 constexpr uint32_t kProcessEntryIndex = 256, kSpecialIndex = 512, kAttrIndex = 600;
 
@@ -128,6 +128,8 @@ RefPtr<ProcInode> EntriesDirectory::MakeSpecial(uint32_t index) const {
       return MakeRef<ThreadListDirectory>(fs(), S_IFDIR | 0555, Ino(kSpecialIndex + index), task);
     case Special::kAttr:
       return MakeRef<AttrDirectory>(fs(), S_IFDIR | 0555, Ino(kAttrIndex), task);
+    case Special::kMapFiles:
+      return NewMapFilesDirectory(fs(), task);
   }
   return nullptr;
 }

@@ -30,6 +30,8 @@ RefPtr<ProcInode> NewTaskDirectory(ProcFs& fs, TaskRef task);
 
 // fd_dir.cc
 RefPtr<ProcInode> NewFdDirectory(ProcFs& fs, TaskRef task, bool info);
+// map_files.cc
+RefPtr<ProcInode> NewMapFilesDirectory(ProcFs& fs, TaskRef task);
 // ns_file.cc
 RefPtr<ProcInode> NewNsDirectory(ProcFs& fs, TaskRef task);
 // net.cc

@@ -73,16 +73,18 @@ class Caller {
 
 // Runs `attempt` (returning Result<T>) until it gives something other than EAGAIN, sleeping on `queue` between.
 // EAGAIN is returned as it is when `nonblocking`.
+// `exclusive`: the queue's owner calls NotifyOne; the caller of this passes on what it leaves.
 template <typename F>
-auto BlockOn(Caller& caller, WaitQueue& queue, EventMask mask, bool nonblocking, int64_t deadline_ns, F attempt)
-    -> decltype(attempt()) {
+auto BlockOn(Caller& caller, WaitQueue& queue, EventMask mask, bool nonblocking, int64_t deadline_ns, F attempt,
+             bool exclusive = false) -> decltype(attempt()) {
   auto result = attempt();
   if (result.ok() || result.error() != Errno(EAGAIN) || nonblocking) return result;
   BlockerEntry entry(caller.blocker());
-  queue.Add(entry, mask);
+  queue.Add(entry, mask, exclusive);
   // What came together with a signal or the deadline is still taken, as Linux does.
   Result<void> blocked;
   for (;;) {
+    entry.Arm();
     auto again = attempt();
     if (again.ok() || again.error() != Errno(EAGAIN)) return again;
     if (!blocked.ok()) return blocked.error();

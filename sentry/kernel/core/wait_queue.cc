@@ -12,15 +12,20 @@ WaitEntry::~WaitEntry() {
 
 WaitQueue::~WaitQueue() { CHECK_THAT(Empty()); }
 
-void WaitQueue::Add(WaitEntry& entry, EventMask mask) {
+void WaitQueue::Add(WaitEntry& entry, EventMask mask, bool exclusive) {
   MutexLock lock(mu_);
   CHECK_THAT(entry.queue_ == nullptr);
   entry.queue_ = this;
   entry.mask_ = mask | EPOLLERR | EPOLLHUP;
-  entry.previous_ = nullptr;
-  entry.next_ = head_.load(std::memory_order_relaxed);
-  if (entry.next_) entry.next_->previous_ = &entry;
-  head_.store(&entry, std::memory_order_release);
+  entry.exclusive_ = exclusive;
+  entry.next_ = nullptr;
+  entry.previous_ = tail_;
+  if (tail_) {
+    tail_->next_ = &entry;
+  } else {
+    head_.store(&entry, std::memory_order_release);
+  }
+  tail_ = &entry;
 }
 
 void WaitQueue::Remove(WaitEntry& entry) {
@@ -31,17 +36,27 @@ void WaitQueue::Remove(WaitEntry& entry) {
   } else {
     head_.store(entry.next_, std::memory_order_release);
   }
-  if (entry.next_) entry.next_->previous_ = entry.previous_;
+  if (entry.next_) {
+    entry.next_->previous_ = entry.previous_;
+  } else {
+    tail_ = entry.previous_;
+  }
   entry.queue_ = nullptr;
 }
 
-void WaitQueue::Notify(EventMask events) {
+void WaitQueue::Call(EventMask events, bool one_exclusive) {
   // The waiter adds itself, then checks the condition; the notifier changes the condition, then looks here.
   std::atomic_thread_fence(std::memory_order_seq_cst);
   if (Empty()) return;
   mu_.LockNested();
+  bool woke = false;
   for (WaitEntry* entry = head_.load(std::memory_order_relaxed); entry; entry = entry->next_) {
-    if (entry->mask_ & events) entry->OnEvent(events);
+    if (!(entry->mask_ & events)) continue;
+    if (one_exclusive && entry->exclusive_) {
+      if (woke || !entry->armed_.exchange(false, std::memory_order_seq_cst)) continue;
+      woke = true;
+    }
+    entry->OnEvent(events);
   }
   mu_.Unlock();
 }

@@ -27,6 +27,8 @@ inline constexpr EventMask kAllEvents = ~0u;
 
 class WaitQueue;
 
+// Entries are called in the order in which they were added. An exclusive one stands for a waiter that takes what there is
+// for itself: of those NotifyOne calls just one, the first that is armed, which is then no longer armed.
 class WaitEntry {
  public:
   WaitEntry() = default;
@@ -36,9 +38,13 @@ class WaitEntry {
   virtual ~WaitEntry();
   virtual void OnEvent(EventMask events) = 0;
   WaitQueue* queue() const { return queue_; }
+  // (Exclusive entries.) Before each check of the condition that may be followed by sleeping.
+  void Arm() { armed_.store(true, std::memory_order_seq_cst); }
 
  private:
   friend class WaitQueue;
+  std::atomic<bool> armed_{false};
+  bool exclusive_ = false;
   WaitQueue* queue_ = nullptr;
   WaitEntry* next_ = nullptr;
   WaitEntry* previous_ = nullptr;
@@ -53,15 +59,19 @@ class WaitQueue {
   WaitQueue& operator=(const WaitQueue&) = delete;
 
   // `entry` must be in no queue. EPOLLERR and EPOLLHUP are always of interest.
-  void Add(WaitEntry& entry, EventMask mask);
+  void Add(WaitEntry& entry, EventMask mask, bool exclusive = false);
   void Remove(WaitEntry& entry);
   // Calls every entry interested in any of `events`.
-  void Notify(EventMask events);
+  void Notify(EventMask events) { Call(events, false); }
+  // The same, but of the exclusive entries one.
+  void NotifyOne(EventMask events) { Call(events, true); }
   bool Empty() const { return head_.load(std::memory_order_acquire) == nullptr; }
 
  private:
+  void Call(EventMask events, bool one_exclusive);
   mutable Mutex mu_{LockRank::kWaitQueue};
   std::atomic<WaitEntry*> head_{nullptr};
+  WaitEntry* tail_ ABSL_GUARDED_BY(mu_) = nullptr;
 };
 
 // One sleeping place per sentry thread: a counter that Wake increments.
