@@ -170,14 +170,15 @@ void FileLocks::ReleaseOwner(LockKind kind, const void* owner) {
 
 std::vector<FileLocks::Listed> FileLocks::ListAll() {
   std::vector<Listed> all;
+  std::vector<RefPtr<Inode>> references;  // each may turn out to be the last: not under the lock
   MutexLock lock(mu_);
   for (FileLocks* locks : Registry()) {
     Inode* inode = locks->inode_.load(std::memory_order_relaxed);
     // An inode on its way out takes itself off the registry in a moment.
     if (!inode || !inode->TryIncRef()) continue;
-    RefPtr<Inode> reference = RefPtr<Inode>::Adopt(inode);
+    references.push_back(RefPtr<Inode>::Adopt(inode));
     for (const Held& held : locks->held_) {
-      Listed listed{reference, {held.kind, held.type, held.range, held.pid}, {}};
+      Listed listed{references.back(), {held.kind, held.type, held.range, held.pid}, {}};
       for (const Waiter* waiter : Waiters()) {
         const LockRequest& wanted = waiter->request;
         if (waiter->locks == locks && Conflicts(held, wanted))

@@ -55,7 +55,12 @@ StackInode::StackInode(RefPtr<StackFilesystem> filesystem, RefPtr<vfs::Inode> up
     : OverlayNode(filesystem, nullptr, upper, upper->type(), filesystem->InodeNumber(*upper), filesystem->copy_rank()) {
 }
 
-StackInode::~StackInode() { fs().Forget(IsCopiedUp() ? Real().get() : nullptr, this); }
+StackInode::~StackInode() {
+  fs().Forget(IsCopiedUp() ? Real().get() : nullptr, this);
+  // A chain of directories that only their children hold may be as deep as the guest likes.
+  RefPtr<StackInode> up = std::move(parent_);
+  while (up && up->HasOneRef()) up = RefPtr<StackInode>(std::move(up->parent_));
+}
 
 Result<vfs::InodeStat> StackInode::GetStat() {
   vfs::InodeStat stat = TRY(OverlayNode::GetStat());

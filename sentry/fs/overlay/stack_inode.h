@@ -114,7 +114,7 @@ class StackInode final : public OverlayNode {
   // What makes room for a new file: removes a whiteout. Sets *whiteout if there was one. EEXIST, ESTALE.
   static Result<void> ClearName(vfs::Dentry& upper_directory, std::string_view name, bool* whiteout);
 
-  const RefPtr<StackInode> parent_;
+  RefPtr<StackInode> parent_;  // changes in the destructor only
   const std::string name_;
   const std::vector<RefPtr<vfs::Dentry>> lowers_;
   mutable Mutex place_mu_{LockRank::kLeaf};
