@@ -25,12 +25,13 @@ enum class LockRank : uint8_t {
       18,        // an epoll instance's interest list; nests for epoll in epoll (LockNested); files are polled under it
   kTty = 20,     // a terminal's state (devpts); may signal process groups
   kRename = 24,  // vfs: one rename at a time per filesystem
-  kMountTable = 26,        // vfs: the mount tree of a namespace
+  kMountTable = 26,         // vfs: the mount tree of a namespace
   kStackedDirectory2 = 28,  // as kDirectory, of an overlay that has an overlay of this kind among its layers
   kStackedCopy2 = 29,       // as kStackedCopy, of such an overlay
-  kStackedDirectory = 30,   // as kDirectory, of an overlay over other mounts' directories, whose locks are taken under it
-  kStackedCopy = 31,        // one copy-up of an inode of such an overlay; held over its I/O
-  kDirectory = 34,          // a dentry's children; held across the filesystem's own directory I/O; parent before child
+  kStackedDirectory =
+      30,             // as kDirectory, of an overlay over other mounts' directories, whose locks are taken under it
+  kStackedCopy = 31,  // one copy-up of an inode of such an overlay; held over its I/O
+  kDirectory = 34,    // a dentry's children; held across the filesystem's own directory I/O; parent before child
   kFile = 38,         // a file description's position
   kOverlayCopy = 39,  // one copy-up of an overlay inode; held over its I/O
   kOverlayWork = 40,  // an overlay's work directory

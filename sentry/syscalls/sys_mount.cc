@@ -6,6 +6,7 @@
 #include "sentry/kernel/kernel.h"
 #include "sentry/syscalls/handlers.h"
 #include "sentry/syscalls/mount_util.h"
+#include "sentry/vfs/inotify_watches.h"
 #include "sentry/vfs/landlock.h"
 
 namespace sentry::syscalls {
@@ -132,6 +133,8 @@ SYSCALL_HANDLER(SysUmount2) {
   if (where.dentry != where.mount->root()) return Errno(EINVAL);
   if ((flags & MNT_FORCE) && !task.HasCapability(CAP_SYS_ADMIN)) return Errno(EPERM);
   TRY(task.namespaces().mounts->Detach(where, flags));
+  where = {};
+  vfs::FinishUnmount();
   return 0;
 }
 

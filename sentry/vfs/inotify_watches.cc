@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <unordered_set>
 
+#include "sentry/vfs/dentry_cache.h"
 #include "sentry/vfs/fanotify.h"
 #include "sentry/vfs/file_description.h"
 #include "sentry/vfs/path.h"
@@ -129,6 +130,8 @@ void NotifyInotify(const Dentry& dentry, uint32_t mask, uint32_t cookie) {
   if (dentry.inode() && Fanotify::Get().Any()) NotifyMarks(dentry, nullptr, mask);
   NotifyWatches(dentry, mask, cookie);
 }
+
+void FinishUnmount() { DentryCache::Get().Shrink(); }
 
 uint32_t NextInotifyCookie() {
   static std::atomic<uint32_t> next{1};

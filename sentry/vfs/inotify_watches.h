@@ -57,6 +57,9 @@ Result<void> AskToRead(const FileDescription& file);
 Result<void> AskToExecute(const Path& path);
 // It was opened for that: IN_OPEN, FAN_OPEN_EXEC.
 void NotifyExecuted(const Path& path);
+// After an unmount, when its caller has no reference to the mount any more: frees filesystems that are mounted no more
+// and tells who watched files of theirs (IN_UNMOUNT). Without locks.
+void FinishUnmount();
 uint32_t NextInotifyCookie();
 
 }  // namespace sentry::vfs

@@ -36,7 +36,8 @@ class Dentry : public RefCounted<Dentry> {
   std::string name() const;
   // In the place of a removed name, or never had one (O_TMPFILE).
   bool IsUnhashed() const { return unhashed_.load(std::memory_order_acquire); }
-  // Its mutex serialises the directory's operations (LockRank::kDirectory, lower for a stacked filesystem); see inode.h.
+  // Its mutex serialises the directory's operations (LockRank::kDirectory, lower for a stacked filesystem); see
+  // inode.h.
   Mutex& mu() const ABSL_LOCK_RETURNED(mu_) { return mu_; }
 
  private:

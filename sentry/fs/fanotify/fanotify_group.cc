@@ -29,22 +29,23 @@ FanotifyGroup::Place PlaceOf(vfs::Inode& inode, const vfs::Dentry* dentry) {
 
 constexpr int kHandleType = 0x81;  // FILEID_INO64_GEN
 
-struct FidHeader {  // struct fanotify_event_info_fid and its struct file_handle
+struct [[gnu::packed]] FidHeader {  // struct fanotify_event_info_fid and its struct file_handle
   uint8_t type, pad;
   uint16_t length;
   uint8_t fsid[8];
   uint32_t handle_bytes;
   int32_t handle_type;
-  vfs::FileHandles::Identity handle;
+  uint64_t device, inode;  // the handle's bytes
 };
 
 void AppendFid(std::string* out, uint8_t type, const FanotifyGroup::Place& place, const std::string* name) {
   const size_t size = (sizeof(FidHeader) + (name ? name->size() + 1 : 0) + 3) / 4 * 4;
   FidHeader header = {.type = type,
                       .length = static_cast<uint16_t>(size),
-                      .handle_bytes = sizeof(vfs::FileHandles::Identity),
+                      .handle_bytes = sizeof place.handle,
                       .handle_type = kHandleType,
-                      .handle = place.handle};
+                      .device = place.handle.device,
+                      .inode = place.handle.inode};
   memcpy(header.fsid, &place.fsid, sizeof header.fsid);
   const size_t at = out->size();
   out->resize(at + size);

@@ -27,8 +27,8 @@ inline constexpr EventMask kAllEvents = ~0u;
 
 class WaitQueue;
 
-// Entries are called in the order in which they were added. An exclusive one stands for a waiter that takes what there is
-// for itself: of those NotifyOne calls just one, the first that is armed, which is then no longer armed.
+// Entries are called in the order in which they were added. An exclusive one stands for a waiter that takes what there
+// is for itself: of those NotifyOne calls just one, the first that is armed, which is then no longer armed.
 class WaitEntry {
  public:
   WaitEntry() = default;
