@@ -33,10 +33,6 @@ RefPtr<kernel::ThreadGroup> ProcessOfDirectory(vfs::FileDescription& file);
 using ProcNetGenerator = std::string (*)(const kernel::NetNamespace& net);
 void RegisterProcNet(const char* name, ProcNetGenerator generator);
 
-// Other layers' text files of the root, e.g. "cgroups"; at start.
-using ProcRootGenerator = std::string (*)();
-void RegisterProcRootFile(const char* name, ProcRootGenerator generator);
-
 }  // namespace sentry::fs
 
 #endif  // SENTRY_FS_PROC_PROC_H_

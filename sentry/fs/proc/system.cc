@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <map>
 
 #include "sentry/fs/proc/system.h"
 #include "sentry/kernel/cgroup.h"
@@ -229,16 +228,6 @@ Result<std::string> Interrupts(const Context&) {
   return text + "\n";
 }
 
-std::map<std::string, ProcRootGenerator, std::less<>>& RootGenerators() {
-  static auto& generators = *new std::map<std::string, ProcRootGenerator, std::less<>>();
-  return generators;
-}
-
-Result<std::string> Registered(const Context& context) {
-  auto it = RootGenerators().find(std::string_view(context.entry.name));
-  return std::string(context.entry.text) + (it == RootGenerators().end() ? "" : it->second());
-}
-
 Result<std::string> CgroupTable(const Context& context) { return context.entry.text + kernel::Cgroups::Get().Table(); }
 
 constexpr char kDevices[] =
@@ -298,7 +287,5 @@ void AddSystemFiles(ProcFs& fs, StaticDirectory& root) {
   AddSysvIpc(fs, *AddDirectory(fs, root, "sysvipc"));
   for (const char* name : {"bus", "driver", "fs", "irq", "tty"}) AddDirectory(fs, root, name);
 }
-
-void RegisterProcRootFile(const char* name, ProcRootGenerator generator) { RootGenerators()[name] = generator; }
 
 }  // namespace sentry::fs
