@@ -101,6 +101,8 @@ base::Result<FileRange> MemoryFile::Allocate(uint64_t length, uint64_t alignment
     next_ = range.end;
   }
   extents_.emplace(range.start, Extent{range.end, 1});
+  allocated_ += length;
+  if (awaited_ != nullptr && allocated_ > awaited_->load(std::memory_order_relaxed)) beyond_.NotifyOne();
   return range;
 }
 
@@ -188,7 +190,10 @@ void MemoryFile::DecRef(FileRange range) {
   // Nobody refers to these pages and they are not yet free: punched without the lock.
   std::erase_if(dead, [this](FileRange r) { return !Punch(r); });
   base::MutexLock lock(mu_);
-  for (FileRange r : dead) FreeLocked(r.start, r.end);
+  for (FileRange r : dead) {
+    FreeLocked(r.start, r.end);
+    allocated_ -= r.length();
+  }
 }
 
 bool MemoryFile::IsUnique(FileRange range) {
@@ -219,6 +224,18 @@ bool MemoryFile::Punch(FileRange range) {
 
 void MemoryFile::Decommit(FileRange range) {
   if (range.length() > 0) Punch(range);
+}
+
+void MemoryFile::AwaitAllocated(const std::atomic<uint64_t>& limit) {
+  base::MutexLock lock(mu_);
+  awaited_ = &limit;
+  while (allocated_ <= limit.load(std::memory_order_relaxed)) beyond_.Wait(mu_);
+  awaited_ = nullptr;
+}
+
+void MemoryFile::LimitChanged() {
+  base::MutexLock lock(mu_);
+  beyond_.NotifyOne();
 }
 
 uint64_t MemoryFile::UsedBytes() const {

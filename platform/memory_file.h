@@ -5,6 +5,7 @@
 #ifndef PLATFORM_MEMORY_FILE_H_
 #define PLATFORM_MEMORY_FILE_H_
 
+#include <atomic>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -48,6 +49,10 @@ class MemoryFile {
   // The sentry's view of an offset. Contiguous over any allocated range. Touch only through SafeCopy/SafeZero (the host
   // may be out of memory: SIGBUS) and only while holding a reference.
   uint8_t* Pointer(uint64_t offset) const { return base_ + offset; }
+  // Returns when more than `limit` bytes are allocated, whether touched or not: until then no more can be in use. For one
+  // thread. Others change `limit` and call LimitChanged.
+  void AwaitAllocated(const std::atomic<uint64_t>& limit);
+  void LimitChanged();
   // Bytes of host memory in use now (fstat: one host call).
   uint64_t UsedBytes() const;
   // Bytes of the range that hold data, in memory or swapped out. Costs by the range, however long the run of data
@@ -80,6 +85,9 @@ class MemoryFile {
   std::map<uint64_t, Extent> extents_ ABSL_GUARDED_BY(mu_);  // start -> referenced extent
   std::map<uint64_t, uint64_t> free_ ABSL_GUARDED_BY(mu_);   // start -> end, below next_
   uint64_t next_ ABSL_GUARDED_BY(mu_) = 0;
+  uint64_t allocated_ ABSL_GUARDED_BY(mu_) = 0;
+  const std::atomic<uint64_t>* awaited_ ABSL_GUARDED_BY(mu_) = nullptr;  // whoever allocates beyond it notifies
+  base::CondVar beyond_;
 };
 
 }  // namespace platform

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include <algorithm>
+#include <atomic>
 #include <random>
 #include <thread>
 #include <vector>
@@ -49,6 +50,40 @@ TEST_F(MemoryFileTest, FreedRangesAreZeroAndGoBackToTheHost) {
   FileRange b = Get(64);
   EXPECT_EQ(b.start, a.start);
   EXPECT_EQ(*file_->Pointer(b.start), 0);
+}
+
+// A wait that ended too early would find less allocated than it asked for; one that never ends is the test's time-out.
+TEST_F(MemoryFileTest, AwaitAllocatedCountsWhatIsReserved) {
+  std::atomic<uint64_t> limit = 10 * kPage - 1;
+  FileRange a = Get(10);
+  file_->AwaitAllocated(limit);
+  file_->DecRef({a.start, a.start + 4 * kPage});
+  limit = 10 * kPage;
+  std::atomic<bool> beyond = false;
+  std::thread waiter([&] {
+    file_->AwaitAllocated(limit);
+    EXPECT_TRUE(beyond);
+  });
+  FileRange b = Get(2);
+  file_->IncRef(b);
+  file_->DecRef(b);  // a reference is left: nothing changes
+  FileRange c = Get(2);
+  beyond = true;
+  FileRange d = Get(1);
+  waiter.join();
+  // Eleven pages; a lower limit is met at once.
+  limit = 20 * kPage;
+  beyond = false;
+  std::thread second([&] {
+    file_->AwaitAllocated(limit);
+    EXPECT_TRUE(beyond);
+  });
+  beyond = true;
+  limit = 5 * kPage;
+  file_->LimitChanged();
+  second.join();
+  file_->DecRef({a.start + 4 * kPage, a.end});
+  for (FileRange r : {b, c, d}) file_->DecRef(r);
 }
 
 TEST_F(MemoryFileTest, ReferencesArePerPage) {

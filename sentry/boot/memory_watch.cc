@@ -62,15 +62,20 @@ bool KillLargest() {
 
 }  // namespace
 
-void SetMemoryWatchLimit(uint64_t limit) { watched_limit.store(limit, std::memory_order_relaxed); }
 void OnOomKill(std::function<void(uint64_t)> callback) { on_kill = std::move(callback); }
+void SetMemoryWatchLimit(uint64_t limit) {
+  watched_limit.store(limit, std::memory_order_relaxed);
+  kernel::Kernel::Get().memory_file().LimitChanged();
+}
 uint64_t OomKills() { return kills.load(std::memory_order_relaxed); }
 
 void StartMemoryWatch() {
   std::thread([] {
     for (;;) {
+      platform::MemoryFile& memory = kernel::Kernel::Get().memory_file();
+      memory.AwaitAllocated(watched_limit);
       uint64_t limit = watched_limit.load(std::memory_order_relaxed);
-      uint64_t used = kernel::Kernel::Get().memory_file().UsedBytes();
+      uint64_t used = memory.UsedBytes();
       if (used > limit && KillLargest()) continue;
       uint64_t left = used < limit ? limit - used : 0;
       SleepNs(std::clamp(static_cast<int64_t>(left / kBytesPerNs), kShortestNs, kLongestNs));

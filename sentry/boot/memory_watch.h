@@ -10,7 +10,8 @@ namespace sentry {
 
 // Starts a thread that compares the guests' memory with the limit and kills (SIGKILL) the process that uses most
 // when it is exceeded, so that the sandbox lives on and the host never runs short. Guests fault pages in without the
-// sentry, so it has to look: often when little is left, seldom otherwise.
+// sentry, so it has to look, often when little is left, seldom otherwise; it sleeps while guests have not even reserved
+// as much as the limit.
 void StartMemoryWatch();
 // Bytes; until the first call there is no limit. Thread-safe.
 void SetMemoryWatchLimit(uint64_t limit);
