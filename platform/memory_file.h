@@ -49,8 +49,8 @@ class MemoryFile {
   // The sentry's view of an offset. Contiguous over any allocated range. Touch only through SafeCopy/SafeZero (the host
   // may be out of memory: SIGBUS) and only while holding a reference.
   uint8_t* Pointer(uint64_t offset) const { return base_ + offset; }
-  // Returns when more than `limit` bytes are allocated, whether touched or not: until then no more can be in use. For one
-  // thread. Others change `limit` and call LimitChanged.
+  // Returns when more than `limit` bytes are allocated, whether touched or not: until then no more can be in use. For
+  // one thread. Others change `limit` and call LimitChanged.
   void AwaitAllocated(const std::atomic<uint64_t>& limit);
   void LimitChanged();
   // Bytes of host memory in use now (fstat: one host call).

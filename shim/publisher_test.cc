@@ -7,9 +7,11 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <filesystem>
 #include <thread>
 #include <vector>
 
+#include "base/clock.h"
 #include "shim/proto/events.pb.h"
 #include "shim/ttrpc/server.h"
 
@@ -26,16 +28,19 @@ class Receiver {
     base::UniqueFd listener(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
     EXPECT_EQ(bind(listener.get(), reinterpret_cast<sockaddr*>(&name), sizeof name), 0);
     EXPECT_EQ(listen(listener.get(), 16), 0);
-    auto* server = new ttrpc::Server(std::move(listener), [this](const std::string& service, const std::string& method,
-                                                                 const std::string& payload) {
-      return Take(service, method, payload);
-    });
+    auto* server = new ttrpc::Server(
+        std::move(listener), [this](const std::string& service, const std::string& method, const std::string& payload) {
+          return Take(service, method, payload);
+        });
     std::thread([server] { server->Serve().IgnoreError(); }).detach();
   }
 
   std::vector<std::string> Await(size_t count) {
     base::MutexLock lock(mu_);
-    while (topics_.size() < count) changed_.Wait(mu_);
+    const int64_t deadline = base::MonotonicNs() + 50 * base::kNsPerSecond;
+    while (topics_.size() < count && changed_.WaitUntil(mu_, deadline)) {
+    }
+    EXPECT_GE(topics_.size(), count);
     return topics_;
   }
 
@@ -61,7 +66,22 @@ class Receiver {
   std::vector<std::string> topics_ ABSL_GUARDED_BY(mu_);
 };
 
-std::string SocketPath(const char* name) { return testing::TempDir() + "/" + name + std::to_string(getpid()); }
+// A directory of the test's own whose path is short: a socket's holds 107 bytes, and Bazel's directories are longer.
+std::string SocketDirectory() {
+  static const std::string directory = [] {
+    char name[] = "/tmp/publisher.XXXXXX";
+    EXPECT_NE(mkdtemp(name), nullptr);
+    // Its sockets are gone with it: nothing else is made there.
+    atexit([] {
+      std::error_code ignored;
+      std::filesystem::remove_all(SocketDirectory(), ignored);
+    });
+    return std::string(name);
+  }();
+  return directory;
+}
+
+std::string SocketPath(const char* name) { return SocketDirectory() + "/" + name; }
 
 TEST(Publisher, KeepsTheOrderAndSkipsWhatIsRefused) {
   std::string path = SocketPath("order");

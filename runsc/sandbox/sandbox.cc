@@ -292,7 +292,11 @@ absl::StatusOr<Sandbox> StartSandbox(const SandboxOptions& options) {
   for (size_t i = 0; i < trees; ++i) sentry.fds.emplace_back(kFirstGoferFd + i, sockets.sentry_ends[i].get());
   sentry.die_with_parent = options.attached;
   if (options.spec->process.terminal) sentry.controlling_terminal = kConsoleFd;
-  sentry.before_exec = options.join_cgroup;
+  // Recorded before it may go on: whenever the CLI is killed, the sandbox is known or ends by itself.
+  sentry.before_exec = [&](pid_t pid) -> absl::Status {
+    if (options.join_cgroup) RETURN_IF_ERROR(options.join_cgroup(pid));
+    return options.record_pids ? options.record_pids(pid, sandbox.gofer.pid) : absl::OkStatus();
+  };
   if (status.ok()) {
     auto launched = Launch(sentry);
     status = launched.status();
@@ -303,7 +307,6 @@ absl::StatusOr<Sandbox> StartSandbox(const SandboxOptions& options) {
   gofer_report.write_end.Reset();
   sockets = {};
   control.Reset();
-  if (status.ok() && options.record_pids) status = options.record_pids(sandbox.sentry.pid, sandbox.gofer.pid);
   if (status.ok()) {
     status = AwaitReady(options, sandbox, sentry_report.read_end.get(), gofer_report.read_end.get());
   }

@@ -33,7 +33,7 @@ struct SandboxOptions {
   int64_t cli_start_ns = 0;
   // Joins a process to the container's cgroup.
   std::function<absl::Status(pid_t)> join_cgroup;
-  // Called with the pids once the processes exist, before they are ready: so that a killed CLI leaves a trace.
+  // Called with the pids before the sandbox runs anything: so that a killed CLI leaves a trace.
   std::function<absl::Status(pid_t sandbox, pid_t gofer)> record_pids;
 };
 

@@ -15,14 +15,20 @@ class InotifyTest : public VfsTest {
     Watch("/d", "D");
     Watch("/d/f", "F");
   }
+  // The filesystem may outlive the test, and tells its end.
+  ~InotifyTest() override {
+    for (size_t i = 0; i < watches_.size(); ++i) inodes_[i]->inotify_watches().Remove(watches_[i].get());
+  }
   void Watch(std::string_view path, std::string label) {
     watches_.push_back(MakeRef<RecordingWatch>(&log_, std::move(label)));
-    At(path).inode()->inotify_watches().Add(watches_.back());
+    inodes_.push_back(At(path).inode());
+    inodes_.back()->inotify_watches().Add(watches_.back());
   }
   std::vector<std::string> Take() { return std::exchange(log_, {}); }
   using Log = std::vector<std::string>;
   Log log_;
   std::vector<RefPtr<RecordingWatch>> watches_;
+  std::vector<RefPtr<Inode>> inodes_;
 };
 
 TEST_F(InotifyTest, OpenWriteClose) {

@@ -4,6 +4,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <filesystem>
 #include <future>
 #include <string>
 #include <thread>
@@ -77,10 +78,25 @@ TEST(Frame, TooLongIsReadOver) {
   writer.join();
 }
 
+// A directory of the test's own whose path is short: a socket's holds 107 bytes, and Bazel's directories are longer.
+std::string SocketDirectory() {
+  static const std::string directory = [] {
+    char name[] = "/tmp/ttrpc.XXXXXX";
+    EXPECT_NE(mkdtemp(name), nullptr);
+    // Its sockets are gone with it: nothing else is made there.
+    atexit([] {
+      std::error_code ignored;
+      std::filesystem::remove_all(SocketDirectory(), ignored);
+    });
+    return std::string(name);
+  }();
+  return directory;
+}
+
 // A server in this process, at a socket in the test's directory. Servers are never destroyed.
 std::string StartServer(Handler handler) {
   static int count = 0;
-  std::string path = testing::TempDir() + "/ttrpc" + std::to_string(getpid()) + "." + std::to_string(count++);
+  std::string path = SocketDirectory() + "/" + std::to_string(count++);
   sockaddr_un name = {.sun_family = AF_UNIX};
   EXPECT_LT(path.size(), sizeof name.sun_path);
   path.copy(name.sun_path, sizeof name.sun_path - 1);

@@ -841,7 +841,32 @@ void TouchOwnMemory() {
   if (maps) fclose(maps);
 }
 
+// Whatever the sentry keeps of ended processes for the next ones, up to a bound (systrap's stubs), it has as many of
+// afterwards: more processes than that live at once, and end.
+void FillPools() {
+  constexpr int kProcesses = 24;
+  int gate[2];
+  if (pipe(gate) != 0) Fail("pipe");
+  pid_t children[kProcesses];
+  for (pid_t& child : children) {
+    child = fork();
+    if (child < 0) Fail("fork");
+    if (child == 0) {
+      close(gate[1]);
+      char end;
+      _exit(read(gate[0], &end, 1) == 0 ? 0 : 1);
+    }
+  }
+  close(gate[0]);
+  close(gate[1]);
+  for (pid_t child : children) {
+    int status = 0;
+    if (waitpid(child, &status, 0) != child || status != 0) Fail("a process that only waits");
+  }
+}
+
 void Rest() {
+  FillPools();
   OrdinaryWork();
   TouchOwnMemory();
   printf("random_calls: at rest\n");

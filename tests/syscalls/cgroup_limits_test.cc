@@ -278,6 +278,19 @@ TEST(CgroupV1, NamedHierarchy) {
   }
 }
 
+// A hierarchy ends with its last mount, unless a group of it is still on its way out: then the end of a later one is
+// its end. Nobody else on the machine is to find it.
+TEST(CgroupV1, NamedHierarchyEnds) {
+  const auto is_gone = [] { return PathIn("self", "name=runsc-test").empty(); };
+  bool gone = is_gone();
+  for (int round = 0; round < 8 && !gone; ++round) {
+    { Hierarchy named("none,name=runsc-test"); }
+    // The end takes a moment, in which another mount would revive it.
+    for (int look = 0; look < 40 && !(gone = is_gone()); ++look) usleep(50'000);
+  }
+  EXPECT_TRUE(gone);
+}
+
 TEST(CgroupV1, MountOptions) {
   Hierarchy pids("pids");
   ASSERT_TRUE(pids.ok()) << pids.why();
