@@ -24,7 +24,7 @@ extern "C" int umount2(const char*, int) noexcept;
 
 namespace {
 
-constexpr unsigned long kRec = 16384, kPrivate = 1 << 18, kRdOnly = 1;
+constexpr unsigned long kRec = 16384, kPrivate = 1 << 18;
 
 bool Exists(const std::string& path) {
   struct stat st;

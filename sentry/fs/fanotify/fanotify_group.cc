@@ -13,7 +13,6 @@ namespace sentry::fs {
 namespace {
 
 constexpr size_t kMergeDepth = 128;
-constexpr uint64_t kNameEvents = FAN_CREATE | FAN_DELETE | FAN_MOVED_FROM | FAN_MOVED_TO | FAN_RENAME;
 
 FanotifyGroup::Place PlaceOf(vfs::Inode& inode, const vfs::Dentry* dentry) {
   FanotifyGroup::Place place{{}, inode.filesystem().device()};
