@@ -29,6 +29,9 @@ inline std::optional<uint32_t> Evaluate(const std::vector<sock_filter>& program,
       case BPF_JMP | BPF_JEQ | BPF_K:
         pc += a == i.k ? i.jt : i.jf;
         break;
+      case BPF_JMP | BPF_JGE | BPF_K:
+        pc += a >= i.k ? i.jt : i.jf;
+        break;
       case BPF_RET | BPF_K:
         return i.k;
       default:

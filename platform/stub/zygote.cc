@@ -232,7 +232,7 @@ Zygote::~Zygote() {
   }
 }
 
-base::Result<pid_t> Zygote::Fork(std::span<const uint8_t> request) {
+base::Result<void> Zygote::Exchange(std::span<const uint8_t> request, std::span<uint8_t> answer) {
   base::MutexLock lock(mu_);
   if (send(socket_.get(), request.data(), request.size(), MSG_NOSIGNAL) != static_cast<ssize_t>(request.size())) {
     return base::Errno(ESRCH);
@@ -249,8 +249,17 @@ base::Result<pid_t> Zygote::Fork(std::span<const uint8_t> request) {
     }
     break;
   }
+  if (recv(socket_.get(), answer.data(), answer.size(), MSG_WAITALL) != static_cast<ssize_t>(answer.size())) {
+    return base::Errno(ESRCH);
+  }
+  return base::OkResult();
+}
+
+base::Result<void> Zygote::Exchange(std::span<uint8_t> message) { return Exchange(message, message); }
+
+base::Result<pid_t> Zygote::Fork(std::span<const uint8_t> request) {
   int32_t answer;
-  if (recv(socket_.get(), &answer, sizeof(answer), MSG_WAITALL) != sizeof(answer)) return base::Errno(ESRCH);
+  TRY(Exchange(request, {reinterpret_cast<uint8_t*>(&answer), sizeof answer}));
   if (answer < 0) return base::Errno(-answer);
   return static_cast<pid_t>(answer);
 }

@@ -52,6 +52,9 @@ class Zygote {
   // A new stub process, untraced. `request` is what the zygote's code reads for each. EAGAIN or ENOMEM from the host;
   // ESRCH if the zygote is lost.
   base::Result<pid_t> Fork(std::span<const uint8_t> request) ABSL_LOCKS_EXCLUDED(mu_);
+  // Sends `message` and waits for an answer of the same length, which replaces it: for platforms whose zygote's code
+  // knows more than forking. ESRCH if the zygote is lost.
+  base::Result<void> Exchange(std::span<uint8_t> message) ABSL_LOCKS_EXCLUDED(mu_);
   // On the ptrace platform: it waits in the pause loop.
   base::Result<pid_t> Fork() {
     const uint8_t request[] = {1};
@@ -60,6 +63,7 @@ class Zygote {
 
  private:
   Zygote() = default;
+  base::Result<void> Exchange(std::span<const uint8_t> request, std::span<uint8_t> answer) ABSL_LOCKS_EXCLUDED(mu_);
 
   StubLayout layout_;
   const char* platform_ = "";

@@ -30,7 +30,7 @@ bool ValidRange(uint64_t address, uint64_t length) {
 
 Order Call(uint64_t number, uint64_t a = 0, uint64_t b = 0, uint64_t c = 0, uint64_t d = 0, uint64_t e = 0,
            uint64_t f = 0) {
-  return {.number = number, .arguments = {a, b, c, d, e, f}, .unused = 0};
+  return {.number = number, .arguments = {a, b, c, d, e, f}, .result = 0};
 }
 
 Order MapOrder(const Mapping& m) {

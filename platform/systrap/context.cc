@@ -100,6 +100,7 @@ void SystrapContext::Release() {
   // Linux kills a process one of whose threads has no writable area, too.
   if (rseq_.address != 0 && !space_->dead() && !SetRseq({}).ok()) space_->Kill("an rseq area that is gone");
   rseq_ = {};
+  if (!space_->dead() && !debug_.Clear(thread_->tid).ok()) space_->Kill("debug registers that stay set");
   {
     base::MutexLock lock(target_mu_);
     target_ = nullptr;
@@ -326,9 +327,11 @@ SystrapContext::Outcome SystrapContext::OnEvent(uint32_t signal, Registers& regi
     case SIGBUS:
       if (event.info.si_code == BUS_ADRALN) return event;
       break;
+    case SIGTRAP:
+      trap_code_ = event.info.si_code;
+      return event;
     case SIGILL:
     case SIGFPE:
-    case SIGTRAP:
       return event;
     default:
       return Inconsistent("a signal that the stub doesn't handle");
@@ -378,6 +381,25 @@ base::Result<void> SystrapContext::SetFpu(std::span<const uint8_t> image) {
 base::Result<void> SystrapContext::ResetFpu() {
   if (!space_) return base::OkResult();
   return SetFpu(platform_.initial_fpu());
+}
+
+base::Result<void> SystrapContext::SetDebugRegisters(std::span<const uint64_t, 8> values) {
+  if (!space_ || space_->dead()) return base::Errno(EIO);
+  Adopt();
+  platform_.PinZygote();
+  base::Result<void> set = debug_.Set(thread_->tid, values);
+  if (set.ok() || set.error_number() == EIO) return set;
+  space_->Kill("a thread that can't be stopped to set its debug registers");
+  return base::Errno(EIO);
+}
+
+uint64_t SystrapContext::DebugStatus() {
+  constexpr uint64_t kSingleStep = 1 << 14;
+  if (space_ && !space_->dead() && debug_.used()) {
+    platform_.PinZygote();
+    return debug_.Status(thread_->tid);
+  }
+  return kDebugStatusInitial | (trap_code_ == TRAP_TRACE ? kSingleStep : 0);
 }
 
 base::Result<void> SystrapContext::SetRseq(const RseqArea& area) {

@@ -17,6 +17,7 @@
 #include "platform/platform.h"
 #include "platform/ptrace/placement.h"
 #include "platform/systrap/address_space.h"
+#include "platform/systrap/debug_registers.h"
 #include "platform/systrap/spin_policy.h"
 #include "platform/systrap/stub_thread.h"
 #include "platform/systrap/systrap_platform.h"
@@ -25,7 +26,8 @@ namespace platform::systrap {
 
 class SystrapContext final : public Context {
  public:
-  explicit SystrapContext(SystrapPlatform& platform) : platform_(platform), spin_(platform.ticks_per_us()) {}
+  explicit SystrapContext(SystrapPlatform& platform)
+      : platform_(platform), spin_(platform.ticks_per_us()), debug_(platform.zygote()) {}
   ~SystrapContext() override;
 
   // Vector state is initial after a bind to another space.
@@ -36,6 +38,8 @@ class SystrapContext final : public Context {
   size_t GetFpu(std::span<uint8_t> buffer) override;
   base::Result<void> SetFpu(std::span<const uint8_t> image) override;
   base::Result<void> ResetFpu() override;
+  base::Result<void> SetDebugRegisters(std::span<const uint64_t, 8> values) override;
+  uint64_t DebugStatus() override;
   base::Result<void> SetRseq(const RseqArea& area) override;
   void SetAnswer(uint32_t number, std::optional<uint32_t> value) override ABSL_LOCKS_EXCLUDED(target_mu_);
   void SetAffinity(uint64_t cpus) override;
@@ -96,6 +100,8 @@ class SystrapContext final : public Context {
   uint64_t fs_base_ = 0;  // what the stub thread has
   uint64_t gs_base_ = 0;
   RseqArea rseq_;  // as registered with the host
+  DebugRegisters debug_;
+  int trap_code_ = 0;  // si_code of the last SIGTRAP
   std::atomic<uint32_t> state_{0};
 
   base::Mutex target_mu_{base::LockRank::kLeaf};

@@ -8,8 +8,12 @@
 #include <linux/seccomp.h>
 #include <signal.h>
 #include <stddef.h>
+#include <sys/ptrace.h>
 #include <sys/syscall.h>
+#include <sys/user.h>
+#include <sys/wait.h>
 
+#include <iterator>
 #include <optional>
 #include <utility>
 
@@ -78,6 +82,7 @@ std::vector<sock_filter> BuildBaseFilter(uint64_t page, int socket) {
       {SYS_read, 0, static_cast<uint32_t>(socket)},
       {SYS_write, 0, static_cast<uint32_t>(socket)},
       {SYS_exit_group},
+      {SYS_wait4, 2, static_cast<uint32_t>(__WALL | WNOHANG)},
   };
   std::vector<sock_filter> filter = Prologue(page);
   filter.push_back(Statement(BPF_ALU | BPF_AND | BPF_K, ~uint32_t{4095}));
@@ -97,6 +102,24 @@ std::vector<sock_filter> BuildBaseFilter(uint64_t page, int socket) {
     filter.push_back(Return(SECCOMP_RET_ALLOW));
     filter.push_back(Statement(kLoad, kNumber));
   }
+  // The zygote sets debug registers of its children, and nothing else.
+  const sock_filter ptrace[] = {
+      Jump(kEqual, SYS_ptrace, 1, 0),
+      Return(SECCOMP_RET_TRAP),
+      Statement(kLoad, ArgLow(0)),
+      Jump(kEqual, PTRACE_SEIZE, 9, 0),
+      Jump(kEqual, PTRACE_INTERRUPT, 8, 0),
+      Jump(kEqual, PTRACE_DETACH, 7, 0),
+      Jump(kEqual, PTRACE_POKEUSER, 1, 0),
+      Jump(kEqual, PTRACE_PEEKUSER, 0, 6),
+      Statement(kLoad, ArgLow(2) + 4),
+      Jump(kEqual, 0, 0, 4),
+      Statement(kLoad, ArgLow(2)),
+      Jump(BPF_JMP | BPF_JGE | BPF_K, offsetof(struct user, u_debugreg), 0, 2),
+      Jump(BPF_JMP | BPF_JGE | BPF_K, offsetof(struct user, u_debugreg) + sizeof(user::u_debugreg), 1, 0),
+      Return(SECCOMP_RET_ALLOW),
+  };
+  filter.insert(filter.end(), std::begin(ptrace), std::end(ptrace));
   filter.push_back(Return(SECCOMP_RET_TRAP));
   return filter;
 }

@@ -7,7 +7,11 @@
 #include <linux/seccomp.h>
 #include <sched.h>
 #include <signal.h>
+#include <stddef.h>
+#include <sys/ptrace.h>
 #include <sys/syscall.h>
+#include <sys/user.h>
+#include <sys/wait.h>
 
 #include <algorithm>
 
@@ -73,6 +77,24 @@ TEST(BaseFilterTest, Arguments) {
   EXPECT_FALSE(Allows(filter, {.number = SYS_prctl, .arguments = {22}}));
   EXPECT_TRUE(Allows(filter, {.number = SYS_futex, .arguments = {0, FUTEX_WAIT}}));
   EXPECT_FALSE(Allows(filter, {.number = SYS_futex, .arguments = {0, FUTEX_LOCK_PI}}));
+}
+
+TEST(BaseFilterTest, DebugRegistersOnly) {
+  std::vector<sock_filter> filter = BuildBaseFilter(kPage, kSocket);
+  constexpr uint64_t kDebug = offsetof(struct user, u_debugreg);
+  for (uint64_t request = 0; request < 0x4400; ++request) {
+    bool always = request == PTRACE_SEIZE || request == PTRACE_INTERRUPT || request == PTRACE_DETACH;
+    bool sometimes = request == PTRACE_POKEUSER || request == PTRACE_PEEKUSER;
+    EXPECT_EQ(Allows(filter, {.number = SYS_ptrace, .arguments = {request, 1}}), always) << request;
+    for (uint64_t at = 0; at < sizeof(user); at += 8) {
+      bool debug = at >= kDebug && at < kDebug + 64;
+      EXPECT_EQ(Allows(filter, {.number = SYS_ptrace, .arguments = {request, 1, at}}), always || (sometimes && debug));
+    }
+    const uint64_t high = kDebug + (uint64_t{1} << 32);
+    EXPECT_EQ(Allows(filter, {.number = SYS_ptrace, .arguments = {request, 1, high}}), always);
+  }
+  EXPECT_TRUE(Allows(filter, {.number = SYS_wait4, .arguments = {1, 0, __WALL | WNOHANG}}));
+  EXPECT_FALSE(Allows(filter, {.number = SYS_wait4, .arguments = {1, 0, __WALL}}));
 }
 
 TEST(BaseFilterTest, OnlyFromTheStubPage) {

@@ -345,6 +345,29 @@ TEST(PoolTest, NothingIsLeft) {
   EXPECT_EQ(guest_mappings, 2);
 }
 
+GUEST_PROGRAM(store_word, "movq $1, (%rdi); mov $39, %eax; syscall; jmp .");
+
+// Its breakpoints go with it.
+TEST(PoolTest, DebugRegistersAreCleared) {
+  pid_t former;
+  {
+    TestGuest guest(store_word());
+    former = guest.stub_pid();
+    const uint64_t values[8] = {kDataAddress, 0, 0, 0, 0, 0, kDebugStatusInitial, 1 | 1 << 16};
+    if (!guest.context().SetDebugRegisters(values).ok()) GTEST_SKIP() << "a host without debug registers";
+    Registers r = TestGuest::Start();
+    r.rdi = kDataAddress;
+    Event event = guest.context().Switch(r);
+    ASSERT_EQ(event.kind, Kind::kSignal);
+    EXPECT_EQ(event.info.si_signo, SIGTRAP);
+  }
+  TestGuest guest(store_word());
+  EXPECT_EQ(guest.stub_pid(), former);
+  Registers r = TestGuest::Start();
+  r.rdi = kDataAddress;
+  EXPECT_EQ(guest.context().Switch(r).kind, Kind::kSyscall);
+}
+
 // Runs `program` for so many events of a kind, and gives it up. The next guest must have another process.
 void ExpectNotReused(std::span<const uint8_t> program, Kind kind, int events, void (*prepare)(Registers&)) {
   Bystander bystander;

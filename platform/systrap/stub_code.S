@@ -64,17 +64,49 @@ kSystrapZygote:
     cmp %rbp, %rax
     jne .Ldie
 
-// 8 bytes ask for a child: where in the shared file its control page is. The answer is its pid or a negative errno.
+// 8 bytes ask for a child: where in the shared file its control page is. The answer is its pid or a negative errno. More
+// are host calls to make (struct Order), which go back with their results.
 .Lserve:
     mov $SYS_read, %eax
     mov %r14d, %edi
     mov %r13, %rsi
-    mov $8, %edx
+    mov $0x1000, %edx
     syscall
     cmp $-4, %rax                   // EINTR
     je .Lserve
     cmp $8, %rax
-    jne .Ldie
+    je .Lfork
+    mov %rax, %rbp
+    and $(ORDER_SIZE - 1), %eax
+    jnz .Ldie
+    mov %r13, %rbx
+    add %rbx, %rbp
+1:  cmp %rbp, %rbx
+    jae 2f
+    mov (%rbx), %rax
+    mov 8(%rbx), %rdi
+    mov 16(%rbx), %rsi
+    mov 24(%rbx), %rdx
+    mov 32(%rbx), %r10
+    mov 40(%rbx), %r8
+    mov 48(%rbx), %r9
+    syscall
+    mov %rax, ORDER_RESULT(%rbx)
+    add $ORDER_SIZE, %rbx
+    jmp 1b
+2:  sub %r13, %rbp
+.Lreport:
+    mov $SYS_write, %eax
+    mov %r14d, %edi
+    mov %r13, %rsi
+    mov %rbp, %rdx
+    syscall
+    cmp $-4, %rax
+    je .Lreport
+    cmp %rbp, %rax
+    je .Lserve
+    jmp .Ldie
+.Lfork:
     mov (%r13), %rbx
     mov $SYS_clone, %eax
     mov $0x411, %edi                // CLONE_FILES | SIGCHLD

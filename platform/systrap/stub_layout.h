@@ -27,6 +27,7 @@
 #define CONTROL_STACK 24
 #define CONTROL_ORDERS 64
 #define ORDER_SIZE 64
+#define ORDER_RESULT 56
 #define MAX_ORDERS 63
 
 // One guest thread's memory, shared with the sentry: the mailbox's page, then the alternate signal stack; the last

@@ -51,13 +51,13 @@ static_assert(offsetof(StubData, xfeatures) == DATA_XFEATURES && offsetof(StubDa
               offsetof(StubData, clock_offset) == DATA_CLOCK_OFFSET && offsetof(StubData, spins) == DATA_SPINS &&
               offsetof(StubData, programs) == DATA_PROGRAMS);
 
-// One host call for the service thread.
+// One host call for the service thread or the zygote.
 struct Order {
   uint64_t number;
   uint64_t arguments[6];
-  uint64_t unused;
+  uint64_t result;  // from the zygote only
 };
-static_assert(sizeof(Order) == ORDER_SIZE);
+static_assert(sizeof(Order) == ORDER_SIZE && offsetof(Order, result) == ORDER_RESULT);
 
 // One per stub process, mapped read-only there.
 struct Control {

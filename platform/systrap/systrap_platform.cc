@@ -228,9 +228,12 @@ void SystrapPlatform::OnUnblock() {
   context->Rebalance();
 }
 
-base::Result<pid_t> SystrapPlatform::Fork(uint64_t control) {
-  // On the caller's CPU the hand-overs are cheap.
+void SystrapPlatform::PinZygote() {
   if (SystrapContext* current = SystrapContext::Current()) placement_.PinOther(current->slot(), zygote_->pid());
+}
+
+base::Result<pid_t> SystrapPlatform::Fork(uint64_t control) {
+  PinZygote();
   uint8_t request[sizeof control];
   memcpy(request, &control, sizeof control);
   return zygote_->Fork(request);

@@ -49,7 +49,9 @@ class SystrapPlatform final : public Platform {
 
   SharedFile& file() { return *file_; }
   ptrace::Placement& placement() { return placement_; }
-  const stub::Zygote& zygote() const { return *zygote_; }
+  stub::Zygote& zygote() { return *zygote_; }
+  // To the caller's CPU, where hand-overs are cheap.
+  void PinZygote();
   const std::vector<uint8_t>& initial_fpu() const { return initial_fpu_; }
   // The components in it.
   uint64_t xfeatures() const { return xfeatures_; }
