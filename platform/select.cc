@@ -18,15 +18,15 @@ struct Choice {
 
 // Best first: the order in which "auto" tries them.
 constexpr Choice kChoices[] = {
-    {"ptrace",
-     []() -> absl::StatusOr<std::unique_ptr<Platform>> {
-       auto platform = ptrace::PtracePlatform::Start();
-       if (!platform.ok()) return platform.status();
-       return std::unique_ptr<Platform>(*std::move(platform));
-     }},
     {"systrap",
      []() -> absl::StatusOr<std::unique_ptr<Platform>> {
        auto platform = systrap::SystrapPlatform::Start();
+       if (!platform.ok()) return platform.status();
+       return std::unique_ptr<Platform>(*std::move(platform));
+     }},
+    {"ptrace",
+     []() -> absl::StatusOr<std::unique_ptr<Platform>> {
+       auto platform = ptrace::PtracePlatform::Start();
        if (!platform.ok()) return platform.status();
        return std::unique_ptr<Platform>(*std::move(platform));
      }},

@@ -12,7 +12,7 @@ TEST(SelectTest, KnownNames) {
   for (std::string name : {"ptrace", "systrap", "auto"}) {
     auto platform = MakePlatform(name);
     ASSERT_TRUE(platform.ok()) << platform.status().ToString();
-    EXPECT_EQ((*platform)->Name(), name == "auto" ? "ptrace" : name);
+    EXPECT_EQ((*platform)->Name(), name == "auto" ? "systrap" : name);
     EXPECT_GE((*platform)->FpuStateSize(), 512u);
   }
 }
