@@ -2,8 +2,11 @@
 #include "runsc/boot_args.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -34,10 +37,28 @@ void ReportFailure(base::UniqueFd report_fd, const std::string& line) {
 }
 
 void RecordExitStatus(int exit_status_fd, int wait_status) {
-  char text[16];
+  char text[kExitStatusSize];
   int n = snprintf(text, sizeof text, "%d\n", wait_status);
   // A full disk leaves the status unknown; the process's own exit code still tells whoever reaps it.
   [[maybe_unused]] ssize_t written = pwrite(exit_status_fd, text, n, 0);
+}
+
+ExitStatusView::ExitStatusView(int exit_status_fd) {
+  if (exit_status_fd < 0) return;
+  void* mapped = mmap(nullptr, kExitStatusSize, PROT_READ, MAP_SHARED, exit_status_fd, 0);
+  if (mapped != MAP_FAILED) text_ = static_cast<const char*>(mapped);
+}
+
+ExitStatusView::~ExitStatusView() {
+  if (text_) munmap(const_cast<char*>(text_), kExitStatusSize);
+}
+
+int ExitStatusView::WaitStatus() const {
+  char text[kExitStatusSize + 1] = {};
+  if (text_) memcpy(text, text_, kExitStatusSize);
+  char* end = nullptr;
+  const long value = strtol(text, &end, 10);
+  return end == text || *end != '\n' || value < 0 || value > 0xffff ? SIGKILL : static_cast<int>(value);
 }
 
 int ExitCodeOf(int wait_status) {

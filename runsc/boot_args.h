@@ -20,7 +20,7 @@ inline constexpr int kReportFd = 3;      // pipe, write end: ReportReady or Repo
 inline constexpr int kLogFd = 4;         // --debug-log; closed when logging is off
 inline constexpr int kSpecFd = 5;        // sealed memfd: the validated config.json
 inline constexpr int kControlFd = 7;     // boot only: listening AF_UNIX SOCK_STREAM socket of control/server.h
-inline constexpr int kExitStatusFd = 8;  // boot only: file in the state directory, see RecordExitStatus
+inline constexpr int kExitStatusFd = 8;  // file in the state directory, see RecordExitStatus; gofer: to read
 inline constexpr int kStdioFd = 9;       // boot only: 9, 10, 11 = the container's stdin, stdout, stderr
 inline constexpr int kConsoleFd = 9;     // boot only, process.terminal: instead of the three, one host pty (raw mode)
 inline constexpr int kUpperDirFd = 12;   // boot only: the O_DIRECTORY of --overlay2=…:dir=/self uppers; may be closed
@@ -69,6 +69,7 @@ struct BootArgs {
 // `runsc gofer`: started in a new pid namespace (user too as above; gofer/sandbox.h enters the rest), the same clean
 // state. It serves tree i of GoferMounts(spec) over gofer_fds[i] and ends when the sentry has closed its ends. Its
 // report pipe carries failures only: a sentry that has mounted everything proves that the gofer is ready.
+// The gofer of a container that joined a sandbox is what the host sees of the container: it returns its exit code.
 struct GoferArgs {
   std::string container_id;
   Config config;
@@ -77,6 +78,7 @@ struct GoferArgs {
   base::UniqueFd report_fd;
   int log_fd = -1;
   std::vector<base::UniqueFd> gofer_fds;  // one per element of `mounts`
+  base::UniqueFd exit_status_fd;          // of a container that joined a sandbox: what RecordExitStatus wrote
 };
 
 // Tell the CLI that the process is ready, or why it is not, and close the pipe. The line is shown to the user as is:
@@ -87,6 +89,23 @@ void ReportFailure(base::UniqueFd report_fd, const std::string& line);
 // Writes the container's wait status (waitpid(2) encoding) to kExitStatusFd: one pwrite(2), done before the process
 // exits, so that `runsc wait` and `runsc state` know it afterwards.
 void RecordExitStatus(int exit_status_fd, int wait_status);
+
+// A view of such a file for a process that may not read(2) later: it is given kExitStatusSize bytes before.
+// Thread-safe.
+inline constexpr int kExitStatusSize = 16;
+class ExitStatusView {
+ public:
+  explicit ExitStatusView(int exit_status_fd);  // of a closed one: shows nothing
+  ~ExitStatusView();
+  ExitStatusView(const ExitStatusView&) = delete;
+  ExitStatusView& operator=(const ExitStatusView&) = delete;
+  bool ok() const { return text_ != nullptr; }
+  // What RecordExitStatus wrote; that of SIGKILL where it wrote nothing valid.
+  int WaitStatus() const;
+
+ private:
+  const char* text_ = nullptr;
+};
 
 // 128 + signal, or the exit code: what runc and runsc return for a wait status.
 int ExitCodeOf(int wait_status);

@@ -80,11 +80,15 @@ absl::StatusOr<std::shared_ptr<ProcessIo>> ProcessIo::Open(const IoRequest& requ
   if (!request.in.empty()) RETURN_IF_ERROR(io->OpenInput(request.in));
   if (absl::StartsWith(request.out, kBinaryScheme)) {
     RETURN_IF_ERROR(io->StartLogger(request.out, request));
-    return io;
+  } else {
+    if (!request.out.empty()) RETURN_IF_ERROR(io->OpenOutput(request.out, &io->child_[1]));
+    // A terminal has one output.
+    if (!request.err.empty() && !request.terminal) RETURN_IF_ERROR(io->OpenOutput(request.err, &io->child_[2]));
   }
-  if (!request.out.empty()) RETURN_IF_ERROR(io->OpenOutput(request.out, &io->child_[1]));
-  // A terminal has one output.
-  if (!request.err.empty() && !request.terminal) RETURN_IF_ERROR(io->OpenOutput(request.err, &io->child_[2]));
+  // A stream that nobody asked for is there all the same: the program would take its number for another file.
+  for (base::UniqueFd& fd : io->child_) {
+    if (!fd.ok() && !request.terminal) fd.Reset(open("/dev/null", O_RDWR | O_CLOEXEC));
+  }
   return io;
 }
 

@@ -14,6 +14,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <map>
 #include <string>
 #include <vector>
 
@@ -21,8 +22,10 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/unique_fd.h"
+#include "runsc/container/store.h"
 #include "runsc/errors.h"
 #include "runsc/spec/json_reader.h"
+#include "runsc/spec/spec.h"
 #include "shim/mounts.h"
 #include "shim/options.h"
 #include "shim/proto/task.pb.h"
@@ -99,6 +102,20 @@ std::string RunningShim() {
   return ttrpc::Client::Connect(address).ok() ? address : "";
 }
 
+// A container of a pod is served by the shim of the sandbox that it joins: its address, if it answers. containerd's
+// bundles are siblings.
+std::string ShimOfSandbox() {
+  std::string text, address;
+  std::map<std::string, std::string> annotations;
+  if (!runsc::spec::ReadSmallFile("config.json", &text).ok()) return "";
+  auto read = [&](runsc::spec::ObjectReader& r) { r.StringMap("annotations", &annotations); };
+  if (!runsc::spec::ReadJsonObject(text, "", read, nullptr).ok()) return "";
+  const runsc::spec::Pod pod = runsc::spec::PodOf(annotations);
+  if (pod.role != runsc::spec::PodRole::kContainer || !runsc::ValidateId(pod.sandbox_id).ok()) return "";
+  if (!runsc::spec::ReadSmallFile("../" + pod.sandbox_id + "/address", &address).ok()) return "";
+  return ttrpc::Client::Connect(address).ok() ? address : "";
+}
+
 absl::StatusOr<base::UniqueFd> Listen(std::string* path) {
   mkdir("/run/containerd", 0711);
   mkdir(kSocketDirectory, 0711);
@@ -135,6 +152,12 @@ void LowerOomScore(pid_t pid) {
 absl::StatusOr<int> Start(const Arguments& arguments) {
   std::string address = RunningShim();
   if (!address.empty()) {
+    printf("%s", address.c_str());
+    return 0;
+  }
+  address = ShimOfSandbox();
+  if (!address.empty()) {
+    RETURN_IF_ERROR(WriteFile("address", address));
     printf("%s", address.c_str());
     return 0;
   }
@@ -194,7 +217,9 @@ absl::StatusOr<int> Delete(const Arguments& arguments) {
       Runtime(options, arguments.name_space, bundle).Call({.arguments = {"delete", "--force", arguments.id}});
   if (!deleted.ok()) fprintf(stderr, "%s\n", std::string(deleted.message()).c_str());
   UnmountAll(bundle + "/rootfs");
-  if (runsc::spec::ReadSmallFile(bundle + "/address", &text).ok() && text.rfind("unix://", 0) == 0) {
+  // Where it answers, it serves other containers of the pod.
+  if (runsc::spec::ReadSmallFile(bundle + "/address", &text).ok() && text.rfind("unix://", 0) == 0 &&
+      !ttrpc::Client::Connect(text).ok()) {
     unlink(text.substr(strlen("unix://")).c_str());
   }
   pb::DeleteResponse response;

@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "runsc/boot_args.h"
+#include "runsc/container/store.h"
 #include "runsc/control/client.h"
 #include "runsc/errors.h"
 #include "runsc/spec/json_reader.h"
@@ -114,8 +115,10 @@ absl::Status Task::CreateContainer(const pb::CreateTaskRequest& request, const s
   if (!request.terminal()) init->io->ChildStarted();
   init->pid = static_cast<uint32_t>(pid);
   {
+    auto record = runsc::ContainerStore(runtime_.root()).Load(id_);
     base::MutexLock lock(mu_);
     processes_[""] = init;
+    joined_ = record.ok() && !record->sandbox_id.empty();
   }
   pb::TaskCreate event;
   event.set_container_id(id_);

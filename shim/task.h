@@ -83,6 +83,7 @@ class Task : public std::enable_shared_from_this<Task> {
   base::CondVar changed_;
   std::map<std::string, std::shared_ptr<Process>> processes_ ABSL_GUARDED_BY(mu_);
   bool paused_ ABSL_GUARDED_BY(mu_) = false;
+  bool joined_ ABSL_GUARDED_BY(mu_) = false;  // another container's sandbox
 };
 
 }  // namespace shim

@@ -96,9 +96,11 @@ absl::Status Task::ResizePty(const std::string& exec_id, uint32_t rows, uint32_t
   auto process = VALUE_OR_RETURN(Find(exec_id));
   if (rows > UINT16_MAX || columns > UINT16_MAX) return absl::InvalidArgumentError("no such size");
   std::shared_ptr<ProcessIo> io;
+  bool is_controlling;
   {
     base::MutexLock lock(mu_);
     io = process->io;
+    is_controlling = exec_id.empty() && !joined_;
     if (process->exited || !process->paths.terminal) return absl::OkStatus();
     if (!io) {
       // Before its start: what it starts with.
@@ -109,11 +111,11 @@ absl::Status Task::ResizePty(const std::string& exec_id, uint32_t rows, uint32_t
     }
   }
   RETURN_IF_ERROR(io->Resize(static_cast<uint16_t>(rows), static_cast<uint16_t>(columns)));
-  // Init's terminal is the sandbox's controlling one, which sees it by itself.
-  if (exec_id.empty()) return absl::OkStatus();
+  // The terminal of the sandbox's first process is the sandbox's controlling one, which sees it by itself.
+  if (is_controlling) return absl::OkStatus();
   auto client = VALUE_OR_RETURN(runsc::control::Client::Connect(runtime_.StateDirectory(id_), id_));
-  absl::Status resized = client.ResizeTerminal(static_cast<int32_t>(process->pid), static_cast<uint16_t>(rows),
-                                               static_cast<uint16_t>(columns));
+  absl::Status resized = client.ResizeTerminal(exec_id.empty() ? 0 : static_cast<int32_t>(process->pid),
+                                               static_cast<uint16_t>(rows), static_cast<uint16_t>(columns));
   return absl::IsNotFound(resized) ? absl::OkStatus() : resized;
 }
 

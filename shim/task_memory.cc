@@ -53,7 +53,9 @@ void Task::WatchMemory() {
     }
   });
   auto record = runsc::ContainerStore(runtime_.root()).Load(id_);
-  auto events = std::make_shared<base::UniqueFd>(record.ok() ? HostEvents(record->cgroup_paths) : base::UniqueFd());
+  // What is in the cgroup of a container that joined a sandbox is its gofer.
+  const bool watched = record.ok() && record->sandbox_id.empty();
+  auto events = std::make_shared<base::UniqueFd>(watched ? HostEvents(record->cgroup_paths) : base::UniqueFd());
   base::UniqueFd pidfd(static_cast<int>(syscall(SYS_pidfd_open, pid(), 0)));
   if (!events->ok() || !pidfd.ok()) return;
   auto ended = std::make_shared<base::UniqueFd>(std::move(pidfd));

@@ -10,6 +10,7 @@
 #include "runsc/container/store.h"
 #include "runsc/control/client.h"
 #include "runsc/errors.h"
+#include "runsc/spec/spec.h"
 #include "shim/proto/metrics.pb.h"
 #include "shim/task.h"
 
@@ -65,7 +66,10 @@ absl::StatusOr<std::string> Task::Stats() {
   auto client = VALUE_OR_RETURN(runsc::control::Client::Connect(runtime_.StateDirectory(id_), id_));
   auto inside = VALUE_OR_RETURN(client.GetStats());
   Numbers numbers;
-  for (const std::string& path : record.cgroup_paths) ReadCgroup(path, &numbers);
+  // A pod's cgroup on the host is that of all its containers.
+  if (runsc::spec::PodOf(record.annotations).role == runsc::spec::PodRole::kNone) {
+    for (const std::string& path : record.cgroup_paths) ReadCgroup(path, &numbers);
+  }
   pb::Metrics metrics;
   // Guests' tasks, not the sandbox's.
   metrics.mutable_pids()->set_current(inside.pids);

@@ -10,6 +10,7 @@
 namespace runsc {
 
 int GoferEntryPoint(GoferArgs args) {
+  const ExitStatusView container(args.exit_status_fd.get());
   gofer::GoferConfig config;
   config.debug_filter = args.config.debug;
   for (size_t i = 0; i < args.mounts.size(); ++i) {
@@ -23,6 +24,7 @@ int GoferEntryPoint(GoferArgs args) {
     config.trees.push_back(std::move(tree));
   }
   absl::Status status = gofer::RunGofer(std::move(config));
+  if (container.ok() && (status.ok() || absl::IsDeadlineExceeded(status))) _exit(ExitCodeOf(container.WaitStatus()));
   if (status.ok()) return 0;
   std::string line = "gofer: " + std::string(status.message());
   LOG_ERROR("%s", line.c_str());

@@ -34,7 +34,12 @@ constexpr int kKillTimeoutMs = 10'000;
 
 // The cgroup to be in, or none. Not getting one is an error only where limits depend on it.
 absl::StatusOr<std::optional<Cgroup>> MakeCgroup(const Config& config, const std::string& id, const spec::Spec& spec) {
-  const spec::Resources& resources = spec.linux.resources;
+  spec::Resources resources = spec.linux.resources;
+  const spec::PodRole role = spec::PodOf(spec.annotations).role;
+  // The sentry keeps the limits of a container that joins its sandbox; what is in its group on the host is its gofer.
+  if (role == spec::PodRole::kContainer) resources = {};
+  // A pod's first container is given the share of a program that sleeps. Its group holds all of the pod.
+  if (role == spec::PodRole::kSandbox) resources.cpu_shares.reset();
   if (config.ignore_cgroups || (spec.linux.cgroups_path.empty() && !resources.AnyLimit())) return std::nullopt;
   std::string path = VALUE_OR_RETURN(CgroupPath(spec.linux.cgroups_path, id, config.systemd_cgroup));
   auto cgroup = Cgroup::Create(kCgroupBase, path, resources);
@@ -121,6 +126,8 @@ absl::StatusOr<Container> Container::Create(CreateOptions options) {
 absl::Status Container::CreateLocked(CreateOptions& options) {
   RETURN_IF_ERROR(SaveFile(Directory() + "/config.json", options.spec_text));
   RETURN_IF_ERROR(store_.Save(record_));
+  const spec::Pod pod = spec::PodOf(options.spec.annotations);
+  if (pod.role == spec::PodRole::kContainer) RETURN_IF_ERROR(PrepareToJoin(pod.sandbox_id));
   auto cgroup = VALUE_OR_RETURN(MakeCgroup(config_, options.id, options.spec));
   if (cgroup) {
     record_.cgroup_paths = cgroup->paths();
@@ -159,7 +166,11 @@ absl::Status Container::CreateLocked(CreateOptions& options) {
     record_.gofer_start_ticks = ProcessStartTicks(gofer);
     return store_.Save(record_);
   };
-  VALUE_OR_RETURN(StartSandbox(sandbox));
+  if (HasJoined()) {
+    VALUE_OR_RETURN(JoinSandbox(sandbox, store_.DirectoryOf(record_.sandbox_id)));
+  } else {
+    VALUE_OR_RETURN(StartSandbox(sandbox));
+  }
   if (options.console_socket.empty()) console_ = std::move(pty.master);
 
   const spec::Hooks& hooks = options.spec.hooks;
@@ -172,6 +183,24 @@ absl::Status Container::CreateLocked(CreateOptions& options) {
   RETURN_IF_ERROR(store_.Save(record_));
   if (!options.pid_file.empty()) RETURN_IF_ERROR(WritePidFile(options.pid_file, record_.sandbox_pid));
   return absl::OkStatus();
+}
+
+absl::Status Container::PrepareToJoin(const std::string& sandbox_id) {
+  auto bad = [&](absl::string_view why) {
+    return absl::FailedPreconditionError(absl::StrCat("annotations: sandbox-id: ", JsonString(sandbox_id), ": ", why));
+  };
+  if (!ValidateId(sandbox_id).ok() || sandbox_id == record_.id) return bad("not the id of another container");
+  auto sandbox = Open(config_, sandbox_id);
+  if (absl::IsNotFound(sandbox.status())) return bad("there is no such sandbox");
+  RETURN_IF_ERROR(sandbox.status());
+  if (sandbox->HasJoined()) return bad("is itself a container of another sandbox");
+  if (sandbox->record().status == Status::kStopped) return bad("the sandbox has stopped");
+  record_.sandbox_id = sandbox_id;
+  // Below one --root: whoever moves that moves both.
+  const std::string target = absl::StrCat("../", sandbox_id, "/control.sock"), link = Directory() + "/control.sock";
+  if (symlink(target.c_str(), link.c_str()) != 0)
+    return absl::InternalError(absl::StrCat(link, ": ", ErrnoText(errno)));
+  return store_.Save(record_);
 }
 
 absl::StatusOr<Container> Container::Open(const Config& config, const std::string& id) {
@@ -222,7 +251,9 @@ bool AsksDockersResolver(const spec::Spec& spec) {
 // Here and not in create: Docker puts the interfaces there in between, by a prestart hook or by name.
 absl::Status Container::MoveNetwork(const spec::Spec& spec, control::Client& client) {
   // An ordinary user's sandbox is in a namespace that nobody put anything into.
-  if (config_.network != NetworkMode::kSandbox || config_.rootless || geteuid() != 0) return absl::OkStatus();
+  // A pod's is that of its first container.
+  if (config_.network != NetworkMode::kSandbox || config_.rootless || geteuid() != 0 || HasJoined())
+    return absl::OkStatus();
   auto network = VALUE_OR_RETURN(TakeNetwork(record_.sandbox_pid, AsksDockersResolver(spec)));
   if (network.interfaces.empty()) return absl::OkStatus();
   // A namespace with a name outlives the sandbox. Saved before anything can fail.
@@ -235,7 +266,7 @@ absl::Status Container::MoveNetwork(const spec::Spec& spec, control::Client& cli
 absl::Status Container::ReturnNetwork(const spec::Spec& spec) {
   const spec::Namespace* named = spec.linux.Find(spec::NamespaceType::kNetwork);
   std::string text;
-  if (!named || named->path.empty() || !spec::ReadSmallFile(Directory() + "/network", &text).ok())
+  if (HasJoined() || !named || named->path.empty() || !spec::ReadSmallFile(Directory() + "/network", &text).ok())
     return absl::OkStatus();
   return GiveBackNetwork(named->path, VALUE_OR_RETURN(control::ParseNetwork(text)));
 }
@@ -261,6 +292,12 @@ absl::Status Container::Start() {
   RETURN_IF_ERROR(store_.Save(record_));
   RETURN_IF_ERROR(MoveNetwork(spec, client));
   if (absl::Status started = client.Start(); !started.ok()) {
+    // One that may not be started yet stays.
+    if (auto info = client.State(); info.ok() && info->state == control::ContainerState::kCreated) {
+      record_.status = Status::kCreated;
+      RETURN_IF_ERROR(store_.Save(record_));
+      return started;
+    }
     // It ends because of that. Engines delete a container whose start failed at once, and only one that has ended.
     AwaitEnd(record_.sandbox_pid);
     return started;
@@ -297,7 +334,7 @@ absl::Status Container::Update(const spec::Resources& resources) {
   auto lock = VALUE_OR_RETURN(store_.Lock(record_.id));
   RETURN_IF_ERROR(Refresh());
   if (record_.status == Status::kStopped) return absl::FailedPreconditionError("container not running");
-  RETURN_IF_ERROR(Cgroup::FromPaths(record_.cgroup_paths).Update(kCgroupBase, resources));
+  if (!HasJoined()) RETURN_IF_ERROR(Cgroup::FromPaths(record_.cgroup_paths).Update(kCgroupBase, resources));
   control::ResourceUpdate update;
   if (resources.memory_limit) {
     update.memory_limit_bytes = *resources.memory_limit > 0 ? *resources.memory_limit : UINT64_MAX;
@@ -328,7 +365,19 @@ absl::Status Container::Resume() {
   return store_.Save(record_);
 }
 
+bool Container::HasEndedInside() const {
+  auto client = Connect();
+  if (!client.ok()) return false;
+  auto info = client->State();
+  return info.ok() && info->state == control::ContainerState::kStopped;
+}
+
 absl::Status Container::TearDown() {
+  if (HasJoined() && record_.sandbox_start_ticks != 0) {
+    // The sandbox forgets it, and its gofer ends with its status. Neither can be helped where the sandbox is gone.
+    auto client = Connect();
+    if (client.ok() && client->DestroyContainer().ok()) AwaitEnd(record_.sandbox_pid);
+  }
   // Without a start time the process had ended when it was recorded. The sandbox first: it would complain of a lost
   // gofer.
   EndingProcess sandbox, gofer;
@@ -349,6 +398,11 @@ absl::Status Container::Delete(bool force) {
   // Never completed, or damaged: nothing is known of processes.
   if (absl::IsDataLoss(loaded) && force) return store_.Remove(record_.id);
   RETURN_IF_ERROR(loaded);
+  // It has ended, and its process is on its way out.
+  if (record_.status == Status::kRunning && HasEndedInside()) {
+    AwaitEnd(record_.sandbox_pid);
+    record_.status = Status::kStopped;
+  }
   // As runc: a created container is deleted without force.
   bool stopped = record_.status == Status::kStopped || record_.status == Status::kCreated;
   if (!stopped && !force) {

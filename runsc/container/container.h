@@ -65,6 +65,10 @@ class Container {
   absl::Status ReturnNetwork(const spec::Spec& spec);
   absl::Status MoveNetwork(const spec::Spec& spec, control::Client& client);
   absl::Status CreateLocked(CreateOptions& options);
+  // For a container that joins a sandbox: its record is open to that, and the sandbox's control socket is ours too.
+  absl::Status PrepareToJoin(const std::string& sandbox_id);
+  bool HasEndedInside() const;
+  bool HasJoined() const { return !record_.sandbox_id.empty(); }
   // Ends the processes and removes everything but the state directory.
   absl::Status TearDown();
   std::string Directory() const { return store_.DirectoryOf(record_.id); }

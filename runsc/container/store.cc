@@ -54,6 +54,7 @@ std::string RecordToJson(const ContainerRecord& r) {
   w.String("rootfs", r.rootfs);
   w.String("ociVersion", r.oci_version);
   w.String("status", StatusName(r.status));
+  if (!r.sandbox_id.empty()) w.String("sandboxId", r.sandbox_id);
   w.Number("sandboxPid", r.sandbox_pid);
   w.Number("sandboxStartTicks", static_cast<int64_t>(r.sandbox_start_ticks));
   w.Number("goferPid", r.gofer_pid);
@@ -77,6 +78,7 @@ absl::StatusOr<ContainerRecord> RecordFromJson(const std::string& text) {
     r.String("rootfs", &record.rootfs);
     r.String("ociVersion", &record.oci_version);
     r.String("status", &status, spec::Need::kRequired);
+    r.String("sandboxId", &record.sandbox_id);
     r.Integer("sandboxPid", &sandbox, 0, INT32_MAX);
     r.Unsigned("sandboxStartTicks", &record.sandbox_start_ticks);
     r.Integer("goferPid", &gofer, 0, INT32_MAX);

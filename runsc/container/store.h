@@ -29,7 +29,8 @@ struct ContainerRecord {
   std::string rootfs;
   std::string oci_version;
   Status status = Status::kCreating;
-  pid_t sandbox_pid = 0;
+  std::string sandbox_id;            // of the container whose sandbox this one joined; "" = it has its own
+  pid_t sandbox_pid = 0;             // joined: its gofer, which ends with it
   uint64_t sandbox_start_ticks = 0;  // with the pid: the identity of a process
   pid_t gofer_pid = 0;
   uint64_t gofer_start_ticks = 0;

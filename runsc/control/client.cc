@@ -112,6 +112,33 @@ absl::Status Client::SetNetwork(const NetworkConfig& config) {
   return Call(request, &response, sockets);
 }
 
+absl::Status Client::CreateContainer(const CreateRequest& create) {
+  pb::Request request;
+  pb::Response response;
+  pb::CreateContainerRequest* out = request.mutable_create_container();
+  out->set_bundle(create.bundle);
+  out->set_spec(create.spec_text);
+  out->set_overlay_root(create.overlay_root);
+  out->set_overlay_all(create.overlay_all);
+  out->set_overlay_size(create.overlay_size);
+  out->set_root_shared(create.root_shared);
+  out->set_mounts_shared(create.mounts_shared);
+  std::vector<int> fds = {create.exit_status_fd.get()};
+  for (const base::UniqueFd& fd : create.stdio) {
+    out->add_stdio_present(fd.ok());
+    if (fd.ok()) fds.push_back(fd.get());
+  }
+  for (const base::UniqueFd& fd : create.gofer_fds) fds.push_back(fd.get());
+  return Call(request, &response, fds);
+}
+
+absl::Status Client::DestroyContainer() {
+  pb::Request request;
+  pb::Response response;
+  request.mutable_destroy_container();
+  return Call(request, &response);
+}
+
 absl::Status Client::Start() {
   pb::Request request;
   pb::Response response;

@@ -31,6 +31,9 @@ class Client {
   static absl::StatusOr<Client> Connect(const std::string& directory, const std::string& container_id);
 
   absl::Status SetNetwork(const NetworkConfig& config);
+  // `request.container_id` is the client's.
+  absl::Status CreateContainer(const CreateRequest& request);
+  absl::Status DestroyContainer();
   absl::Status Start();
   absl::StatusOr<int32_t> Exec(const spec::Process& process, const std::vector<int>& fds);
   absl::Status Signal(int32_t pid, int signal, SignalScope scope);

@@ -73,6 +73,27 @@ absl::Status HandleExec(ControlHandler& handler, const std::string& id, const pb
   return pid.status();
 }
 
+absl::Status HandleCreate(ControlHandler& handler, const std::string& id, const pb::CreateContainerRequest& request,
+                          std::vector<base::UniqueFd> fds) {
+  CreateRequest create{.container_id = id,
+                       .bundle = request.bundle(),
+                       .spec_text = request.spec(),
+                       .overlay_root = request.overlay_root(),
+                       .overlay_all = request.overlay_all(),
+                       .overlay_size = request.overlay_size(),
+                       .root_shared = request.root_shared(),
+                       .mounts_shared = request.mounts_shared()};
+  size_t next = 0;
+  if (fds.empty() || request.stdio_present_size() > 3) return absl::InvalidArgumentError("create: wrong descriptors");
+  create.exit_status_fd = std::move(fds[next++]);
+  for (bool present : request.stdio_present()) {
+    if (present && next == fds.size()) return absl::InvalidArgumentError("create: a descriptor is missing");
+    create.stdio.push_back(present ? std::move(fds[next++]) : base::UniqueFd());
+  }
+  for (; next < fds.size(); ++next) create.gofer_fds.push_back(std::move(fds[next]));
+  return handler.CreateContainer(std::move(create));
+}
+
 }  // namespace
 
 class ControlServer::Impl : public std::enable_shared_from_this<ControlServer::Impl> {
@@ -202,7 +223,7 @@ bool ControlServer::Impl::Dispatch(const std::shared_ptr<Connection>& connection
   if (!request.ParseFromString(frame.payload)) return false;
   frame.payload = std::string();
   if (!frame.fds.empty() && request.kind_case() != pb::Request::kExec &&
-      request.kind_case() != pb::Request::kSetNetwork) {
+      request.kind_case() != pb::Request::kSetNetwork && request.kind_case() != pb::Request::kCreateContainer) {
     return false;
   }
   const std::string& id = request.container_id();
@@ -211,6 +232,12 @@ bool ControlServer::Impl::Dispatch(const std::shared_ptr<Connection>& connection
   switch (request.kind_case()) {
     case pb::Request::kStart:
       SetStatus(handler_.Start(id), &response);
+      break;
+    case pb::Request::kCreateContainer:
+      SetStatus(HandleCreate(handler_, id, request.create_container(), std::move(frame.fds)), &response);
+      break;
+    case pb::Request::kDestroyContainer:
+      SetStatus(handler_.DestroyContainer(id), &response);
       break;
     case pb::Request::kSetNetwork: {
       auto config = FromProto(request.set_network());

@@ -35,6 +35,21 @@ struct ExecRequest {
   std::vector<base::UniqueFd> fds;
 };
 
+// A further container of the sandbox. Its root and bind mounts are served by a gofer of its own.
+struct CreateRequest {
+  std::string container_id;
+  std::string bundle;
+  std::string spec_text;  // config.json; the CLI validated it, the sentry reads it anew
+  // process.terminal: one host pty in raw mode, else stdin, stdout, stderr; -1 where the caller's was closed.
+  std::vector<base::UniqueFd> stdio;
+  base::UniqueFd exit_status_fd;          // as BootArgs::exit_status_fd
+  std::vector<base::UniqueFd> gofer_fds;  // one per tree of spec::GoferMounts
+  // Of the flags --overlay2, --file-access and --file-access-mounts, by which its gofer was started.
+  bool overlay_root = true, overlay_all = false;
+  uint64_t overlay_size = 0;
+  bool root_shared = false, mounts_shared = true;
+};
+
 enum class SignalScope : uint8_t {
   kProcess,          // the thread group `pid`
   kProcessGroup,     // the process group of `pid`
@@ -89,6 +104,16 @@ class ControlHandler {
  public:
   virtual ~ControlHandler() = default;
 
+  // Makes a further container, up to `created`. It lives until it is destroyed, or the sandbox ends.
+  // kAlreadyExists, kFailedPrecondition (the sandbox is ending).
+  virtual absl::Status CreateContainer(CreateRequest request) {
+    return absl::UnimplementedError("this sandbox takes one container only");
+  }
+  // Ends what runs in a container of CreateContainer and forgets it.
+  virtual absl::Status DestroyContainer(const std::string& container_id) {
+    return absl::UnimplementedError("this sandbox takes one container only");
+  }
+
   // Runs the container's init process. Returns when exec(2) of its program has succeeded or failed; the error then
   // says why ("exec: \"/bin/nope\": no such file or directory") and the container counts as stopped.
   // kFailedPrecondition if it was started before.
@@ -134,7 +159,7 @@ class ControlHandler {
 
 class ControlServer {
  public:
-  static constexpr int kMaxConnections = 64;
+  static constexpr int kMaxConnections = 256;
 
   // `listen_fd`: a listening AF_UNIX SOCK_STREAM socket (BootArgs::control_fd). The handler is borrowed. Opens the fds
   // it needs later (an eventfd); call before the seccomp filter goes in. kInternal if that fails.

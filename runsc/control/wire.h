@@ -15,7 +15,7 @@ namespace runsc::control {
 
 // A frame's payload; enough for an exec with Linux's largest argument area (6 MiB) and its environment.
 inline constexpr uint32_t kMaxFrame = 16u << 20;
-inline constexpr size_t kMaxFrameFds = 33;  // of a sandbox's network: one per interface, and one more
+inline constexpr size_t kMaxFrameFds = 253;  // what one message carries (unix(7), SCM_RIGHTS)
 
 struct Frame {
   std::string payload;

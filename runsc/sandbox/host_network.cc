@@ -36,7 +36,7 @@ using control::NetworkNeighbour;
 using control::NetworkRoute;
 
 constexpr int kReceiveBuffer = 4 << 20;
-constexpr size_t kMaxInterfaces = control::kMaxFrameFds - 1;
+constexpr size_t kMaxInterfaces = 32;
 constexpr uint32_t kResolver = 0x7f00000b;  // 127.0.0.11
 
 absl::Status Failed(const std::string& what) {

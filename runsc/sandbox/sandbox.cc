@@ -20,6 +20,7 @@
 #include "base/clock.h"
 #include "runsc/boot_args.h"
 #include "runsc/control/client.h"
+#include "runsc/control/wire.h"
 #include "runsc/errors.h"
 #include "runsc/global_flags.h"
 
@@ -103,6 +104,34 @@ absl::Status SetNamespaces(const SandboxOptions& options, bool is_sentry, Launch
     }
   }
   return absl::OkStatus();
+}
+
+std::vector<std::string> Arguments(const SandboxOptions& options, const char* name, const char* command) {
+  std::vector<std::string> arguments = {name};
+  arguments.insert(arguments.end(), options.global_arguments.begin(), options.global_arguments.end());
+  // Last, so that it wins: what was given may be relative to our directory, not the child's.
+  arguments.push_back("--root=" + options.config->root);
+  arguments.insert(arguments.end(), {command, "--id=" + options.container_id, "--bundle=" + options.bundle,
+                                     absl::StrCat("--gofer-fds=", spec::GoferMounts(*options.spec).size())});
+  return arguments;
+}
+
+int StderrOf(const SandboxOptions& options) {
+  return options.attached && fcntl(STDERR_FILENO, F_GETFD) >= 0 ? STDERR_FILENO : -1;
+}
+
+absl::StatusOr<LaunchOptions> GoferLaunch(const SandboxOptions& options, int spec_fd, int report_fd, int log_fd,
+                                          const GoferSockets& sockets) {
+  LaunchOptions gofer;
+  base::UniqueFd netns;
+  gofer.argv = Arguments(options, "runsc-gofer", "gofer");
+  RETURN_IF_ERROR(SetNamespaces(options, /*is_sentry=*/false, &gofer, &netns));
+  gofer.fds = {{2, StderrOf(options)}, {kReportFd, report_fd}, {kLogFd, log_fd}, {kSpecFd, spec_fd}};
+  for (size_t i = 0; i < sockets.gofer_ends.size(); ++i)
+    gofer.fds.emplace_back(kFirstGoferFd + i, sockets.gofer_ends[i].get());
+  gofer.die_with_parent = options.attached;
+  gofer.before_exec = options.join_cgroup;
+  return gofer;
 }
 
 // What a dead child's wait status tells the user.
@@ -253,40 +282,19 @@ absl::StatusOr<Sandbox> StartSandbox(const SandboxOptions& options) {
 
   Sandbox sandbox;
   base::UniqueFd netns;
-  int stderr_fd = options.attached && fcntl(STDERR_FILENO, F_GETFD) >= 0 ? STDERR_FILENO : -1;
-  auto base_arguments = [&](const char* name, const char* command) {
-    std::vector<std::string> arguments = {name};
-    arguments.insert(arguments.end(), options.global_arguments.begin(), options.global_arguments.end());
-    // Last, so that it wins: what was given may be relative to our directory, not the child's.
-    arguments.push_back("--root=" + options.config->root);
-    arguments.insert(arguments.end(), {command, "--id=" + options.container_id, "--bundle=" + options.bundle,
-                                       absl::StrCat("--gofer-fds=", trees)});
-    return arguments;
-  };
-
-  LaunchOptions gofer;
-  gofer.argv = base_arguments("runsc-gofer", "gofer");
-  RETURN_IF_ERROR(SetNamespaces(options, /*is_sentry=*/false, &gofer, &netns));
-  gofer.fds = {
-      {2, stderr_fd}, {kReportFd, gofer_report.write_end.get()}, {kLogFd, gofer_log.get()}, {kSpecFd, spec_fd.get()}};
-  for (size_t i = 0; i < trees; ++i) gofer.fds.emplace_back(kFirstGoferFd + i, sockets.gofer_ends[i].get());
-  gofer.die_with_parent = options.attached;
-  gofer.before_exec = options.join_cgroup;
-  sandbox.gofer = VALUE_OR_RETURN(Launch(gofer));
+  sandbox.gofer = VALUE_OR_RETURN(Launch(
+      VALUE_OR_RETURN(GoferLaunch(options, spec_fd.get(), gofer_report.write_end.get(), gofer_log.get(), sockets))));
 
   LaunchOptions sentry;
-  sentry.argv = base_arguments("runsc-sandbox", "boot");
+  sentry.argv = Arguments(options, "runsc-sandbox", "boot");
   absl::Status status = SetNamespaces(options, /*is_sentry=*/true, &sentry, &netns);
   if (options.spec->process.terminal) sentry.argv.push_back("--terminal");
   if (options.attached) sentry.argv.push_back("--die-with-parent");
   if (options.is_do) sentry.argv.push_back("--do");
   sentry.argv.push_back(absl::StrCat("--cli-start-ns=", options.cli_start_ns));
-  sentry.fds = {{2, stderr_fd},
-                {kReportFd, sentry_report.write_end.get()},
-                {kLogFd, sentry_log.get()},
-                {kSpecFd, spec_fd.get()},
-                {kControlFd, control.get()},
-                {kExitStatusFd, status_file.get()},
+  sentry.fds = {{2, StderrOf(options)},        {kReportFd, sentry_report.write_end.get()},
+                {kLogFd, sentry_log.get()},    {kSpecFd, spec_fd.get()},
+                {kControlFd, control.get()},   {kExitStatusFd, status_file.get()},
                 {kUpperDirFd, upper_dir.get()}};
   for (size_t i = 0; i < options.stdio.size(); ++i) sentry.fds.emplace_back(kStdioFd + i, options.stdio[i]);
   for (size_t i = 0; i < trees; ++i) sentry.fds.emplace_back(kFirstGoferFd + i, sockets.sentry_ends[i].get());
@@ -316,6 +324,59 @@ absl::StatusOr<Sandbox> StartSandbox(const SandboxOptions& options) {
     return status;
   }
   return sandbox;
+}
+
+absl::StatusOr<LaunchedProcess> JoinSandbox(const SandboxOptions& options, const std::string& sandbox_directory) {
+  const size_t trees = spec::GoferMounts(*options.spec).size();
+  const size_t others = 1 + options.stdio.size();
+  if (trees + others > control::kMaxFrameFds) {
+    return absl::InvalidArgumentError(absl::StrCat("mounts: more than ", control::kMaxFrameFds - others - 1,
+                                                   " bind mounts in a container that joins a sandbox"));
+  }
+  const Config& config = *options.config;
+  auto spec_fd = VALUE_OR_RETURN(SealedMemfd(options.spec_text));
+  auto sockets = VALUE_OR_RETURN(MakeGoferSockets(trees));
+  auto report = VALUE_OR_RETURN(MakePipe());
+  auto log = VALUE_OR_RETURN(OpenDebugLog(config, "gofer", options.container_id));
+  const std::string status_path = options.state_directory + "/exit_status";
+  control::CreateRequest request{.bundle = options.bundle,
+                                 .spec_text = options.spec_text,
+                                 .overlay_root = config.overlay_root,
+                                 .overlay_all = config.overlay_all,
+                                 .overlay_size = config.overlay_size,
+                                 .root_shared = config.file_access == FileAccess::kShared,
+                                 .mounts_shared = config.file_access_mounts == FileAccess::kShared};
+  request.exit_status_fd.Reset(open(status_path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
+  base::UniqueFd status_file(open(status_path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+  if (!request.exit_status_fd.ok() || !status_file.ok() ||
+      ftruncate(request.exit_status_fd.get(), kExitStatusSize) != 0)
+    return SystemError("exit_status");
+  for (int fd : options.stdio) request.stdio.emplace_back(fd >= 0 ? fcntl(fd, F_DUPFD_CLOEXEC, 3) : -1);
+  auto client = VALUE_OR_RETURN(control::Client::Connect(sandbox_directory, options.container_id));
+
+  LaunchOptions launch =
+      VALUE_OR_RETURN(GoferLaunch(options, spec_fd.get(), report.write_end.get(), log.get(), sockets));
+  launch.fds.emplace_back(kExitStatusFd, status_file.get());
+  launch.before_exec = [&](pid_t pid) -> absl::Status {
+    if (options.join_cgroup) RETURN_IF_ERROR(options.join_cgroup(pid));
+    return options.record_pids ? options.record_pids(pid, pid) : absl::OkStatus();
+  };
+  LaunchedProcess gofer = VALUE_OR_RETURN(Launch(launch));
+  report.write_end.Reset();
+  sockets.gofer_ends.clear();
+  request.gofer_fds = std::move(sockets.sentry_ends);
+  absl::Status status = client.CreateContainer(request);
+  if (status.ok()) return gofer;
+  // The gofer may know better.
+  request.gofer_fds.clear();
+  std::string text;
+  pollfd words{.fd = report.read_end.get(), .events = POLLIN};
+  if (poll(&words, 1, 500) > 0) {
+    absl::Status reported = ReadReport(report.read_end.get(), &text);
+    if (absl::IsFailedPrecondition(reported)) status = reported;
+  }
+  Destroy(gofer);
+  return status;
 }
 
 }  // namespace runsc

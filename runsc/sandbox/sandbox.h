@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Starts a sandbox: the gofer and the sentry of one container, side by side, and waits until both are ready.
+// Starts a sandbox: the gofer and the sentry of one container, side by side, and waits until both are ready. Or a
+// further container of a sandbox that is there: its gofer.
 #ifndef RUNSC_SANDBOX_SANDBOX_H_
 #define RUNSC_SANDBOX_SANDBOX_H_
 
@@ -44,6 +45,11 @@ struct Sandbox {
 
 // On failure nothing is left running. The error is the first clear one: the gofer's before the sentry's.
 absl::StatusOr<Sandbox> StartSandbox(const SandboxOptions& options);
+
+// The container joins the sandbox behind the control socket of `sandbox_directory`. Its gofer is what the host sees of
+// it: it ends when the container does, with the container's exit status (128 + signal). `record_pids` gets its pid
+// twice. On failure nothing is left.
+absl::StatusOr<LaunchedProcess> JoinSandbox(const SandboxOptions& options, const std::string& sandbox_directory);
 
 // A process of ours that was sent SIGKILL. By pid and start time, so that a reused pid is never hit; `start_ticks` = 0
 // skips the check (our own unreaped child). A process's namespaces take the kernel milliseconds: send the signals to

@@ -185,6 +185,18 @@ struct Spec {
   std::string root_path;
 };
 
+// The CRI's annotations of a pod (io.kubernetes.cri.*, and CRI-O's).
+enum class PodRole : uint8_t {
+  kNone,       // a container by itself
+  kSandbox,    // the pod's first container, whose sandbox the others join
+  kContainer,  // joins the sandbox of pod.sandbox_id
+};
+struct Pod {
+  PodRole role = PodRole::kNone;
+  std::string sandbox_id;  // kContainer; may be empty or anything: to be validated
+};
+Pod PodOf(const std::map<std::string, std::string>& annotations);
+
 // Which trees the gofer serves, in the order of its attach indices: 0 is the root, then each bind mount of
 // Spec::mounts in order. Computed alike by the CLI, the gofer and the sentry.
 struct GoferMount {

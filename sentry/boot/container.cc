@@ -58,8 +58,19 @@ absl::Status ExecError(const std::string& program, Errno error) {
 
 }  // namespace
 
-Container::Container(std::string id, runsc::spec::Spec spec, MountTree tree, std::vector<base::UniqueFd> stdio)
-    : id_(std::move(id)), spec_(std::move(spec)), tree_(std::move(tree)), stdio_(std::move(stdio)) {}
+Container::Container(ContainerOptions options, std::vector<base::UniqueFd> stdio)
+    : options_(std::move(options)), stdio_(std::move(stdio)) {}
+
+RefPtr<kernel::Cgroup> Container::OwnCgroup() const { return ContainerCgroup(id_, spec_, is_first()); }
+
+std::vector<RefPtr<kernel::ThreadGroup>> Container::ThreadGroups() const {
+  kernel::Kernel& kernel = kernel::Kernel::Get();
+  std::vector<RefPtr<kernel::ThreadGroup>> groups;
+  for (auto& [pid, group] : kernel.tasks().ThreadGroups(*kernel.root_pid_ns())) {
+    if (group->container_id() == id_) groups.push_back(std::move(group));
+  }
+  return groups;
+}
 
 absl::StatusOr<Container::Started> Container::StartProcess(const runsc::spec::Process& process,
                                                            std::vector<base::UniqueFd> stdio,
@@ -91,13 +102,14 @@ absl::StatusOr<Container::Started> Container::StartProcess(const runsc::spec::Pr
   request.filename = process.args[0];
   request.envp = process.env;
   request.container_id = id_;
-  const RefPtr<kernel::Cgroup> cgroup = ContainerCgroup(id_, spec_);
+  const RefPtr<kernel::Cgroup> cgroup = OwnCgroup();
   request.cgroup = cgroup.get();
   if (!join && spec_.linux.Find(runsc::spec::NamespaceType::kCgroup)) {
     request.cgroup_ns =
         kernel::Cgroups::Get().NewNamespace(nullptr, cgroup.get(), kernel::Kernel::Get().root_user_ns(), UserCharge());
   }
   request.join = join;
+  if (!join && !is_first()) request.pid_ns = options_.pid_ns;
   request.no_new_privs = process.no_new_privileges;
   request.umask = process.user.umask.value_or(022);
   for (const auto& limit : process.rlimits)
@@ -193,7 +205,7 @@ absl::StatusOr<int32_t> Container::Exec(runsc::control::ExecRequest request) {
 }
 
 void Container::Watch(int32_t pid, RefPtr<kernel::ThreadGroup> group) {
-  std::thread([this, pid, group = std::move(group)] {
+  std::thread([this, self = shared_from_this(), pid, group = std::move(group)] {
     // Most programs that are still there have got over their start.
     auto status = group->WaitForExit(base::MonotonicNs() + kTrimAfterNs);
     if (!status) {
@@ -238,13 +250,14 @@ void Container::OnExit(int32_t pid, int wait_status) {
 
 void Container::Stopped(int wait_status) {
   std::vector<runsc::control::WaitDone> waiters;
-  std::map<int32_t, Process> ended;
+  std::vector<runsc::control::CountDone> oom_waiters;
   {
     base::MutexLock lock(mu_);
     if (state_ == ContainerState::kStopped) return;
     state_ = ContainerState::kStopped;
     init_status_ = wait_status;
     stdio_.clear();
+    oom_waiters.swap(oom_waiters_);
     for (auto& [pid, process] : processes_) {
       bool is_init = pid == init_pid_;
       for (auto& done : process.waiters) {
@@ -255,10 +268,14 @@ void Container::Stopped(int wait_status) {
     }
   }
   for (auto& done : waiters) done(0);
+  for (auto& done : oom_waiters) done(absl::NotFoundError("container not running"));
   if (on_exit_) on_exit_(wait_status);
 }
 
-void Container::End(int wait_status) { Stopped(wait_status); }
+void Container::End(int wait_status) {
+  kernel::Kernel::Get().KillContainer(id_);
+  Stopped(wait_status);
+}
 
 void Container::Wait(int32_t pid, runsc::control::WaitDone done) {
   std::optional<absl::StatusOr<int32_t>> answer;
@@ -306,7 +323,8 @@ absl::Status Container::Signal(int32_t pid, int signal, SignalScope scope) {
     return absl::OkStatus();
   }
   kernel::Kernel& kernel = kernel::Kernel::Get();
-  if (!group) group = kernel.tasks().FindThreadGroup(*kernel.root_pid_ns(), pid);
+  if (!group) group = kernel.tasks().FindThreadGroup(*options_.pid_ns, pid);
+  if (group && group->container_id() != id_) group.Reset();
   if (!group || group->HasExited()) return absl::NotFoundError("os: process already finished");
   if (signal == 0) return absl::OkStatus();
   kernel::SignalInfo info = kernel::UserSignal(signal, 0, 0);
@@ -326,9 +344,7 @@ absl::Status Container::Signal(int32_t pid, int signal, SignalScope scope) {
       break;
     }
     case SignalScope::kAll:
-      for (const auto& [id, each] : kernel.tasks().ThreadGroups(*kernel.root_pid_ns())) {
-        if (each->container_id() == id_) (void)each->SendSignal(info).ok();
-      }
+      for (const auto& each : ThreadGroups()) (void)each->SendSignal(info).ok();
       break;
   }
   return absl::OkStatus();
@@ -339,14 +355,13 @@ absl::StatusOr<std::vector<runsc::control::ProcessInfo>> Container::Processes() 
     base::MutexLock lock(mu_);
     if (state_ == ContainerState::kStopped) return absl::FailedPreconditionError("container not running");
   }
-  kernel::Kernel& kernel = kernel::Kernel::Get();
   std::vector<runsc::control::ProcessInfo> out;
   const int64_t now = base::ClockNs(CLOCK_BOOTTIME), to_realtime = base::RealtimeNs() - now;
-  for (const auto& [pid, group] : kernel.tasks().ThreadGroups(*kernel.root_pid_ns())) {
-    if (group->container_id() != id_ || group->HasExited()) continue;
+  for (const auto& group : ThreadGroups()) {
+    if (group->HasExited()) continue;
     runsc::control::ProcessInfo info;
-    info.pid = group->TgidIn(*group->pid_ns());
-    if (auto parent = group->parent()) info.ppid = parent->TgidIn(*group->pid_ns());
+    info.pid = group->TgidIn(*options_.pid_ns);
+    if (auto parent = group->parent()) info.ppid = parent->TgidIn(*options_.pid_ns);
     info.threads = group->thread_count();
     if (auto leader = group->leader()) {
       info.command = leader->name();
@@ -380,15 +395,6 @@ absl::Status Container::ResizeTerminal(int32_t pid, uint16_t rows, uint16_t colu
   }
   if (!master) return absl::FailedPreconditionError("the process has no terminal");
   SetTerminalSize(*master, rows, columns);
-  return absl::OkStatus();
-}
-
-absl::Status Container::SetPaused(bool paused) {
-  base::MutexLock lock(mu_);
-  ContainerState from = paused ? ContainerState::kRunning : ContainerState::kPaused;
-  if (state_ != from) return absl::FailedPreconditionError(paused ? "container not running" : "container not paused");
-  state_ = paused ? ContainerState::kPaused : ContainerState::kRunning;
-  paused ? kernel::Kernel::Get().Pause() : kernel::Kernel::Get().Unpause();
   return absl::OkStatus();
 }
 

@@ -5,7 +5,7 @@ namespace sentry {
 
 using kernel::Cgroups;
 
-RefPtr<kernel::Cgroup> ContainerCgroup(const std::string& id, const runsc::spec::Spec& spec) {
+RefPtr<kernel::Cgroup> ContainerCgroup(const std::string& id, const runsc::spec::Spec& spec, bool outside) {
   // "slice:prefix:name" is systemd's way to name one.
   const std::string& path = spec.linux.cgroups_path;
   RefPtr<kernel::Cgroup> group =
@@ -17,11 +17,11 @@ RefPtr<kernel::Cgroup> ContainerCgroup(const std::string& id, const runsc::spec:
   if (resources.pids_limit && *resources.pids_limit > 0) group->pids.max = *resources.pids_limit;
   if (resources.memory_limit && *resources.memory_limit > 0) {
     group->memory.max = *resources.memory_limit;
-    group->memory.is_outside = true;
+    group->memory.is_outside = outside;
   }
   if (resources.cpu_quota && *resources.cpu_quota > 0) {
     group->cpu.quota_ns = *resources.cpu_quota * 1000;
-    group->cpu.is_outside = true;
+    group->cpu.is_outside = outside;
   }
   if (resources.cpu_period && *resources.cpu_period > 0)
     group->cpu.period_ns = static_cast<int64_t>(*resources.cpu_period) * 1000;
@@ -33,6 +33,14 @@ RefPtr<kernel::Cgroup> ContainerCgroup(const std::string& id, const runsc::spec:
   group->cpus = resources.cpuset_cpus;
   group->mems = resources.cpuset_mems;
   return group;
+}
+
+void RemoveContainerCgroup(RefPtr<kernel::Cgroup> group) {
+  MutexLock lock(Cgroups::mu());
+  std::vector<RefPtr<kernel::Cgroup>> groups;
+  group->ForEach([&](kernel::Cgroup& each) { groups.emplace_back(&each); });
+  // Parents come first.
+  for (auto it = groups.rbegin(); it != groups.rend(); ++it) (void)Cgroups::Get().RemoveLocked(**it).ok();
 }
 
 }  // namespace sentry

@@ -19,6 +19,7 @@
 #include "sentry/fs/dev/dev.h"
 #include "sentry/fs/gofer/gofer_fs.h"
 #include "sentry/fs/overlay/overlay.h"
+#include "sentry/fs/proc/proc.h"
 #include "sentry/fs/tmpfs/tmpfs.h"
 #include "sentry/kernel/core/io.h"
 #include "sentry/kernel/kernel.h"
@@ -94,8 +95,9 @@ class Builder {
     if (!client.ok())
       return absl::UnavailableError(
           absl::StrCat("the gofer does not serve ", gofer_mounts_[index].source, ": ", Reason(client.error())));
-    tree_.gofer_sockets.push_back((*client)->socket_fd());
+    gofer::Client* link = client->get();
     RefPtr<vfs::Filesystem> filesystem = fs::NewGoferFilesystem(std::move(*client), {.shared = shared && !overlay});
+    tree_.gofers.emplace_back(filesystem, link);
     if (!overlay) return filesystem;
     tmpfs::TmpfsOptions options;
     // Without a size the sandbox's memory is the bound, which statfs(2) tells: programs look whether there is room.
@@ -166,7 +168,13 @@ class Builder {
     } else if (type == "cgroup" || type == "cgroup2") {
       // As runc on a host with cgroup v2: the container's own subtree, whichever version is asked for.
       type = "cgroup2";
-      filesystem = fs::NewCgroup2At(ContainerCgroup(request_.args->container_id, spec_));
+      filesystem = fs::NewCgroup2At(ContainerCgroup(request_.args->container_id, spec_, request_.is_first));
+    } else if (type == "proc" && request_.pid_ns) {
+      std::string options = absl::StrJoin(mount.data, ",");
+      auto made = fs::NewProcFor(request_.pid_ns, options);
+      if (!made.ok())
+        return absl::InvalidArgumentError(absl::StrCat("options \"", options, "\": ", Reason(made.error())));
+      filesystem = *made;
     } else {
       vfs::FilesystemFactory factory = vfs::FindFilesystemType(type);
       if (!factory)

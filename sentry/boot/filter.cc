@@ -14,6 +14,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <ucontext.h>
 #include <unistd.h>
@@ -62,6 +63,7 @@ constexpr Row kAllowed[] = {
     {SYS_recvfrom, "zygote"},
     {SYS_accept4, "control connections"},
     {SYS_shutdown, "control connections, gofer"},
+    {SYS_getpeername, "gofer of a container that joins: is it a connected socket"},
     {SYS_munmap, "heap, stacks"},
     {SYS_mincore, "memory file: what is in use"},
     {kSysCachestat, "memory file: what is in use"},
@@ -134,6 +136,13 @@ bool AddRules(scmp_filter_ctx filter, const FilterOptions& options, std::string*
     ok = ok && allow(SYS_fcntl, {SCMP_A1(SCMP_CMP_EQ, static_cast<uint64_t>(command))});
   for (unsigned long request : {FIONREAD, TIOCGWINSZ, TCGETS})
     ok = ok && allow(SYS_ioctl, {SCMP_A1(SCMP_CMP_EQ, request)});
+  // Of the gofer of a container that joins: what its socket is.
+  for (int option : {SO_DOMAIN, SO_TYPE}) {
+    ok = ok &&
+         allow(SYS_getsockopt, {SCMP_A1(SCMP_CMP_EQ, SOL_SOCKET), SCMP_A2(SCMP_CMP_EQ, static_cast<uint64_t>(option))});
+  }
+  // The limit of descriptors, which bounds a gofer connection's: to read.
+  ok = ok && allow(SYS_prlimit64, {SCMP_A0(SCMP_CMP_EQ, 0), SCMP_A2(SCMP_CMP_EQ, 0)});
   // What ended a stub: PIDFD_GET_INFO of 64 bytes.
   ok = ok && allow(SYS_ioctl, {SCMP_A1(SCMP_CMP_EQ, _IOWR(0xff, 11, char[64]))});
   if (!options.ptrace) {
@@ -204,7 +213,8 @@ std::vector<std::string> AllowedSentryCalls() {
     free(name);
   };
   for (const Row& row : kAllowed) add(row.number);
-  for (int number : {SYS_mmap, SYS_mprotect, SYS_clone, SYS_futex, SYS_fcntl, SYS_ioctl, SYS_prctl, SYS_ptrace})
+  for (int number : {SYS_mmap, SYS_mprotect, SYS_clone, SYS_futex, SYS_fcntl, SYS_ioctl, SYS_prctl, SYS_ptrace,
+                     SYS_getsockopt, SYS_prlimit64})
     add(number);
   return names;
 }

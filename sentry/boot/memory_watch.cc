@@ -20,8 +20,7 @@ constexpr uint64_t kBytesPerNs = 4;
 constexpr int64_t kShortestNs = 2'000'000, kLongestNs = 500'000'000;
 
 std::atomic<uint64_t> watched_limit{UINT64_MAX};
-std::atomic<uint64_t> kills{0};
-std::function<void(uint64_t)> on_kill;
+std::function<void(const std::string&)> on_kill;
 
 void SleepNs(int64_t ns) {
   timespec ts = base::ToTimespec(ns);
@@ -52,9 +51,8 @@ bool KillLargest() {
   if (!victim) return false;
   LOG_WARNING("out of memory: killed process %d, which used %lu MiB", victim->tgid(),
               static_cast<unsigned long>(most >> 20));
-  uint64_t count = kills.fetch_add(1, std::memory_order_relaxed) + 1;
   (void)victim->SendSignal(kernel::KernelSignal(SIGKILL)).ok();
-  if (on_kill) on_kill(count);
+  if (on_kill) on_kill(victim->container_id());
   // Give it time to go: its memory comes back when its last thread is through.
   (void)victim->WaitForExit(base::MonotonicNs() + base::kNsPerSecond);
   return true;
@@ -62,12 +60,11 @@ bool KillLargest() {
 
 }  // namespace
 
-void OnOomKill(std::function<void(uint64_t)> callback) { on_kill = std::move(callback); }
+void OnOomKill(std::function<void(const std::string&)> callback) { on_kill = std::move(callback); }
 void SetMemoryWatchLimit(uint64_t limit) {
   watched_limit.store(limit, std::memory_order_relaxed);
   kernel::Kernel::Get().memory_file().LimitChanged();
 }
-uint64_t OomKills() { return kills.load(std::memory_order_relaxed); }
 
 void StartMemoryWatch() {
   std::thread([] {

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <string>
 
 namespace sentry {
 
@@ -15,10 +16,8 @@ namespace sentry {
 void StartMemoryWatch();
 // Bytes; until the first call there is no limit. Thread-safe.
 void SetMemoryWatchLimit(uint64_t limit);
-// How many processes were killed since the start. Thread-safe.
-uint64_t OomKills();
-// Called from the watch's thread after each kill, with the count. Once, before the watch is started.
-void OnOomKill(std::function<void(uint64_t kills)> callback);
+// Called from the watch's thread after each kill. Once, before the watch is started.
+void OnOomKill(std::function<void(const std::string& container_id)> callback);
 
 }  // namespace sentry
 

@@ -231,6 +231,8 @@ class Cgroups {
 
   // From now on shared memory is counted for who makes it. Once, where every Caller is a Task.
   static void CountSharedMemory() { mm::MemoryCharge::SetHook(&ChargeOfCaller); }
+  // Called without locks after a process was killed for a group's memory.max. Once, before the first process.
+  static void SetOomHook(void (*hook)(const std::string& container_id));
   // memory.max. EINVAL at the root.
   Result<void> SetMemoryMaxLocked(Cgroup& group, int64_t max);
   // The memory settings and counts with what is used now. Takes T, and not for long.

@@ -63,6 +63,8 @@ void MeasureMembers(std::vector<Member>& members) {
   }
 }
 
+void (*oom_hook)(const std::string& container_id) = nullptr;
+
 int64_t Badness(const Member& member, int64_t limit) {
   const int adjust = member.process->oom_score_adj.load(std::memory_order_relaxed);
   if (adjust <= -1000) return 0;
@@ -119,6 +121,8 @@ CgroupMemory Cgroups::MemoryOf(Cgroup& group) {
   return group.memory;
 }
 
+void Cgroups::SetOomHook(void (*hook)(const std::string& container_id)) { oom_hook = hook; }
+
 void Cgroups::CountOom(Cgroup& limited, Cgroup& of_victim) {
   auto tell = [](Cgroup* from) {
     for (Cgroup* at = from; at; at = at->parent()) at->Notify(CgroupEvent::kMemoryEvents);
@@ -163,6 +167,7 @@ RefPtr<ThreadGroup> Cgroups::KeepLimit(Cgroup& group) {
     }
   }
   (void)victim->SendSignal(KernelSignal(SIGKILL)).ok();
+  if (oom_hook) oom_hook(victim->container_id());
   return victim;
 }
 

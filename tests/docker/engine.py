@@ -72,14 +72,15 @@ class Daemon:
 
 
 class Containerd(Daemon):
-    def __init__(self, work, cri=False):
+    def __init__(self, work, cri=""):
+        """`cri`: the configuration of its CRI plugin, which is off without."""
         self.socket = os.path.join(work, "containerd.sock")
         config = os.path.join(work, "containerd.toml")
         disabled = "" if cri else '"io.containerd.grpc.v1.cri"'
         with open(config, "w") as file:
             file.write(
                 f'version = 2\nroot = "{work}/containerd"\nstate = "{work}/containerd-state"\noom_score = 0\n'
-                f'disabled_plugins = [{disabled}]\n[grpc]\naddress = "{self.socket}"\n[debug]\nlevel = "debug"\n'
+                f'disabled_plugins = [{disabled}]\n[grpc]\naddress = "{self.socket}"\n[debug]\nlevel = "debug"\n{cri}'
             )
         super().__init__(work, "containerd", ["containerd", "--config", config])
 

@@ -13,14 +13,14 @@ def root_of(name):
     return subprocess.run([ROOTFS, name], stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
 
 
-def make_archive(root, image, path):
+def make_archive(root, image, path, command=("sh",)):
     """Writes a docker-archive (as `docker save` makes them) with one layer, the directory `root`."""
     layer = io.BytesIO()
     with tarfile.open(fileobj=layer, mode="w") as tar:
         tar.add(root, arcname=".")
     data = layer.getvalue()
     config = json.dumps({
-        "architecture": "amd64", "os": "linux", "config": {"Env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"], "Cmd": ["sh"]},
+        "architecture": "amd64", "os": "linux", "config": {"Env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"], "Cmd": command},
         "rootfs": {"type": "layers", "diff_ids": ["sha256:" + hashlib.sha256(data).hexdigest()]},
     }).encode()  # fmt: skip
     manifest = json.dumps([{"Config": "config.json", "RepoTags": [image], "Layers": ["layer.tar"]}]).encode()

@@ -99,7 +99,7 @@ run_tests() {
       echo "FAILED $name" >&2
       failed=$((failed + 1))
       # A container that is left would disturb the next test.
-      rt delete --force c >/dev/null 2>&1
+      ls "$STATE" 2>/dev/null | while read -r id; do rt delete --force "$id" </dev/null >/dev/null 2>&1; done
     fi
   done
   echo "$passed passed, $failed failed ($RUNTIME)"
