@@ -33,7 +33,7 @@ struct PtraceState {
   std::atomic<uint32_t> options{0};  // PTRACE_O_*
   std::atomic<bool> seized{false};
   std::atomic<bool> interrupt{false};    // PTRACE_INTERRUPT, or a new tracee's first stop (seized)
-  std::atomic<bool> single_step{false};  // run with the trap flag
+  std::atomic<bool> single_step{false};  // run with the trap flag, and report system calls as steps
   std::atomic<bool> emulate{false};      // PTRACE_SYSEMU: skip system calls
   bool stopped = false;                  // in a ptrace-stop, its registers may be used by the tracer
   bool waitable = false;                 // the stop wasn't taken by wait(2) yet
@@ -49,6 +49,7 @@ struct PtraceState {
   static constexpr std::array<uint64_t, 8> kDebugInitial = {0, 0, 0, 0, 0, 0, platform::kDebugStatusInitial, 0};
   std::array<uint64_t, 8> debug = kDebugInitial;
   bool debug_changed = false;
+  bool trap_flag_forced = false;  // (own) the trap flag in its registers is single_step's, not the program's
   enum class SyscallStop : uint8_t { kNone, kEntry, kExit, kSeccomp } syscall_stop = SyscallStop::kNone;
 };
 

@@ -3,10 +3,12 @@
 #include <sched.h>
 #include <sys/ptrace.h>
 
+#include "sentry/arch/signal_frame.h"
 #include "sentry/arch/vdso.h"
 #include "sentry/kernel/cgroup.h"
 #include "sentry/kernel/pidfd.h"
 #include "sentry/kernel/posix_timers.h"
+#include "sentry/kernel/ptrace.h"
 #include "sentry/kernel/task_internal.h"
 
 #ifndef CLONE_CLEAR_SIGHAND
@@ -200,6 +202,7 @@ Result<RefPtr<Task>> Task::Internal::MakeChild(Task& task, const CloneRequest& r
   }
 
   child->regs_ = task.regs_;
+  if (task.ptrace_->trap_flag_forced) child->regs_.eflags &= ~arch::kEflagsTrap;
   child->regs_.rax = 0;
   child->regs_.orig_rax = ~uint64_t{0};
   if (request.stack != 0) child->regs_.rsp = request.stack;

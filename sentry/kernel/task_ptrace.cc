@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "base/log.h"
+#include "sentry/arch/signal_frame.h"
 #include "sentry/kernel/ptrace.h"
 #include "sentry/kernel/task_internal.h"
 
@@ -73,7 +74,7 @@ int PtraceStop(Task& task, int status, const SignalInfo* info, uint64_t message,
   Task::Internal& internal = task.internal();
   TaskSet& tasks = Task::Internal::kernel(task).tasks();
   if (!state.tracer.load(std::memory_order_acquire)) return -1;
-  if (state.single_step.load(std::memory_order_relaxed)) task.regs().eflags &= ~uint64_t{0x100};
+  if (std::exchange(state.trap_flag_forced, false)) task.regs().eflags &= ~arch::kEflagsTrap;
   SaveFpu(task, state);
   const bool trapped = (status & 0x7f) == SIGTRAP && info && info->si_code > 0 && status >> 8 == 0;
   const uint64_t debug_status = trapped ? task.context().DebugStatus() : 0;
@@ -190,13 +191,38 @@ bool Task::Internal::PtraceSyscallEnter(Task& task) {
 
 void Task::Internal::PtraceSyscallExit(Task& task) {
   PtraceState& state = *task.ptrace_;
-  if (!IsTraced(task) || !task.internal_->trace_syscalls.load(std::memory_order_relaxed)) return;
-  if (state.emulate.load(std::memory_order_relaxed)) return;
+  if (!IsTraced(task) || state.emulate.load(std::memory_order_relaxed)) return;
+  if (state.single_step.load(std::memory_order_relaxed)) {
+    // The call was the step: a signal like that of the flag, before anything else of the program runs.
+    SignalInfo step = KernelSignal(SIGTRAP);
+    step.si_code = TRAP_BRKPT;
+    step.si_addr = reinterpret_cast<void*>(task.regs_.rip);
+    task.ForceSignal(step);
+    return;
+  }
+  if (!task.internal_->trace_syscalls.load(std::memory_order_relaxed)) return;
   int status = SIGTRAP | (state.options.load(std::memory_order_relaxed) & PTRACE_O_TRACESYSGOOD ? 0x80 : 0);
   SignalInfo info = UserSignal(SIGTRAP, task.TidIn(task.pid_ns()), task.creds()->ShownUid(task.creds()->ruid));
   info.si_code = status;
   int signal = PtraceStop(task, status, &info, 2, PtraceState::SyscallStop::kExit);
   if (signal > 0) (void)task.SendSignal(UserSignal(signal, 0, 0));
+}
+
+void Task::Internal::ForceTrapFlag(Task& task) {
+  PtraceState& state = *task.ptrace_;
+  auto& flags = task.regs_.eflags;
+  const bool wanted = state.single_step.load(std::memory_order_relaxed);
+  // A program that has set it itself keeps it.
+  if (wanted && (flags & arch::kEflagsTrap)) return;
+  flags = wanted ? flags | arch::kEflagsTrap : flags & ~arch::kEflagsTrap;
+  state.trap_flag_forced = wanted;
+}
+
+void Task::Internal::PtraceHandlerEntered(Task& task) {
+  if (!task.ptrace_->single_step.load(std::memory_order_relaxed)) return;
+  SignalInfo info = UserSignal(SIGTRAP, task.TidIn(task.pid_ns()), task.creds()->ShownUid(task.creds()->ruid));
+  info.si_code = SIGTRAP;
+  (void)PtraceStop(task, SIGTRAP, &info, 0, PtraceState::SyscallStop::kNone);
 }
 
 void Task::Internal::PtraceCloneLocked(Task& parent, Task& child, const CloneRequest& request) {

@@ -156,7 +156,9 @@ void Task::Run() {
       internal.affinity = affinity;
       context_->SetAffinity(affinity);
     }
-    if (ptrace_->single_step.load(std::memory_order_relaxed)) regs_.eflags |= 0x100;  // the trap flag
+    if (ptrace_->single_step.load(std::memory_order_relaxed) != ptrace_->trap_flag_forced) [[unlikely]] {
+      Internal::ForceTrapFlag(*this);
+    }
     uint64_t enter = __rdtsc();
     Accumulate(internal.system_ticks, Since(internal.kernel_entry_tick.load(std::memory_order_relaxed), enter));
     internal.kernel_entry_tick.store(0, std::memory_order_relaxed);
@@ -182,7 +184,10 @@ void Task::Internal::HandleEvent(Task& task, const platform::Event& event) {
       if ((!traced || PtraceSyscallEnter(task)) && (!filtered || SeccompAllows(task))) [[likely]]
         task.kernel_.syscall_handler()(task);
       task.current_syscall.store(-1, std::memory_order_relaxed);
-      if (traced || internal.trace_syscalls.load(std::memory_order_relaxed)) PtraceSyscallExit(task);
+      if (traced || internal.trace_syscalls.load(std::memory_order_relaxed) ||
+          task.ptrace_->single_step.load(std::memory_order_relaxed)) {
+        PtraceSyscallExit(task);
+      }
       return;
     }
     case platform::Event::Kind::kFault: {

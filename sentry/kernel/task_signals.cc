@@ -299,7 +299,7 @@ void Task::Internal::DeliverSignals(Task& task) {
       StartGroupStopLocked(group, info.si_signo);
       continue;
     }
-    (void)SetUpHandler(task, action, info);
+    if (SetUpHandler(task, action, info)) PtraceHandlerEntered(task);
   }
 
   switch (RestartCode(regs)) {
