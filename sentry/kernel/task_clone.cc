@@ -167,7 +167,10 @@ Result<RefPtr<Task>> Task::Internal::MakeChild(Task& task, const CloneRequest& r
     mm = task.mm_;
     context = TRY(task.context_->CloneInSpace());
   } else {
-    mm = TRY(task.mm_->Fork());
+    // Both sides go on where they are: on this stack, with this thread's data.
+    const uint64_t written[] = {task.regs_.rsp, task.regs_.fs_base};
+    const bool alone = task.mm_->task_count.load(std::memory_order_relaxed) == 1;
+    mm = TRY(task.mm_->Fork(alone ? std::span<const uint64_t>(written) : std::span<const uint64_t>()));
     if (namespaces->time != namespaces->time_for_children)
       namespaces = TRY(EnterTimeForChildren(*namespaces, mm.get()));
     context = task.kernel_.platform().NewContext();

@@ -8,8 +8,7 @@
 namespace sentry::mm {
 namespace {
 
-constexpr uint64_t kFileChunk = 16 << 20;    // mapped around a fault on a file
-constexpr uint64_t kCopyGranule = 64 << 10;  // copied by a write to a shared private page
+constexpr uint64_t kFileChunk = 16 << 20;  // mapped around a fault on a file
 constexpr uint64_t kStackGrowth = 128 << 10;
 constexpr uint64_t kPopulateMax = uint64_t{4} << 30;
 constexpr int kMaxRuns = 64;  // of a fragmented file, mapped before the faulting page
@@ -43,6 +42,7 @@ Result<PmapMap::iterator> MemoryManager::State::BreakCow(PmapMap::iterator it, u
   Pmap& pmap = it->second;
   auto take = [&](PmapMap::iterator piece) {
     piece->second.cow = false;
+    piece->second.hot = piece->second.length() <= kCopyGranule;
     if (piece->second.InStub()) UpdateStub(piece->second.start, piece->second.end);
     return MergePmap(piece);
   };
@@ -63,7 +63,12 @@ Result<PmapMap::iterator> MemoryManager::State::BreakCow(PmapMap::iterator it, u
   SplitPmap(end);
   auto piece = PmapAt(start);
   Pmap old = piece->second;
-  piece->second = {.start = start, .end = end, .offset = copy.start, .anon = true, .prot = old.prot};
+  piece->second = {.start = start,
+                   .end = end,
+                   .offset = copy.start,
+                   .anon = true,
+                   .hot = end - start <= kCopyGranule,
+                   .prot = old.prot};
   // Mapping replaces the stub's view of the old page at once; a thread that may not map leaves a hole to be faulted in.
   if (old.InStub() && !MapStub(piece->second, false).ok()) {
     ++generation;

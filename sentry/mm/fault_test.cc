@@ -106,6 +106,40 @@ TEST_F(FaultTest, ForkSharesUntilWritten) {
   EXPECT_EQ(memory->UsedBytes(), before);
 }
 
+TEST_F(FaultTest, ForkCopiesWhatBothWillWrite) {
+  Map(At(kHere, 64 * kP));
+  for (int i = 0; i < 64; ++i) ASSERT_EQ(Poke(*mm, kHere + i * kP, 100 + i), 0);
+  const uint64_t before = memory->UsedBytes();
+  const uint64_t written[] = {kHere + 20 * kP + 8, 0x1000};
+  auto child = std::move(mm->Fork(written)).value();
+  EXPECT_EQ(memory->UsedBytes(), before + (64 << 10)) << "one granule";
+  EXPECT_TRUE(SpaceOf(*mm).At(kHere + 15 * kP) == kRo);
+  EXPECT_TRUE(SpaceOf(*mm).At(kHere + 16 * kP) == kRw);
+  EXPECT_TRUE(SpaceOf(*mm).At(kHere + 31 * kP) == kRw);
+  EXPECT_TRUE(SpaceOf(*mm).At(kHere + 32 * kP) == kRo);
+  child->MapEagerly();
+  EXPECT_TRUE(SpaceOf(*child).At(kHere + 20 * kP) == kRw);
+  EXPECT_TRUE(SpaceOf(*child).At(kHere + 32 * kP) == kRo);
+  ASSERT_EQ(Poke(*mm, kHere + 20 * kP, 1), 0);
+  ASSERT_EQ(Poke(*child, kHere + 21 * kP, 2), 0);
+  EXPECT_EQ(Value(*child, kHere + 20 * kP), 120u);
+  EXPECT_EQ(Value(*mm, kHere + 21 * kP), 121u);
+  // What is written to after a fork is copied by the next, if nobody else runs here.
+  ASSERT_EQ(Poke(*mm, kHere + 40 * kP, 1), 0);
+  auto shared = std::move(mm->Fork()).value();
+  EXPECT_TRUE(SpaceOf(*mm).At(kHere + 40 * kP) == kRo);
+  shared.Reset();
+  ASSERT_EQ(Poke(*mm, kHere + 40 * kP, 2), 0);
+  auto copied = std::move(mm->Fork(std::span(written).first(1))).value();
+  EXPECT_TRUE(SpaceOf(*mm).At(kHere + 40 * kP) == kRw);
+  EXPECT_EQ(Value(*copied, kHere + 40 * kP), 2u);
+  EXPECT_EQ(Value(*copied, kHere + 63 * kP), 163u);
+  copied.Reset();
+  child.Reset();
+  ASSERT_TRUE(mm->Munmap(kHere, 64 * kP).ok());
+  EXPECT_EQ(memory->UsedBytes(), 0u);
+}
+
 TEST_F(FaultTest, ForkFlags) {
   Map(At(kHere, kP));
   Map(At(kHere + 2 * kP, kP));

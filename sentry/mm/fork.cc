@@ -6,10 +6,36 @@
 
 namespace sentry::mm {
 namespace {
-constexpr uint64_t kPinnedGranule = 64 << 10;
+// Hot granules that a fork copies: each saves both sides a fault, but costs a copy even if nobody writes there.
+constexpr int kMostHot = 6;
+}  // namespace
+
+void MemoryManager::State::ExpectWrite(uint64_t address) {
+  auto it = PmapAt(PageDown(address));
+  if (it == pmaps.end() || !it->second.anon || it->second.cow || it->second.hot) return;
+  const uint64_t base = AlignDown(address, kCopyGranule);
+  if (base > it->second.start) SplitPmap(base);
+  if (base + kCopyGranule < PmapAt(PageDown(address))->second.end) SplitPmap(base + kCopyGranule);
+  PmapAt(PageDown(address))->second.hot = true;
 }
 
-void MemoryManager::State::ForkInto(State& child, UserfaultEvents* events) {
+bool MemoryManager::State::CopyInto(State& child, const Pmap& pmap) {
+  auto range = child.AllocateFor(pmap.start, pmap.end);
+  if (!range.ok()) return false;
+  if (!CopyPages(pmap, pmap.start, pmap.end, range->start)) {
+    child.ReleaseRange(pmap.start, pmap.end, range->start);
+    return false;
+  }
+  Pmap own = pmap;
+  own.offset = range->start;
+  own.cow = false;
+  own.mapped = {};
+  own.userfault_wp &= static_cast<bool>(child.VmaAt(pmap.start)->second.userfault);
+  child.InsertPmap(own);
+  return true;
+}
+
+void MemoryManager::State::ForkInto(State& child, std::span<const uint64_t> written, UserfaultEvents* events) {
   // The contexts of the child, by those of this space.
   std::map<const UserfaultContext*, RefPtr<UserfaultContext>> contexts;
   child.mmap_base = mmap_base;
@@ -19,6 +45,8 @@ void MemoryManager::State::ForkInto(State& child, UserfaultEvents* events) {
   child.brk = brk;
   child.limits = limits;
   child.image = image;
+  for (uint64_t address : written) ExpectWrite(address);
+  int hot = written.empty() ? 0 : kMostHot;
   for (auto& [start, vma] : vmas) {
     if (vma.dont_fork) {
       child.search_top = mmap_base;
@@ -48,22 +76,11 @@ void MemoryManager::State::ForkInto(State& child, UserfaultEvents* events) {
     for (auto it = PmapAfter(vma.start); it != pmaps.end() && it->second.start < vma.end; ++it) {
       if (it->second.anon && pins->Overlaps(it->second.File(it->second.start, it->second.end))) {
         // The host is writing there now for a system call of this space: its pages stay, the child gets copies.
-        uint64_t from = it->second.start;
-        SplitPmap(std::min(it->second.end, AlignDown(from, kPinnedGranule) + kPinnedGranule));
-        uint64_t to = it->second.end;
-        if (pins->Overlaps(it->second.File(from, to))) {
-          auto range = child.AllocateFor(from, to);
-          if (range.ok() && CopyPages(it->second, from, to, range->start)) {
-            Pmap own = it->second;
-            own.offset = range->start;
-            own.cow = false;
-            own.mapped = {};
-            own.userfault_wp &= static_cast<bool>(copy.userfault);
-            child.InsertPmap(own);
-            continue;
-          }
-          if (range.ok()) child.ReleaseRange(from, to, range->start);
-        }
+        SplitPmap(std::min(it->second.end, AlignDown(it->second.start, kCopyGranule) + kCopyGranule));
+        if (pins->Overlaps(it->second.File(it->second.start, it->second.end)) && CopyInto(child, it->second)) continue;
+      } else if (it->second.hot && hot > 0 && vma.is_private && !it->second.cow) {
+        --hot;
+        if (CopyInto(child, it->second)) continue;
       }
       Pmap& pmap = it->second;
       if (pmap.fd < 0) memory.IncRef(pmap.File(pmap.start, pmap.end));
@@ -79,7 +96,7 @@ void MemoryManager::State::ForkInto(State& child, UserfaultEvents* events) {
 }
 
 // The child is locked, too, because its objects' reverse maps know it from its first mapping on.
-Result<RefPtr<MemoryManager>> MemoryManager::Fork() ABSL_NO_THREAD_SAFETY_ANALYSIS {
+Result<RefPtr<MemoryManager>> MemoryManager::Fork(std::span<const uint64_t> written) ABSL_NO_THREAD_SAFETY_ANALYSIS {
   RefPtr<MemoryManager> child = TRY(Create(platform_, memory_file_));
   child->dumpable.store(dumpable.load());
   UserfaultEvents events;
@@ -87,7 +104,7 @@ Result<RefPtr<MemoryManager>> MemoryManager::Fork() ABSL_NO_THREAD_SAFETY_ANALYS
     Lock lock(*this);
     child->mu_.LockNested();
     child->userfaults_.store(HasUserfaults());
-    state_->ForkInto(*child->state_, &events);
+    state_->ForkInto(*child->state_, written, &events);
     child->mu_.Unlock();
   }
   events.Post();

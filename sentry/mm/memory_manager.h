@@ -16,6 +16,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -142,8 +143,10 @@ class MemoryManager : public RefCounted<MemoryManager> {
   // 0). UINT64_MAX (the default): never.
   static void SetMemoryLimit(uint64_t bytes);
   static uint64_t MemoryLimit();
-  // fork: a copy whose private pages are shared copy-on-write with this one.
-  Result<RefPtr<MemoryManager>> Fork();
+  // fork: a copy whose private pages are shared copy-on-write with this one, save a few that both will write at once:
+  // those around the addresses `written`, and those that this side wrote after its last fork. They are copied here and
+  // now, so `written` is not empty only if nobody else runs in this space.
+  Result<RefPtr<MemoryManager>> Fork(std::span<const uint64_t> written = {});
   // Drops every mapping (exec and exit; futex and shared-memory owners rely on it happening when the last user leaves).
   void Clear();
 

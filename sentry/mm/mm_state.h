@@ -18,6 +18,7 @@ namespace sentry::mm {
 inline constexpr uint64_t kHugeSize = 2 << 20;
 inline constexpr uint64_t kStackGuardGap = 256 * kPageSize;  // vm.stack_guard_gap
 inline constexpr uint64_t kMaxVmas = 65530;                  // vm.max_map_count
+inline constexpr uint64_t kCopyGranule = 64 << 10;           // copied by a write to a shared private page
 inline constexpr uint64_t kEagerMax = uint64_t{1} << 30;     // larger private mappings get memory when touched
 inline constexpr uint64_t kWindowMax = 1 << 20;              // larger allocations bypass the windows
 using platform::kGuestAddressLimit;
@@ -61,6 +62,7 @@ struct Pmap {
   bool anon = false;     // private memory of this space (or shared with fork relatives): not the object's own pages
   bool cow = false;      // a write must first make it (or a granule of it) private
   bool writable = true;  // of the backing
+  bool hot = false;      // a granule at most, made private by a write after a fork: the next fork copies it
   bool userfault_wp = false;  // a write must first be allowed by UFFDIO_WRITEPROTECT
   Protection prot;            // the VMA's
   Protection mapped;          // what the stub has now; none: nothing at all is mapped there
@@ -208,7 +210,11 @@ struct MemoryManager::State {
   void SetLocked(uint64_t start, uint64_t end, bool lock);
   // One VMA's part of madvise; sets flags on exactly [start, end).
   Result<void> Advise(uint64_t start, uint64_t end, int advice);
-  void ForkInto(State& child, UserfaultEvents* events);
+  // Marks the granule around an address as hot.
+  void ExpectWrite(uint64_t address);
+  // Gives the child pages of its own with the contents of a private pmap. False: out of memory.
+  bool CopyInto(State& child, const Pmap& pmap);
+  void ForkInto(State& child, std::span<const uint64_t> written, UserfaultEvents* events);
   // Bytes of host memory behind the pmaps of a range (all of a host file's pmaps); `anonymous`: of them, private
   // copies.
   uint64_t Resident(uint64_t start, uint64_t end, uint64_t* anonymous);

@@ -143,7 +143,8 @@ class ModelTest : public MmTest, public testing::WithParamInterface<int> {
   void Fork(Process& p) {
     if (processes_.size() >= kMaxProcesses) return;
     Process child;
-    child.mm = std::move(p.mm->Fork()).value();
+    const uint64_t written[] = {Address(Pick(kArenaPages)), Address(Pick(kArenaPages))};
+    child.mm = std::move(Pick(2) ? p.mm->Fork(written) : p.mm->Fork()).value();
     child.pages = p.pages;
     for (auto& [number, page] : child.pages) {
       if (page.is_private) page.content = std::make_shared<uint64_t>(*page.content);

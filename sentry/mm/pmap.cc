@@ -56,12 +56,14 @@ PmapMap::iterator MemoryManager::State::MergePmap(PmapMap::iterator it) {
   if (auto next = std::next(it);
       next != pmaps.end() && next->second.start < vma.end && Mergeable(it->second, next->second)) {
     it->second.end = next->second.end;
+    it->second.hot &= next->second.hot && it->second.length() <= kCopyGranule;
     ErasePmap(next);
   }
   if (it == pmaps.begin() || it->second.start == vma.start) return it;
   auto before = std::prev(it);
   if (!Mergeable(before->second, it->second)) return it;
   before->second.end = it->second.end;
+  before->second.hot &= it->second.hot && before->second.length() <= kCopyGranule;
   ErasePmap(it);
   return before;
 }
