@@ -108,6 +108,11 @@ bool Task::Internal::PrepareThread(Task& task) {
     LOG_WARNING("no host process or thread for guest task %d: %s", task.tid(), bound.error().Name());
     return false;
   }
+  // A child's registration of rseq and its thread id are written to its memory.
+  if (internal.map_eagerly) {
+    internal.map_eagerly = false;
+    task.mm_->MapEagerly();
+  }
   if (!internal.fpu_image.empty()) {
     (void)task.context_->SetFpu(internal.fpu_image);
     internal.fpu_image = {};

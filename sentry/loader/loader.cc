@@ -190,6 +190,7 @@ Result<Image> Load(platform::Platform& platform, platform::MemoryFile& memory_fi
   Image image;
   image.mm = TRY(mm::MemoryManager::Create(platform, memory_file));
   mm::MemoryManager& mm = *image.mm;
+  mm.BeginImage();
   mm.SetLimits(request.limits);
   const Random random{request.randomize};
   uint64_t seed = 0;

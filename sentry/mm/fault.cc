@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Faults: making pmaps, copy-on-write, growing stacks, and deciding which signal an access deserves.
 #include <algorithm>
+#include <utility>
 
 #include "sentry/mm/host_memory.h"
 #include "sentry/mm/mm_state.h"
@@ -8,6 +9,7 @@
 namespace sentry::mm {
 namespace {
 
+constexpr int kMostImageFiles = 32;        // mappings of an image that are made without a fault
 constexpr uint64_t kFileChunk = 16 << 20;  // mapped around a fault on a file
 constexpr uint64_t kStackGrowth = 128 << 10;
 constexpr uint64_t kPopulateMax = uint64_t{4} << 30;
@@ -191,6 +193,7 @@ MemoryManager::FaultSignal MemoryManager::State::Unexplained(uint64_t address, c
 
 MemoryManager::FaultSignal MemoryManager::State::Fault(uint64_t address, Access access, int host_signal,
                                                        Userfault* userfault) {
+  loading = false;
   if (address >= kGuestAddressLimit) return {SIGSEGV, SEGV_MAPERR};
   auto found = VmaAt(address);
   if (found == vmas.end()) found = GrowStack(address);
@@ -264,9 +267,27 @@ MemoryManager::FaultSignal MemoryManager::HandleFault(uint64_t address, Access a
   return {};
 }
 
+void MemoryManager::BeginImage() {
+  Lock lock(*this);
+  state_->loading = true;
+}
+
+void MemoryManager::State::FillImage() {
+  int filled = 0;
+  for (auto& [start, vma] : vmas) {
+    if (!vma.object || IsNone(vma.prot)) continue;
+    if (++filled > kMostImageFiles) return;
+    // Relocation writes to a program's data; what is larger is data that may stay as it is.
+    const bool write = vma.prot.write && vma.is_private && vma.length() <= kCopyGranule;
+    // What can't be had is for the fault to tell.
+    (void)GetPmap(vma, start, write).ok();
+  }
+}
+
 void MemoryManager::MapEagerly() {
   Lock lock(*this);
   State& state = *state_;
+  if (std::exchange(state.loading, false)) state.FillImage();
   std::vector<platform::Mapping> mappings;
   for (auto& [start, pmap] : state.pmaps) {
     Protection wanted = pmap.Wanted();

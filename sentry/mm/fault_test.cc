@@ -140,6 +140,42 @@ TEST_F(FaultTest, ForkCopiesWhatBothWillWrite) {
   EXPECT_EQ(memory->UsedBytes(), 0u);
 }
 
+TEST_F(FaultTest, AnImageIsMappedInOneGo) {
+  auto file = MakeRef<FakeFile>(64 * kP);
+  auto map = [&](uint64_t address, uint64_t length, Protection prot) {
+    MmapRequest request = At(address, length);
+    request.object = file;
+    request.offset = 32 * kP;
+    request.is_private = true;
+    request.protection = prot;
+    Map(request);
+  };
+  mm->BeginImage();
+  map(kHere, 32 * kP, kRo);
+  map(kHere + 32 * kP, 4 * kP, kRw);
+  map(kHere + 64 * kP, 32 * kP, kRw);
+  Map(At(kHere + 128 * kP, 4 * kP));
+  ASSERT_EQ(mm->CopyOut(UserAddr(kHere + 129 * kP), "stack", 5).value(), 5u);
+  EXPECT_EQ(SpaceOf(*mm).maps, 0);
+  mm->MapEagerly();
+  EXPECT_TRUE(SpaceOf(*mm).At(kHere) == kRo);
+  EXPECT_TRUE(SpaceOf(*mm).At(kHere + 32 * kP) == kRw) << "a copy of the data";
+  EXPECT_TRUE(SpaceOf(*mm).At(kHere + 64 * kP) == kRo) << "too large for a copy";
+  EXPECT_TRUE(SpaceOf(*mm).At(kHere + 131 * kP) == kRw);
+  EXPECT_EQ(Value(*mm, kHere + kP), 33 * kP + 7);
+  ASSERT_EQ(Poke(*mm, kHere + 32 * kP, 9), 0);
+  EXPECT_EQ(Value(*mm, kHere + 32 * kP), 9u);
+  EXPECT_EQ(Value(*mm, kHere + 33 * kP), 33 * kP + 7);
+  EXPECT_EQ(Value(*mm, kHere + 64 * kP), 32 * kP + 7) << "the file has what it had";
+}
+
+TEST_F(FaultTest, AFaultBeforeTheImageIsMapped) {
+  mm->BeginImage();
+  Map(At(kHere, 4 * kP));
+  EXPECT_EQ(Poke(*mm, kHere, 1), 0);
+  EXPECT_EQ(Value(*mm, kHere), 1u);
+}
+
 TEST_F(FaultTest, ForkFlags) {
   Map(At(kHere, kP));
   Map(At(kHere + 2 * kP, kP));

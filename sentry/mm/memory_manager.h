@@ -158,7 +158,10 @@ class MemoryManager : public RefCounted<MemoryManager> {
   };
   // `host_signal` is the host's (SIGSEGV or SIGBUS). By the faulting guest thread's own sentry thread.
   FaultSignal HandleFault(uint64_t address, Access access, int host_signal = SIGSEGV);
-  // After exec, with the context bound: maps all present pmaps, so that start-up takes few faults.
+  // A program is going to be loaded: nothing reaches the stub before MapEagerly, or the first fault.
+  void BeginImage();
+  // After fork or exec, with the context bound: maps all that is there, in one go, so that start-up takes few faults. Of a new
+  // image also what it will touch: its files, and copies of their data.
   void MapEagerly();
 
   // Copies to and from guest memory; partial counts on a fault (EFAULT when nothing was copied). `ignore_permissions`

@@ -165,6 +165,8 @@ struct MemoryManager::State {
   Result<void> FillFromObject(const Vma& vma, uint64_t page);
   Result<PmapMap::iterator> BreakCow(PmapMap::iterator it, uint64_t page);
   bool CopyPages(const Pmap& from, uint64_t start, uint64_t end, uint64_t to_offset);
+  // Makes the pmaps of a new image's files.
+  void FillImage();
   // Extends a growing VMA down to `address`; its iterator, or end().
   VmaMap::iterator GrowStack(uint64_t address);
   uint64_t Granule() const;
@@ -235,6 +237,7 @@ struct MemoryManager::State {
   std::shared_ptr<PinSet> pins;
   std::vector<RefPtr<MappedObject>> dropped;  // see MemoryManager::Lock
   std::vector<RefPtr<UserfaultContext>> dropped_contexts;
+  bool loading = false;     // see BeginImage
   Userfault missed;         // why the last Reach failed
   uint64_t generation = 0;  // of the stub's mappings
 

@@ -70,7 +70,7 @@ PmapMap::iterator MemoryManager::State::MergePmap(PmapMap::iterator it) {
 
 Result<void> MemoryManager::State::MapStub(Pmap& pmap, bool populate) {
   Protection wanted = pmap.Wanted();
-  if (pmap.mapped == wanted) return OkResult();
+  if (pmap.mapped == wanted || loading) return OkResult();
   if (IsNone(wanted)) {
     UnmapStub(pmap.start, pmap.end);
     return OkResult();
