@@ -160,8 +160,8 @@ class MemoryManager : public RefCounted<MemoryManager> {
   FaultSignal HandleFault(uint64_t address, Access access, int host_signal = SIGSEGV);
   // A program is going to be loaded: nothing reaches the stub before MapEagerly, or the first fault.
   void BeginImage();
-  // After fork or exec, with the context bound: maps all that is there, in one go, so that start-up takes few faults. Of a new
-  // image also what it will touch: its files, and copies of their data.
+  // After fork or exec, with the context bound: maps all that is there, in one go, so that start-up takes few faults.
+  // Of a new image also what it will touch: its files, and copies of their data.
   void MapEagerly();
 
   // Copies to and from guest memory; partial counts on a fault (EFAULT when nothing was copied). `ignore_permissions`

@@ -69,7 +69,12 @@ Outcome RunPollRemove(UringRequest& r, Task&) {
   auto found = r.ring->Find([&](const UringRequest& o) { return IsPoll(o) && o.sqe.user_data == s.addr; }, false);
   if (found.empty()) return Outcome::Error(ENOENT);
   UringRequest& poll = *found.front();
-  if (!events && !user_data) return Outcome::Done(poll.Cancel());
+  if (!events && !user_data) {
+    const int result = poll.Cancel();
+    // One that has just posted an event and is about to wait for the next ends instead, with ECANCELED.
+    const bool ends = result == -EALREADY && (poll.sqe.len & IORING_POLL_ADD_MULTI);
+    return Outcome::Done(ends ? 0 : result);
+  }
   if (!poll.Claim(UringRequest::State::kArmed)) return Outcome::Error(EALREADY);
   // Taken out and put in again with its new events: it may be ready for them.
   if (user_data) poll.sqe.user_data = s.off;

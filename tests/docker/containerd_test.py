@@ -16,7 +16,7 @@ import threading
 
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 import isolated  # noqa: E402
-from engine import Containerd, require, run_tests, until, use_shim  # noqa: E402
+from engine import Containerd, processes, require, run_tests, until, until_none, use_shim  # noqa: E402
 from images import make_archive, root_of  # noqa: E402
 from terminal import Terminal  # noqa: E402
 
@@ -26,20 +26,6 @@ IMAGE = "docker.io/library/busybox:latest"
 
 def same(got, wanted):
     require(got == wanted, f"got {got!r}, wanted {wanted!r}")
-
-
-def processes(*words):
-    """The command lines that have all the words in them, by pid."""
-    found = {}
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with open(f"/proc/{pid}/cmdline") as file:
-                text = file.read().replace("\0", " ")
-        except OSError:
-            continue
-        if all(word in text for word in words):
-            found[int(pid)] = text
-    return found
 
 
 class Events:
@@ -279,15 +265,6 @@ class Tests:
         name = self.start("sh", "-c", "dd if=/dev/zero of=/dev/shm/f bs=1M count=60; sleep 1000",
                           options=["--memory-limit", str(32 << 20)])  # fmt: skip
         until(lambda: "/tasks/oom" in self.events.topics(name), "the event", 60)
-
-
-def until_none(condition):
-    """What is left of it after a while."""
-    try:
-        until(lambda: not condition(), "nothing is left", 15)
-    except AssertionError:
-        return condition()
-    return None
 
 
 def main():

@@ -15,7 +15,7 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 import isolated  # noqa: E402
-from engine import Containerd, HERE, require, run_tests, until, use_shim  # noqa: E402
+from engine import Containerd, HERE, processes, require, run_tests, until, until_none, use_shim  # noqa: E402
 from images import make_archive, root_of  # noqa: E402
 
 LIMIT = 400
@@ -118,9 +118,7 @@ class Tests:
             self.cri.StopPodSandbox(pod_sandbox_id=pod.id)
             self.cri.RemovePodSandbox(pod_sandbox_id=pod.id)
         require(not self.cri.ListContainers().containers, "containers are left")
-        left = until_none(lambda: subprocess.run(["pgrep", "-fa", "runsc"], capture_output=True, text=True).stdout
-                          .replace(f"{os.getpid()} ", "", 0))  # fmt: skip
-        left = [line for line in left.splitlines() if "cri_test.py" not in line and "containerd" not in line.split()[1]]
+        left = until_none(lambda: {**processes("runsc-sandbox"), **processes("runsc-gofer"), **processes("containerd-shim", "-namespace ")})
         require(not left, f"processes are left: {left}")
 
     def test_two_containers(self):
@@ -248,18 +246,6 @@ class Tests:
         subprocess.run(["pkill", "-KILL", "-f", f"^runsc-sandbox .*{pod[0]}"], check=True)
         require(self.exited(a) == 137, f"exit code {self.status(a).exit_code}")
         until(lambda: self.cri.PodSandboxStatus(pod_sandbox_id=pod[0]).status.state == 1, "the pod is not ready")
-
-
-def until_none(condition):
-    """What condition() still says after a while, if anything of the containers."""
-    def busy():
-        return [line for line in condition().splitlines() if "cri_test.py" not in line and "bin/containerd" not in line]
-
-    try:
-        until(lambda: not busy(), "nothing is left", 15)
-    except AssertionError:
-        pass
-    return "\n".join(busy())
 
 
 def network(work):

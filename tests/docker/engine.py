@@ -145,6 +145,29 @@ class Docker(Daemon):
             self.ok("import", "-", name, stdin=tar.stdout, timeout=300)
 
 
+def processes(*words):
+    """The command lines that have all the words in them, by pid."""
+    found = {}
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/cmdline") as file:
+                text = file.read().replace("\0", " ")
+        except OSError:
+            continue
+        if all(word in text for word in words):
+            found[int(pid)] = text
+    return found
+
+
+def until_none(condition):
+    """What is left of it after a while."""
+    try:
+        until(lambda: not condition(), "nothing is left", 15)
+    except AssertionError:
+        return condition()
+    return None
+
+
 def run_tests(tests, arguments):
     """Runs each (name, function) whose name has the pattern in it; the exit status for the script."""
     passed = failed = 0
