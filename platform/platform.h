@@ -93,6 +93,15 @@ class AddressSpace : public base::RefCounted<AddressSpace> {
   virtual void Unmap(uint64_t address, uint64_t length) = 0;
   // Changes what is mapped in the range to `protection`, as Unmap in its guarantees. Holes are allowed.
   virtual void Protect(uint64_t address, uint64_t length, Protection protection) = 0;
+
+  // [address, address+length), just mapped to be read and run, is text of the guest's that does not change: the
+  // platform may run a copy with other instructions in their place, until the range is mapped, unmapped or protected
+  // anew.
+  virtual void MarkText(uint64_t address, uint64_t length) {}
+  // Addresses that the guest uses for nothing: the platform may put code of its own there, near text, until the guest's
+  // use begins. From any thread.
+  virtual void LendRoom(uint64_t address, uint64_t length) {}
+  virtual void TakeBackRoom(uint64_t address, uint64_t length) {}
 };
 
 class Context {
@@ -153,6 +162,9 @@ class Platform {
   // Whether the platform may keep an otherwise idle CPU busy for a moment, to answer faster: not under a CPU quota.
   // Before the first guest; the default is that it may not.
   virtual void AllowSpinning(bool allowed) {}
+  // Whether the platform may patch guests' text (AddressSpace::MarkText). Before the first guest; the default is that
+  // it may.
+  virtual void AllowPatching(bool allowed) {}
   // Called by a sentry thread around long sleeps, so that the platform can balance guests over CPUs. Cheap.
   virtual void OnBlock() {}
   virtual void OnUnblock() {}

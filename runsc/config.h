@@ -26,6 +26,7 @@ struct Config {
   FileAccess file_access = FileAccess::kExclusive;
   FileAccess file_access_mounts = FileAccess::kShared;
   bool directfs = true;
+  bool patch_calls = true;  // not --systrap-disable-syscall-patching
   HostUds host_uds = HostUds::kNone;
   bool debug = false;
   std::string debug_log;  // file, directory with a trailing /, or a pattern

@@ -27,6 +27,8 @@ constexpr FlagDef kGlobalFlags[] = {
     {"root", "", kString, "",
      "directory of the containers' states (default: /var/run/runsc; $XDG_RUNTIME_DIR/runsc if not root)"},
     {"platform", "", kString, "auto", "how guest code is run: auto, ptrace, systrap or kvm"},
+    {"systrap-disable-syscall-patching", "", kBool, "false",
+     "leave guests' code as it is: every system call is a trap"},
     {"network", "", kString, "sandbox", "sandbox (own TCP/IP stack), host, or none"},
     {"overlay2", "", kString, "root:self", "where writes go: none, or {root|all}:{self|memory|dir=PATH}[,size=N]"},
     {"file-access", "", kString, "exclusive", "root file system: exclusive (cached) or shared with the host"},
@@ -162,6 +164,7 @@ absl::StatusOr<Config> ParseGlobalFlags(const ParsedFlags& flags) {
   RETURN_IF_ERROR(ParseFileAccess("file-access", flags.Get("file-access"), &config.file_access));
   RETURN_IF_ERROR(ParseFileAccess("file-access-mounts", flags.Get("file-access-mounts"), &config.file_access_mounts));
   config.directfs = flags.GetBool("directfs");
+  config.patch_calls = !flags.GetBool("systrap-disable-syscall-patching");
   const std::string& uds = flags.Get("host-uds");
   if (uds == "open") {
     config.host_uds = HostUds::kOpen;

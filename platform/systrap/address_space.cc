@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
+#include <algorithm>
 #include <optional>
 #include <utility>
 
@@ -22,6 +23,7 @@ namespace {
 // A new guest thread says that it is there; the host may be slow, but not that slow.
 constexpr int64_t kThreadTimeoutNs = 10 * base::kNsPerSecond;
 constexpr int64_t kThreadPollNs = base::kNsPerSecond / 50;
+constexpr size_t kMaxRefused = 256;
 
 bool ValidRange(uint64_t address, uint64_t length) {
   return length != 0 && address % kPageSize == 0 && length % kPageSize == 0 && address < kGuestAddressLimit &&
@@ -48,6 +50,7 @@ SystrapAddressSpace::SystrapAddressSpace(SystrapPlatform& platform, StubProcess 
       service_(std::move(stub.service)),
       service_cpu_(stub.service_cpu),
       units_(std::move(stub.areas)),
+      patching_(platform.may_patch()),
       threads_(std::move(stub.threads)) {
   for (auto& thread : threads_) parked_.push_back(thread.get());
 }
@@ -88,26 +91,36 @@ SystrapAddressSpace::~SystrapAddressSpace() {
   stub.pid = pid_;
   stub.control = control_offset_;
   bool empty = !dead() && platform_.HasRoomForStub();
+  std::vector<uint64_t> patch_units;
   {
     base::MutexLock lock(mu_);
     empty = empty && EmptyLocked();
     stub.service = std::move(service_);
     stub.service_cpu = service_cpu_;
     stub.areas = std::move(units_);
+    patch_units = std::move(patch_units_);
   }
   {
     base::MutexLock lock(threads_mu_);
     stub.threads = std::move(threads_);
   }
-  if (empty && platform_.GiveStub(*this, stub)) return;
+  if (empty && platform_.GiveStub(*this, stub)) {
+    // Mapped nowhere now.
+    for (uint64_t unit : patch_units) platform_.file().Free(unit);
+    return;
+  }
   platform_.Unregister(*this);
   if (!dead()) kill(pid_, SIGKILL);
-  platform_.FreeAfterDeath(pid_, stub.Units());
+  std::vector<uint64_t> units = stub.Units();
+  units.insert(units.end(), patch_units.begin(), patch_units.end());
+  platform_.FreeAfterDeath(pid_, std::move(units));
 }
 
 bool SystrapAddressSpace::EmptyLocked() {
   // Of several threads some would stop while others are still looked at.
   if (units_.size() > 1 || parked_.size() != units_.size()) return false;
+  DropPatchesLocked(0, kGuestAddressLimit, /*restore=*/false);
+  TakeBackRoomLocked(0, kGuestAddressLimit);
   UnmapLocked(0, kGuestAddressLimit);
   if (dead()) return false;
   return parked_.empty() || CleanseLocked(*parked_[0]);
@@ -232,6 +245,9 @@ base::Result<void> SystrapAddressSpace::MapAll(std::span<const Mapping> mappings
       orders.push_back(MapOrder(m));
     }
     base::MutexLock lock(mu_);
+    for (size_t i = first; i < next; ++i) {
+      BeforeChangeLocked(mappings[i].address, mappings[i].address + mappings[i].length, /*restore=*/false);
+    }
     Service::Outcome outcome = TRY(RunLocked(orders));
     for (size_t i = 0; i < outcome.done; ++i) {
       const Mapping& m = mappings[first + i];
@@ -254,6 +270,7 @@ base::Result<void> SystrapAddressSpace::Map(uint64_t address, uint64_t length, i
 
 void SystrapAddressSpace::UnmapLocked(uint64_t start, uint64_t end) {
   if (!mapped_.Intersects(start, end)) return;
+  BeforeChangeLocked(start, end, /*restore=*/false);
   const Order order = Call(SYS_munmap, start, end - start);
   base::Result<Service::Outcome> outcome = RunLocked({&order, 1});
   if (!outcome.ok()) return;
@@ -280,6 +297,7 @@ void SystrapAddressSpace::Protect(uint64_t address, uint64_t length, Protection 
     return;
   }
   base::MutexLock lock(mu_);
+  BeforeChangeLocked(address, address + length, /*restore=*/true);
   std::vector<Order> orders;
   auto run = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
     if (orders.empty()) return true;
@@ -295,6 +313,172 @@ void SystrapAddressSpace::Protect(uint64_t address, uint64_t length, Protection 
   });
   // Too many mappings, or a file that can't be written: the guest then faults on the whole range instead.
   if ((!ok || !run()) && !dead()) UnmapLocked(address, address + length);
+}
+
+void SystrapAddressSpace::MarkText(uint64_t address, uint64_t length) {
+  if (!ValidRange(address, length)) return;
+  base::MutexLock lock(mu_);
+  if (patching_) sites_.text.Add(address, address + length);
+}
+
+void SystrapAddressSpace::LendRoom(uint64_t address, uint64_t length) {
+  if (!ValidRange(address, length)) return;
+  base::MutexLock lock(mu_);
+  if (patching_) sites_.Lend(address, address + length);
+}
+
+void SystrapAddressSpace::TakeBackRoom(uint64_t address, uint64_t length) {
+  if (!ValidRange(address, length)) return;
+  base::MutexLock lock(mu_);
+  TakeBackRoomLocked(address, address + length);
+}
+
+std::optional<CallSite> SystrapAddressSpace::SiteOfGate(uint64_t address) {
+  base::MutexLock lock(mu_);
+  return sites_.SiteOfGate(address);
+}
+
+void SystrapAddressSpace::StopPatching() {
+  base::MutexLock lock(mu_);
+  patching_ = false;
+  DropPatchesLocked(0, kGuestAddressLimit, /*restore=*/true);
+}
+
+bool SystrapAddressSpace::RunAllLocked(std::span<const Order> orders) {
+  base::Result<Service::Outcome> outcome = RunLocked(orders);
+  return outcome.ok() && outcome->error.number() == 0;
+}
+
+uint64_t SystrapAddressSpace::TakePageLocked() {
+  if (free_pages_.empty()) {
+    base::Result<uint64_t> unit = platform_.file().Allocate();
+    if (!unit.ok()) return 0;
+    patch_units_.push_back(*unit);
+    for (uint64_t page = 0; page < kAreaSize; page += kPageSize) free_pages_.push_back(*unit + page);
+  }
+  const uint64_t page = free_pages_.back();
+  free_pages_.pop_back();
+  return page;
+}
+
+void SystrapAddressSpace::BeforeChangeLocked(uint64_t start, uint64_t end, bool restore) {
+  sites_.text.Remove(start, end);
+  DropPatchesLocked(start, end, restore);
+  if (sites_.HasRoomIn(start, end)) TakeBackRoomLocked(start, end);
+}
+
+void SystrapAddressSpace::DropPatchesLocked(uint64_t start, uint64_t end, bool restore) {
+  std::vector<Order> orders;
+  auto first = sites_.pages.lower_bound(start);
+  auto last = sites_.pages.lower_bound(end);
+  for (auto it = first; it != last; ++it) {
+    const CallSites::Page& page = it->second;
+    // A move replaces what is there at one stroke.
+    orders.push_back(
+        restore ? Call(SYS_mremap, page.shadow, kPageSize, kPageSize, MREMAP_MAYMOVE | MREMAP_FIXED, page.address)
+                : Call(SYS_munmap, page.shadow, kPageSize));
+    free_pages_.push_back(page.file_offset);
+  }
+  sites_.pages.erase(first, last);
+  static_assert(CallSites::kMaxPages <= MAX_ORDERS);
+  if (!orders.empty() && !RunAllLocked(orders) && !dead()) Kill("patched text that can't be put back");
+}
+
+void SystrapAddressSpace::TakeBackRoomLocked(uint64_t start, uint64_t end) {
+  if (!sites_.HasRoomIn(start, end)) return;
+  DropPatchesLocked(0, kGuestAddressLimit, /*restore=*/true);
+  std::vector<Order> orders;
+  for (const CallSites::Room& room : sites_.rooms()) {
+    if (!room.mapped || room.address >= end || room.address + kPageSize <= start) continue;
+    orders.push_back(Call(SYS_munmap, room.address, kPageSize));
+    free_pages_.push_back(room.file_offset);
+  }
+  sites_.TakeBack(start, end);
+  if (!orders.empty() && !RunAllLocked(orders) && !dead()) Kill("code of patched calls that can't be removed");
+}
+
+void SystrapAddressSpace::PatchSite(uint64_t return_address, uint64_t number) {
+  base::MutexLock lock(mu_);
+  if (!patching_ || dead() || refused_.size() >= kMaxRefused) return;
+  if (std::find(refused_.begin(), refused_.end(), return_address) != refused_.end()) return;
+  if (!PatchLocked(return_address, number)) refused_.push_back(return_address);
+}
+
+bool SystrapAddressSpace::PatchLocked(uint64_t return_address, uint64_t number) {
+  const CallSite site = {.address = return_address - CallSite::kLength, .number = static_cast<uint32_t>(number)};
+  const uint64_t address = site.address & ~(kPageSize - 1);
+  const uint64_t end = return_address - address;
+  if (end > kPageSize || address >= kGuestAddressLimit) return false;
+  // The clocks have a vDSO, and answers that take a trap.
+  if (number == SYS_clock_gettime || number == SYS_gettimeofday || number == SYS_time) return false;
+  // Later perhaps.
+  if (sites_.text.ForEach(address, address + kPageSize,
+                          [&](uint64_t from, uint64_t to) { return to - from != kPageSize; })) {
+    return true;
+  }
+  CallSites::Room* room = sites_.RoomFor(site);
+  if (room == nullptr) return false;
+  auto patched = sites_.pages.find(address);
+  if (patched == sites_.pages.end() && sites_.pages.size() >= CallSites::kMaxPages) return false;
+  const uint64_t offset = TakePageLocked();
+  if (offset == 0) return false;
+  uint8_t* view = platform_.file().Pointer(offset);
+  const uint64_t fd = static_cast<uint64_t>(platform_.file().fd());
+  CallSites::Page page = {.address = address, .file_offset = offset, .shadow = 0};
+  if (patched != sites_.pages.end()) {
+    page.shadow = patched->second.shadow;
+    memcpy(view, platform_.file().Pointer(patched->second.file_offset), kPageSize);
+  } else {
+    page.shadow = sites_.FreeShadow();
+    // A second mapping of what is mapped there (mremap(2), old_size 0), and a copy of that.
+    const Order copy[] = {
+        Call(SYS_mremap, address, 0, kPageSize, MREMAP_MAYMOVE | MREMAP_FIXED, page.shadow),
+        Call(SYS_mmap, kCopyAddress, kPageSize, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, offset),
+        Call(ORDER_COPY, kCopyAddress, page.shadow, kPageSize),
+        Call(SYS_munmap, kCopyAddress, kPageSize),
+    };
+    if (!RunAllLocked(copy)) {
+      patching_ = false;
+      const Order undo[] = {Call(SYS_munmap, page.shadow, kPageSize), Call(SYS_munmap, kCopyAddress, kPageSize)};
+      (void)RunAllLocked(undo);
+      free_pages_.push_back(offset);
+      return false;
+    }
+  }
+  std::vector<Order> orders;
+  bool ok = IsCallSite(std::span<const uint8_t, kPageSize>(view, kPageSize), end, number);
+  if (ok && !room->mapped) {
+    room->file_offset = TakePageLocked();
+    ok = room->file_offset != 0;
+    if (ok) {
+      memset(platform_.file().Pointer(room->file_offset), 0xcc, kPageSize);
+      orders.push_back(Call(SYS_mmap, room->address, kPageSize, PROT_READ | PROT_EXEC, MAP_SHARED | MAP_FIXED, fd,
+                            room->file_offset));
+      room->mapped = true;
+    }
+  }
+  if (ok) {
+    const uint64_t code = platform_.zygote().layout().page + StubOffset(kSystrapGate);
+    const uint64_t gate = CallSites::WriteGate(*room, platform_.file().Pointer(room->file_offset), site, code);
+    CallSites::WriteJump(view, site, gate);
+    orders.push_back(Call(SYS_mmap, address, kPageSize, PROT_READ | PROT_EXEC, MAP_SHARED | MAP_FIXED, fd, offset));
+    // Before any thread can get there.
+    patched_.store(true, std::memory_order_seq_cst);
+    ok = RunAllLocked(orders);
+    // The host has no room for more mappings perhaps; what is mapped where is not known.
+    if (!ok && !dead()) Kill("a patched page that can't be mapped");
+    if (ok) {
+      if (patched != sites_.pages.end()) free_pages_.push_back(patched->second.file_offset);
+      sites_.pages[address] = page;
+      return true;
+    }
+  }
+  free_pages_.push_back(offset);
+  if (patched == sites_.pages.end() && !dead()) {
+    const Order undo = Call(SYS_munmap, page.shadow, kPageSize);
+    (void)RunAllLocked({&undo, 1});
+  }
+  return false;
 }
 
 void SystrapAddressSpace::Kill(const char* why) {

@@ -10,12 +10,14 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "base/mutex.h"
 #include "base/result.h"
 #include "platform/platform.h"
 #include "platform/ptrace/interval_set.h"
+#include "platform/systrap/call_sites.h"
 #include "platform/systrap/service.h"
 #include "platform/systrap/stub_process.h"
 #include "platform/systrap/stub_thread.h"
@@ -35,6 +37,19 @@ class SystrapAddressSpace final : public AddressSpace {
   base::Result<void> MapAll(std::span<const Mapping> mappings) override ABSL_LOCKS_EXCLUDED(mu_);
   void Unmap(uint64_t address, uint64_t length) override ABSL_LOCKS_EXCLUDED(mu_);
   void Protect(uint64_t address, uint64_t length, Protection protection) override ABSL_LOCKS_EXCLUDED(mu_);
+  void MarkText(uint64_t address, uint64_t length) override ABSL_LOCKS_EXCLUDED(mu_);
+  void LendRoom(uint64_t address, uint64_t length) override ABSL_LOCKS_EXCLUDED(mu_);
+  void TakeBackRoom(uint64_t address, uint64_t length) override ABSL_LOCKS_EXCLUDED(mu_);
+
+  // A thread makes the call `number` often, that returns to `return_address`: it may get there without a trap from now
+  // on.
+  void PatchSite(uint64_t return_address, uint64_t number) ABSL_LOCKS_EXCLUDED(mu_);
+  // Whether anything was ever patched here.
+  bool patched() const { return patched_.load(std::memory_order_relaxed); }
+  // No more; what was is undone.
+  void StopPatching() ABSL_LOCKS_EXCLUDED(mu_);
+  // The site of a gate; see CallSites.
+  std::optional<CallSite> SiteOfGate(uint64_t address) ABSL_LOCKS_EXCLUDED(mu_);
 
   pid_t pid() const { return pid_; }
   // A guest thread that waits for its first registers, in initial vector state. EAGAIN, ENOMEM, ESRCH.
@@ -60,6 +75,16 @@ class SystrapAddressSpace final : public AddressSpace {
   // Nothing of this space's guests is left in the process, neither memory nor what its thread had; false if that can't
   // be had.
   bool EmptyLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) ABSL_LOCKS_EXCLUDED(threads_mu_);
+  // Makes a patched copy of the site's page, or a new one of one that is patched. False: this site can't be had.
+  bool PatchLocked(uint64_t return_address, uint64_t number) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // The pages of the range are about to be replaced or unmapped; with `restore`, they are as they were then.
+  void DropPatchesLocked(uint64_t start, uint64_t end, bool restore) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Before the range is mapped, unmapped or protected.
+  void BeforeChangeLocked(uint64_t start, uint64_t end, bool restore) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void TakeBackRoomLocked(uint64_t start, uint64_t end) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  bool RunAllLocked(std::span<const Order> orders) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // A page of the shared file, of this space's own. 0: none.
+  uint64_t TakePageLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   bool CleanseLocked(StubThread& thread) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   Control* control() const;
 
@@ -76,6 +101,12 @@ class SystrapAddressSpace final : public AddressSpace {
   ptrace::IntervalSet mapped_ ABSL_GUARDED_BY(mu_);
   std::vector<StubThread*> parked_ ABSL_GUARDED_BY(mu_);
   std::vector<uint64_t> units_ ABSL_GUARDED_BY(mu_);  // of the shared file, area by area
+  std::atomic<bool> patched_{false};
+  bool patching_ ABSL_GUARDED_BY(mu_);
+  CallSites sites_ ABSL_GUARDED_BY(mu_);
+  std::vector<uint64_t> refused_ ABSL_GUARDED_BY(mu_);      // return addresses that can't be patched
+  std::vector<uint64_t> patch_units_ ABSL_GUARDED_BY(mu_);  // of the shared file, for gates and copies of text
+  std::vector<uint64_t> free_pages_ ABSL_GUARDED_BY(mu_);   // of those
 
   base::Mutex threads_mu_{base::LockRank::kLeaf};
   std::vector<std::unique_ptr<StubThread>> threads_ ABSL_GUARDED_BY(threads_mu_);

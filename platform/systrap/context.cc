@@ -23,6 +23,9 @@ namespace {
 
 constexpr uint32_t kSwitchesPerRebalance = 64;
 constexpr int kMaxLateKicks = 1000;
+// The host calls that patch a site cost some twenty traps.
+constexpr uint32_t kHotCalls = 100;
+constexpr uint32_t kAnswersPerEvent = 64;
 // A kick that a guest in the stub's code managed to lose is sent again.
 constexpr int64_t kKickPeriodNs = base::kNsPerSecond / 50;
 // Without a watch for dead stubs.
@@ -69,6 +72,7 @@ void SystrapContext::SetThread(SystrapAddressSpace& space, StubThread* thread) {
   base::MutexLock lock(target_mu_);
   target_ = thread;
   target_pid_ = space.pid();
+  thread->mailbox().answers_left = kAnswersPerEvent;
   // Those of the one that had the thread before are replaced.
   for (size_t i = 0; i < std::size(kAnswered); ++i) {
     thread->answers()[kAnswered[i]].store(answers_[i], std::memory_order_relaxed);
@@ -271,7 +275,10 @@ bool SystrapContext::WaitForEvent() {
 SystrapContext::Outcome SystrapContext::RunGuest(Registers& registers) {
   Mailbox& mailbox = thread_->mailbox();
   SignalContext context;
-  bool set_bases = registers.fs_base != fs_base_ || registers.gs_base != gs_base_;
+  // Where patched calls find their area, if the guest doesn't use it.
+  const uint64_t gs_base =
+      registers.gs_base == 0 && space_->patched() ? thread_->address() : static_cast<uint64_t>(registers.gs_base);
+  bool set_bases = registers.fs_base != fs_base_ || gs_base != gs_base_;
   if (!LoadableRegisters(registers, fs_base_, gs_base_)) [[unlikely]] {
     // What the hardware does to a bad iret.
     Event event = {.kind = Event::Kind::kSignal};
@@ -285,7 +292,7 @@ SystrapContext::Outcome SystrapContext::RunGuest(Registers& registers) {
   mailbox.flags = (set_bases ? FLAG_SET_BASES : 0) | (spin_.spread() ? FLAG_SPIN : 0);
   if (set_bases) {
     mailbox.fs_base = fs_base_ = registers.fs_base;
-    mailbox.gs_base = gs_base_ = registers.gs_base;
+    mailbox.gs_base = gs_base_ = gs_base;
   }
   if (!HandOver()) return Dead();
   spin_.OnEvent(__rdtsc());
@@ -299,19 +306,75 @@ SystrapContext::Outcome SystrapContext::RunGuest(Registers& registers) {
   gs_base_ = read->gs_base;
   FromContext(thread_->ReadContext(), &registers);
   registers.fs_base = fs_base_;
-  registers.gs_base = gs_base_;
+  registers.gs_base = gs_base_ == thread_->address() ? 0 : gs_base_;
   return OnEvent(signal, registers);
 }
 
+void SystrapContext::CountCall(const Registers& registers) {
+  Site& site = hot_[registers.rip / 2 % std::size(hot_)];
+  if (site.return_address != registers.rip) site = {.return_address = registers.rip};
+  uint32_t weight = 1;
+  if (std::find(std::begin(kConstant), std::end(kConstant), registers.orig_rax) != std::end(kConstant)) {
+    weight = kAnswersPerEvent;
+    thread_->mailbox().answers_left = kAnswersPerEvent;
+  }
+  const uint32_t before = site.count;
+  site.count += weight;
+  if (before < kHotCalls && site.count >= kHotCalls) space_->PatchSite(registers.rip, registers.orig_rax);
+}
+
+bool SystrapContext::LeaveGate(Registers& registers) {
+  if (!space_->patched()) return true;
+  const uint64_t code = platform_.zygote().layout().page;
+  const uint64_t offset = registers.rip - code;
+  auto is_past = [&](const uint8_t* label) { return offset >= StubOffset(label); };
+  uint64_t gate = registers.rip;
+  if (is_past(kSystrapGate) && !is_past(kSystrapGateCall)) {
+    if (is_past(kSystrapGateMissed)) {
+      registers.rip = registers.r11;
+      return true;
+    }
+    volatile Mailbox& mailbox = thread_->mailbox();
+    const bool on_stack = is_past(kSystrapGateStack) && !is_past(kSystrapGateLeave);
+    if (on_stack && is_past(kSystrapGateFlags)) registers.eflags = thread_->ReadGateFlags();
+    if (on_stack) registers.rsp = mailbox.guest_rsp;
+    if (is_past(kSystrapGateAnswered) && offset <= StubOffset(kSystrapGateLeave)) {
+      registers.rip = registers.rcx;
+      registers.r11 = registers.eflags;
+      return true;
+    }
+    gate = is_past(kSystrapGateSwapped) ? registers.r11 : registers.rcx;
+  } else if (registers.rip >= kGuestAddressLimit) {
+    return true;
+  }
+  std::optional<CallSite> site = space_->SiteOfGate(gate);
+  if (!site) return gate == registers.rip;
+  registers.rip = site->syscall();
+  registers.rax = site->number;
+  return true;
+}
+
 SystrapContext::Outcome SystrapContext::OnEvent(uint32_t signal, Registers& registers) {
+  if (signal == SIGNAL_GATE_CALL) {
+    registers.orig_rax = registers.rax;
+    registers.rax = static_cast<uint64_t>(-ENOSYS);
+    return Event{.kind = Event::Kind::kSyscall};
+  }
   if (signal == SIGSYS) {
     // `syscall` leaves its return address in rcx and the flags in r11; the other ways in don't.
     if (registers.rcx == registers.rip && registers.r11 == registers.eflags) [[likely]] {
       registers.orig_rax = registers.rax;
       registers.rax = static_cast<uint64_t>(-ENOSYS);
+      CountCall(registers);
       return Event{.kind = Event::Kind::kSyscall};
     }
     return OnSyscall(registers);
+  }
+  const uint64_t rip = registers.rip;
+  if (!LeaveGate(registers)) return Inconsistent("a fault in the stub's code");
+  if ((signal & SIGNAL_IN_GATE) != 0) {
+    signal &= ~uint32_t{SIGNAL_IN_GATE};
+    if (registers.rip == rip) return Inconsistent("a fault in the stub's code");
   }
   if (signal == KICK_SIGNAL) return std::nullopt;
   if ((signal & SIGNAL_IN_STUB) != 0) return Inconsistent("a fault in the stub's code");
@@ -319,6 +382,8 @@ SystrapContext::Outcome SystrapContext::OnEvent(uint32_t signal, Registers& regi
   event.info = thread_->ReadInfo();
   // Sent by someone outside, not raised by an instruction: no business of the guest.
   if (event.info.si_code <= 0) return std::nullopt;
+  // The code of a patched call met something that the call itself doesn't: it is made in the other way.
+  if (registers.rip != rip && signal != SIGTRAP) return std::nullopt;
   event.info.si_signo = static_cast<int>(signal);
   switch (signal) {
     case SIGSEGV:
@@ -386,6 +451,8 @@ base::Result<void> SystrapContext::ResetFpu() {
 base::Result<void> SystrapContext::SetDebugRegisters(std::span<const uint64_t, 8> values) {
   if (!space_ || space_->dead()) return base::Errno(EIO);
   Adopt();
+  // The guest's own breakpoints are in its own text.
+  if (values[7] != 0) space_->StopPatching();
   platform_.PinZygote();
   base::Result<void> set = debug_.Set(thread_->tid, values);
   if (set.ok() || set.error_number() == EIO) return set;

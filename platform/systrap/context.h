@@ -65,6 +65,10 @@ class SystrapContext final : public Context {
   static constexpr uint32_t kAnswered[] = {SYS_getpid, SYS_gettid,  SYS_getppid,       SYS_getuid,       SYS_geteuid,
                                            SYS_getgid, SYS_getegid, SYS_clock_gettime, SYS_gettimeofday, SYS_time};
 
+  // Of these, those whose answer doesn't change by itself.
+  static constexpr uint32_t kConstant[] = {SYS_getpid,  SYS_gettid, SYS_getppid, SYS_getuid,
+                                           SYS_geteuid, SYS_getgid, SYS_getegid};
+
   // How one stay in guest code ended: an event for the sentry, or nothing but a kick.
   using Outcome = std::optional<Event>;
 
@@ -85,6 +89,11 @@ class SystrapContext final : public Context {
   base::Result<void> CallRseq(const RseqArea& area, uint32_t options);
   Outcome OnEvent(uint32_t signal, Registers& registers);
   Outcome OnSyscall(Registers& registers);
+  // The call has trapped; maybe it need not any more.
+  void CountCall(const Registers& registers);
+  // If the thread is in the code of a patched call, shows it at the call's site instead. False: it is in code of ours,
+  // but not by a call.
+  bool LeaveGate(Registers& registers);
   void Kick();
   Event Dead();
   // The guest tampered with what only the stub may touch.
@@ -100,6 +109,12 @@ class SystrapContext final : public Context {
   uint64_t fs_base_ = 0;  // what the stub thread has
   uint64_t gs_base_ = 0;
   RseqArea rseq_;  // as registered with the host
+  // How often calls trapped that returned there.
+  struct Site {
+    uint64_t return_address = 0;
+    uint32_t count = 0;
+  };
+  Site hot_[16];
   DebugRegisters debug_;
   int trap_code_ = 0;  // si_code of the last SIGTRAP
   std::atomic<uint32_t> state_{0};

@@ -8,6 +8,7 @@
 #include <linux/seccomp.h>
 #include <signal.h>
 #include <stddef.h>
+#include <sys/mman.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/user.h>
@@ -70,6 +71,7 @@ std::vector<sock_filter> BuildBaseFilter(uint64_t page, int socket) {
       {SYS_mmap},
       {SYS_munmap},
       {SYS_mprotect},
+      {SYS_mremap, 3, MREMAP_MAYMOVE | MREMAP_FIXED},
       {SYS_clone, 0, static_cast<uint32_t>(kCloneThreadFlags)},
       // The birth of a process or of a thread.
       {SYS_clone, 0, CLONE_FILES | SIGCHLD},

@@ -8,6 +8,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <stddef.h>
+#include <sys/mman.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/user.h>
@@ -75,6 +76,8 @@ TEST(BaseFilterTest, Arguments) {
   EXPECT_FALSE(Allows(filter, {.number = SYS_clone, .arguments = {kCloneThreadFlags | CLONE_NEWUSER}}));
   EXPECT_TRUE(Allows(filter, {.number = SYS_prctl, .arguments = {1}}));
   EXPECT_FALSE(Allows(filter, {.number = SYS_prctl, .arguments = {22}}));
+  EXPECT_TRUE(Allows(filter, {.number = SYS_mremap, .arguments = {0, 0, 0, MREMAP_MAYMOVE | MREMAP_FIXED}}));
+  EXPECT_FALSE(Allows(filter, {.number = SYS_mremap, .arguments = {0, 0, 0, MREMAP_MAYMOVE}}));
   EXPECT_TRUE(Allows(filter, {.number = SYS_futex, .arguments = {0, FUTEX_WAIT}}));
   EXPECT_FALSE(Allows(filter, {.number = SYS_futex, .arguments = {0, FUTEX_LOCK_PI}}));
 }

@@ -32,6 +32,14 @@
     .globl kSystrapGuestPark
     .globl kSystrapGuestProbe
     .globl kSystrapGuestProbeEnd
+    .globl kSystrapGate
+    .globl kSystrapGateSwapped
+    .globl kSystrapGateStack
+    .globl kSystrapGateFlags
+    .globl kSystrapGateAnswered
+    .globl kSystrapGateLeave
+    .globl kSystrapGateMissed
+    .globl kSystrapGateCall
     .globl kSystrapEnd
 
 kSystrapBegin:
@@ -209,6 +217,8 @@ kSystrapZygote:
     mov 48(%rbx), %r9
     cmp $SYS_clone, %rax
     je .Lclone
+    cmp $ORDER_COPY, %rax
+    je .Lcopy
     syscall
 .Ldone:
     mov %rax, %r14
@@ -217,6 +227,11 @@ kSystrapZygote:
     inc %r13d
     add $ORDER_SIZE, %rbx
     jmp .Lorder
+.Lcopy:
+    mov %rdx, %rcx
+    rep movsb
+    xor %eax, %eax
+    jmp .Ldone
 .Lclone:
     syscall
     test %rax, %rax
@@ -288,6 +303,90 @@ kSystrapZygote:
     mov SC_R12(%r12), %r12
     iretq
 .endm
+
+// A patched call comes here from its gate, %rcx = its struct GateTarget, with all other registers as at the instruction
+// before `syscall`. %rax, %rcx and %r11 are free; nothing may touch the guest's stack, and the flags only once they are
+// saved. A signal in here up to kSystrapGateCall is an event, of which the sentry makes one at the site. What is in
+// %gs is the thread's area, unless the guest has put something else there: then it makes the call by `syscall`.
+    .balign 64
+kSystrapGate:
+    rdgsbase %rax
+    mov %gs:MAILBOX_SELF, %r11
+    not %r11
+    lea 1(%rax, %r11), %r11         // the base less what is said there
+    xchg %rcx, %r11
+kSystrapGateSwapped:
+    jrcxz 1f
+    jmp 2f
+1:  mov %rsp, MAILBOX_GUEST_RSP(%rax)
+    lea GATE_STACK(%rax), %rsp
+kSystrapGateStack:
+    pushfq
+kSystrapGateFlags:
+    mov GATE_NUMBER(%r11), %ecx
+    mov AREA_ANSWERS(%rax, %rcx, 8), %rcx
+    test %rcx, %rcx
+    jle kSystrapGateCall
+    lea -1(%rcx), %rax
+    mov GATE_RETURN(%r11), %rcx
+kSystrapGateAnswered:
+    mov (%rsp), %r11
+    popfq
+    mov (MAILBOX_GUEST_RSP - GATE_STACK)(%rsp), %rsp
+kSystrapGateLeave:
+    jmp *%rcx
+2:  mov GATE_NUMBER(%r11), %eax
+    mov GATE_RETURN(%r11), %rcx
+    lea -2(%rcx), %r11
+kSystrapGateMissed:
+    jmp *%r11
+
+// The call is the sentry's: a frame for it, as a signal would have made one. A kick is dropped, for there is an event to
+// come, but not the vector registers.
+kSystrapGateCall:
+    lea kSystrapBegin(%rip), %rcx
+    mov (STUB_DATA + DATA_GATE_CONTEXT)(%rcx), %ecx
+    add %rax, %rcx
+    mov %r12, SC_R12(%rcx)
+    mov %rcx, %r12
+    mov %rbx, SC_RBX(%r12)
+    mov %rax, %rbx
+    mov (%rsp), %rax
+    mov %rax, SC_EFLAGS(%r12)
+    mov %rax, SC_R11(%r12)
+    lea -FRAME_TO_SC(%r12), %rsp
+    mov %r8, SC_R8(%r12)
+    mov %r9, SC_R9(%r12)
+    mov %r10, SC_R10(%r12)
+    mov %r13, SC_R13(%r12)
+    mov %r14, SC_R14(%r12)
+    mov %r15, SC_R15(%r12)
+    mov %rdi, SC_RDI(%r12)
+    mov %rsi, SC_RSI(%r12)
+    mov %rbp, SC_RBP(%r12)
+    mov %rdx, SC_RDX(%r12)
+    mov GATE_NUMBER(%r11), %eax
+    mov %rax, SC_RAX(%r12)
+    mov GATE_RETURN(%r11), %rax
+    mov %rax, SC_RCX(%r12)
+    mov %rax, SC_RIP(%r12)
+    mov MAILBOX_GUEST_RSP(%rbx), %rax
+    mov %rax, SC_RSP(%r12)
+    movabs $0x002b000000000033, %rax
+    mov %rax, SC_CS(%r12)           // cs, gs, fs, ss
+    lea kSystrapBegin(%rip), %rcx
+    mov (STUB_DATA + DATA_GATE_FPU)(%rcx), %rdi
+    add %rbx, %rdi
+    mov %rdi, SC_FPSTATE(%r12)
+    mov (STUB_DATA + DATA_XFEATURES)(%rcx), %eax
+    mov (STUB_DATA + DATA_XFEATURES + 4)(%rcx), %edx
+    .irp offset, 512, 520, 528, 536, 544, 552, 560, 568
+    movq $0, \offset(%rdi)          // xrstor wants the header's unused parts so
+    .endr
+    xsave64 (%rdi)
+    movl $SIGNAL_GATE_CALL, MAILBOX_SIGNAL(%rbx)
+    jmp .Lsave
+.Lgate_end:
 
 // Every signal of a guest thread: %edi = signal, %rsi = siginfo, %rdx = ucontext, %rsp = the frame. No vector register
 // is touched: the kernel has put them into their initial state, and the guest's are in the frame. Here and up to
@@ -505,6 +604,8 @@ kSystrapGuestProbeEnd:
     jnz .Lsave
     test %rax, %rax
     js .Lclock
+    decl MAILBOX_ANSWERS_LEFT(%rbx)
+    jz .Lsave
     dec %rax
 .Lresult:
     mov %r12, MAILBOX_CONTEXT(%rbx)
@@ -516,7 +617,22 @@ kSystrapGuestProbeEnd:
 // A signal in our own code; %rax = the offset in this page. Kicks, and what somebody outside sends, may come at any time.
 // From here to the page's end a kick is dropped: there is an event to come, or a return to where the kick is noticed.
 .Lin_stub:
-    cmp $(.Lunanswered - kSystrapBegin), %rax
+    cmp $(kSystrapGate - kSystrapBegin), %rax
+    jb 1f
+    cmp $(kSystrapGateCall - kSystrapBegin), %rax
+    jb .Lin_gate
+    cmp $(.Lgate_end - kSystrapBegin), %rax
+    jae 1f
+    cmpl $0, 8(%rsi)
+    jg 1f
+    orl $FLAG_KICKED, MAILBOX_FLAGS(%rbx)
+    LOAD_VECTORS
+    LEAVE
+.Lin_gate:
+    or $SIGNAL_IN_GATE, %edi
+    mov %edi, MAILBOX_SIGNAL(%rbx)
+    jmp .Lsave
+1:  cmp $(.Lunanswered - kSystrapBegin), %rax
     jb 1f
     cmp $(.Lanswered - kSystrapBegin), %rax
     jb .Lgive_up

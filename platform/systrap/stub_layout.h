@@ -17,7 +17,9 @@
 #define DATA_CLOCK 64         // the address of struct ClockParams, shared with the sentry, read-only
 #define DATA_CLOCK_OFFSET 72  // in the file
 #define DATA_SPINS 80         // how often to look for the sentry's answer before sleeping on it, if told to spin
-#define DATA_PROGRAMS 88
+#define DATA_GATE_CONTEXT 88  // offset in an area of the struct sigcontext that a patched call makes there
+#define DATA_GATE_FPU 96      // and of its XSAVE image
+#define DATA_PROGRAMS 104
 
 // struct Control: one page per stub process, read-only in it.
 #define CONTROL_READY 0
@@ -29,11 +31,20 @@
 #define ORDER_SIZE 64
 #define ORDER_RESULT 56
 #define MAX_ORDERS 63
+// No host call: copies %rdx bytes from %rsi to %rdi.
+#define ORDER_COPY 0x10000
 
 // One guest thread's memory, shared with the sentry: the mailbox's page, then the alternate signal stack; the last
 // page, its answers, is read-only in the stub.
 #define AREA_SIZE 0x8000
 #define AREA_ANSWERS 0x7000
+
+// The stack of a patched call, in the alternate signal stack.
+#define GATE_STACK (AREA_ANSWERS - 64)
+
+// struct GateTarget
+#define GATE_RETURN 0
+#define GATE_NUMBER 8
 
 // One 8-byte word per call. 0: the sentry answers; > 0: the result, plus 1; < 0: how the stub computes it.
 #define ANSWERED_CALLS 512
@@ -53,6 +64,9 @@
 #define MAILBOX_RSEQ_OPTIONS 48
 #define MAILBOX_RSEQ_SIGNATURE 52
 #define MAILBOX_RESULT 56
+#define MAILBOX_SELF 64           // the address of the mailbox in the stub
+#define MAILBOX_GUEST_RSP 72      // of a patched call
+#define MAILBOX_ANSWERS_LEFT 80   // the last of so many answered calls is an event: they are counted
 #define MAILBOX_RSEQ_PROBE 0x800  // behind the struct: an area that nobody uses
 #define RSEQ_PROBE_LENGTH 32
 #define RSEQ_PROBE_SIGNATURE 0x53053053
@@ -69,6 +83,8 @@
 #define FLAG_PARK 8    // a notification first, then back to the sentry with what a probe of rseq(2) gave
 // Mailbox::signal of a signal in the stub's own code.
 #define SIGNAL_IN_STUB 0x100
+// Of any signal in the code of patched calls that has not left the guest's registers behind yet.
+#define SIGNAL_IN_GATE 0x200
 #define KICK_SIGNAL 23  // SIGURG
 
 // struct sigcontext_64 of the kernel, and its place in struct rt_sigframe.
@@ -95,9 +111,10 @@
 #define SC_FPSTATE 184
 #define SC_SIZE 256
 #define UC_MCONTEXT 40
-#define FRAME_TO_SC 48         // from the frame's start, the handler's first rsp
-#define SC_TO_INFO 264         // from there to the siginfo
-#define SIGNAL_SYSTEM_CALL 31  // SIGSYS
+#define FRAME_TO_SC 48          // from the frame's start, the handler's first rsp
+#define SC_TO_INFO 264          // from there to the siginfo
+#define SIGNAL_SYSTEM_CALL 31   // SIGSYS
+#define SIGNAL_GATE_CALL 0x400  // a patched call: no signal
 #define TRAP_FLAG 0x100
 
 // The service filter turns this call into a notification, whose sender and arguments no guest can forge. Service

@@ -20,12 +20,18 @@ namespace platform::systrap {
 extern "C" {
 extern const uint8_t kSystrapBegin[], kSystrapZygote[], kSystrapHandler[], kSystrapGuestWake[], kSystrapGuestWait[],
     kSystrapGuestRseq[], kSystrapGuestPark[], kSystrapGuestProbe[], kSystrapGuestProbeEnd[], kSystrapEnd[];
+// Patched calls: where what they do changes the registers that tell about the guest.
+extern const uint8_t kSystrapGate[], kSystrapGateSwapped[], kSystrapGateStack[], kSystrapGateFlags[],
+    kSystrapGateAnswered[], kSystrapGateLeave[], kSystrapGateMissed[], kSystrapGateCall[];
 }
 inline uint64_t StubOffset(const uint8_t* label) { return static_cast<uint64_t>(label - kSystrapBegin); }
 
 // Where things are in every stub: above the guest's addresses and the stub's pages.
 inline constexpr uint64_t kControlAddress = stub::kStubPagesEnd;
 inline constexpr uint64_t kClockAddress = kControlAddress + kPageSize;
+// Where a page of text is copied, and where the originals of patched pages are.
+inline constexpr uint64_t kCopyAddress = kControlAddress + (uint64_t{16} << 20);
+inline constexpr uint64_t kShadowAddress = kControlAddress + (uint64_t{32} << 20);
 inline constexpr uint64_t kAreaAddress = kControlAddress + (uint64_t{64} << 20);
 inline constexpr uint64_t kAreaSize = AREA_SIZE;
 // Guest threads per stub process.
@@ -42,6 +48,8 @@ struct StubData {
   uint64_t clock;
   uint64_t clock_offset;
   uint64_t spins;
+  uint64_t gate_context;
+  uint64_t gate_fpu;
   sock_filter programs[];
 };
 static_assert(offsetof(StubData, xfeatures) == DATA_XFEATURES && offsetof(StubData, no_signals) == DATA_NO_SIGNALS &&
@@ -49,6 +57,7 @@ static_assert(offsetof(StubData, xfeatures) == DATA_XFEATURES && offsetof(StubDa
               offsetof(StubData, guest_filter) == DATA_GUEST_FILTER && offsetof(StubData, file) == DATA_FILE &&
               offsetof(StubData, control) == DATA_CONTROL && offsetof(StubData, clock) == DATA_CLOCK &&
               offsetof(StubData, clock_offset) == DATA_CLOCK_OFFSET && offsetof(StubData, spins) == DATA_SPINS &&
+              offsetof(StubData, gate_context) == DATA_GATE_CONTEXT && offsetof(StubData, gate_fpu) == DATA_GATE_FPU &&
               offsetof(StubData, programs) == DATA_PROGRAMS);
 
 // One host call for the service thread or the zygote.
@@ -88,6 +97,9 @@ struct alignas(64) Mailbox {
   uint32_t rseq_options;
   uint32_t rseq_signature;
   uint64_t result;
+  uint64_t self;
+  uint64_t guest_rsp;
+  uint32_t answers_left;
 };
 static_assert(offsetof(Mailbox, state) == MAILBOX_STATE && offsetof(Mailbox, signal) == MAILBOX_SIGNAL &&
               offsetof(Mailbox, context) == MAILBOX_CONTEXT && offsetof(Mailbox, fs_base) == MAILBOX_FS_BASE &&
@@ -96,7 +108,9 @@ static_assert(offsetof(Mailbox, state) == MAILBOX_STATE && offsetof(Mailbox, sig
               offsetof(Mailbox, rseq_address) == MAILBOX_RSEQ_ADDRESS &&
               offsetof(Mailbox, rseq_options) == MAILBOX_RSEQ_OPTIONS &&
               offsetof(Mailbox, rseq_signature) == MAILBOX_RSEQ_SIGNATURE &&
-              offsetof(Mailbox, result) == MAILBOX_RESULT);
+              offsetof(Mailbox, result) == MAILBOX_RESULT && offsetof(Mailbox, self) == MAILBOX_SELF &&
+              offsetof(Mailbox, guest_rsp) == MAILBOX_GUEST_RSP &&
+              offsetof(Mailbox, answers_left) == MAILBOX_ANSWERS_LEFT);
 
 // What the stub answers by itself, at AREA_ANSWERS: read-only in the stub, so not hostile.
 using Answers = std::atomic<int64_t>[ANSWERED_CALLS];

@@ -23,12 +23,15 @@ T ReadOnce(const uint8_t* from) {
 
 void StubThread::Clear() { memset(memory_, 0, kAreaSize); }
 
+uint64_t StubThread::FrameFpu(size_t fpu_size) { return (kStackEnd - fpu_size - kFpuAlignment) & ~(kFpuAlignment - 1); }
+
 void StubThread::PrepareFrame() {
-  fpu_offset_ = (kStackEnd - fpu_size_ - kFpuAlignment) & ~(kFpuAlignment - 1);
-  context_offset_ = fpu_offset_ - 1024;
+  fpu_offset_ = FrameFpu(fpu_size_);
+  context_offset_ = FrameContext(fpu_size_);
   SignalContext context = {};
   WriteContext(context);
   mailbox().context = address_ + context_offset_;
+  mailbox().self = address_;
 }
 
 bool StubThread::FindFrame() {
@@ -47,6 +50,8 @@ bool StubThread::FindFrame() {
 SignalContext StubThread::ReadContext() const { return ReadOnce<SignalContext>(memory_ + context_offset_); }
 
 siginfo_t StubThread::ReadInfo() const { return ReadOnce<siginfo_t>(memory_ + context_offset_ + SC_TO_INFO); }
+
+uint64_t StubThread::ReadGateFlags() const { return ReadOnce<uint64_t>(memory_ + GATE_STACK - sizeof(uint64_t)); }
 
 void StubThread::WriteContext(const SignalContext& context) {
   uint8_t* to = memory_ + context_offset_;

@@ -20,6 +20,10 @@ class StubThread {
   StubThread(uint8_t* memory, uint64_t address, size_t fpu_size)
       : memory_(memory), address_(address), fpu_size_(fpu_size) {}
 
+  // Where PrepareFrame, and patched calls, put a frame: offsets in the area.
+  static uint64_t FrameContext(size_t fpu_size) { return FrameFpu(fpu_size) - 1024; }
+  static uint64_t FrameFpu(size_t fpu_size);
+
   pid_t tid = 0;
   uint64_t address() const { return address_; }
   Mailbox& mailbox() { return *reinterpret_cast<Mailbox*>(memory_); }
@@ -35,6 +39,8 @@ class StubThread {
   SignalContext ReadContext() const;
   siginfo_t ReadInfo() const;
   void WriteContext(const SignalContext& context);
+  // The flags that a patched call has saved.
+  uint64_t ReadGateFlags() const;
   // Of the frame.
   std::span<uint8_t> fpu() { return {memory_ + fpu_offset_, fpu_size_}; }
 

@@ -95,6 +95,8 @@ absl::StatusOr<std::unique_ptr<SystrapPlatform>> SystrapPlatform::Start() {
             data.clock = kClockAddress;
             data.clock_offset = platform->clock_offset_;
             data.spins = platform->stub_spins_;
+            data.gate_context = StubThread::FrameContext(platform->initial_fpu_.size());
+            data.gate_fpu = StubThread::FrameFpu(platform->initial_fpu_.size());
             uint64_t at = offsetof(StubData, programs);
             auto put = [&](const std::vector<sock_filter>& filter, sock_fprog* where) {
               size_t length = filter.size() * sizeof(sock_filter);

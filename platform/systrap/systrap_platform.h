@@ -41,6 +41,7 @@ class SystrapPlatform final : public Platform {
   std::unique_ptr<Context> NewContext() override;
   size_t FpuStateSize() const override { return initial_fpu_.size(); }
   void AllowSpinning(bool allowed) override { may_spin_ = allowed && placement_.enabled(); }
+  void AllowPatching(bool allowed) override { may_patch_ = allowed; }
   void OnBlock() override;
   void OnUnblock() override;
   void OnStubLost(std::function<void()> callback) override;
@@ -57,6 +58,7 @@ class SystrapPlatform final : public Platform {
   uint64_t xfeatures() const { return xfeatures_; }
   uint32_t mxcsr_mask() const { return mxcsr_mask_; }
   bool may_spin() const { return may_spin_; }
+  bool may_patch() const { return may_patch_; }
   uint64_t ticks_per_us() const { return ticks_per_us_; }
   // Whether the death of a stub wakes those who wait for it.
   bool watching() const { return watching_.load(std::memory_order_relaxed); }
@@ -104,6 +106,7 @@ class SystrapPlatform final : public Platform {
   uint64_t xfeatures_ = 0;
   uint32_t mxcsr_mask_ = 0;
   bool may_spin_ = false;
+  bool may_patch_ = true;
   uint64_t ticks_per_us_ = 1;  // of the time-stamp counter
   uint64_t stub_spins_ = 1;
   std::atomic<bool> watching_{false};

@@ -75,6 +75,7 @@ absl::Status Boot(runsc::BootArgs& args, Sandbox& sandbox, std::unique_ptr<runsc
   if (platform::ClockParams* copy = kernel->platform().clock_params()) (*vdso)->Mirror(copy);
   kernel->set_vdso(*std::move(vdso));
   kernel->platform().AllowSpinning(!host.cpu_quota && resources.cpu_quota.value_or(0) <= 0);
+  kernel->platform().AllowPatching(args.config.patch_calls);
   kernel->set_syscall_handler(&syscalls::Dispatch);
   kernel::Cgroups::CountSharedMemory();
   tmpfs::ConfigureTmpfs(kernel->memory_file(), options.total_memory);

@@ -249,6 +249,7 @@ Result<Image> Load(platform::Platform& platform, platform::MemoryFile& memory_fi
   info.vdso = vdso;
   info.auxv = std::move(stack.auxv);
   mm.SetImage(info);
+  mm.LendRooms();
 
   platform::Registers& regs = image.registers;
   regs.rip = entry;

@@ -308,6 +308,7 @@ void MemoryManager::MapEagerly() {
   for (auto it = state.pmaps.begin(); it != state.pmaps.end(); ++it) {
     if (it->second.InStub()) continue;
     it->second.mapped = it->second.Wanted();
+    state.MarkText(it->second);
     it = state.MergePmap(it);
   }
 }

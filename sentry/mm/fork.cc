@@ -92,6 +92,7 @@ void MemoryManager::State::ForkInto(State& child, std::span<const uint64_t> writ
     }
   }
   if (!child.vmas.empty()) child.MergeVmas(0, kGuestAddressLimit);
+  if (!rooms.empty()) child.LendRooms();
   UpdateStub(0, kGuestAddressLimit);
 }
 

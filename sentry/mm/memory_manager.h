@@ -136,6 +136,9 @@ class MemoryManager : public RefCounted<MemoryManager> {
   Result<void> MlockAll(int flags);
   // Where the top-down search for free addresses starts (exec); fork inherits it.
   void SetMmapBase(uint64_t base);
+  // exec, once the image is there: lends the platform addresses beside it and beside libraries
+  // (AddressSpace::LendRoom).
+  void LendRooms();
   // The base as Linux picks it: below the stack limit (clamped to [128 MiB, 5/6 of the space]) and 28 bits of `random`
   // pages.
   static uint64_t ChooseMmapBase(uint64_t stack_limit, uint64_t random);

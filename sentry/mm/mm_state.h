@@ -201,6 +201,12 @@ struct MemoryManager::State {
   // ---- seal.cc
   bool AnySealed(uint64_t start, uint64_t end);
 
+  // ---- rooms.cc
+  void LendRooms();
+  void TakeBackRooms(uint64_t start, uint64_t end);
+  // After a change of the stub: tells the platform if it is text.
+  void MarkText(const Pmap& pmap);
+
   // ---- the rest
   Result<uint64_t> Mmap(const MmapRequest& request, uint64_t length, RefPtr<MappedObject> object);
   Result<void> Protect(uint64_t start, uint64_t end, Protection prot);
@@ -250,6 +256,7 @@ struct MemoryManager::State {
   uint64_t virtual_bytes = 0, data_bytes = 0, stack_bytes = 0, code_bytes = 0, locked_bytes = 0;
   uint64_t peak_virtual = 0, peak_resident = 0;
   ImageInfo image;
+  std::vector<uint64_t> rooms;  // pages lent to the platform
 };
 
 class ABSL_SCOPED_LOCKABLE MemoryManager::Lock {

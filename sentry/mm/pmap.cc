@@ -84,6 +84,7 @@ Result<void> MemoryManager::State::MapStub(Pmap& pmap, bool populate) {
     if (!result.ok()) return result;
   }
   pmap.mapped = wanted;
+  MarkText(pmap);
   return OkResult();
 }
 

@@ -75,6 +75,7 @@ void MemoryManager::State::InsertVma(Vma vma) {
     vma.object->reverse_map().Add(&mm, vma.start, vma.length(), vma.offset);
     vma.object->OnVmaAdded();
   }
+  if (!rooms.empty()) TakeBackRooms(vma.start, vma.end);
   uint64_t start = vma.start;
   bool inserted = vmas.emplace(start, std::move(vma)).second;
   CHECK_THAT(inserted);

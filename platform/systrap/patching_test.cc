@@ -1,0 +1,484 @@
+// SPDX-License-Identifier: Apache-2.0
+// Patched call sites: what the guest sees of them, and what it does not.
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <thread>
+
+#include "base/clock.h"
+#include "gtest/gtest.h"
+#include "platform/systrap/call_sites.h"
+#include "platform/systrap/context.h"
+#include "platform/systrap/stub_memory.h"
+#include "platform/systrap/systrap_platform.h"
+#include "platform/testing/test_guest.h"
+
+namespace platform::systrap {
+namespace {
+
+using Kind = Event::Kind;
+using testing::kCodeAddress;
+using testing::kDataAddress;
+using testing::TestGuest;
+using testing::TestMemory;
+using testing::TestPlatform;
+
+// What programs start with: bytes to look back at.
+#define NOPS ".fill 16, 1, 0x90;"
+constexpr uint64_t kSite = kCodeAddress + 16;
+constexpr uint64_t kRoom = kCodeAddress - 16 * kPageSize;
+constexpr uint64_t kFlags = 0x8d5;  // the arithmetic ones
+
+uint64_t StubPage() { return static_cast<SystrapPlatform&>(TestPlatform()).zygote().layout().page; }
+SystrapAddressSpace& SpaceOf(TestGuest& guest) { return static_cast<SystrapAddressSpace&>(guest.space()); }
+
+// What is at an address of the stub.
+std::array<uint8_t, 7> InStub(TestGuest& guest, uint64_t address) {
+  std::array<uint8_t, 7> bytes = {};
+  iovec local = {bytes.data(), bytes.size()};
+  iovec remote = {reinterpret_cast<void*>(address), bytes.size()};
+  EXPECT_EQ(process_vm_readv(guest.stub_pid(), &local, 1, &remote, 1, 0), static_cast<ssize_t>(bytes.size()));
+  return bytes;
+}
+bool IsPatched(TestGuest& guest, uint64_t site) { return InStub(guest, site)[0] == 0xe9; }
+
+Registers Start() {
+  Registers r = TestGuest::Start();
+  r.rip = kSite;
+  return r;
+}
+
+void Offer(TestGuest& guest) {
+  guest.space().MarkText(kCodeAddress, kPageSize);
+  guest.space().LendRoom(kRoom, kPageSize);
+}
+
+// Makes the call at the site until it doesn't trap.
+void Heat(TestGuest& guest, uint64_t site = kSite) {
+  Registers r = Start();
+  for (int i = 0; i < 1000 && !IsPatched(guest, site); ++i) {
+    r.rip = site;
+    Event event = guest.context().Switch(r);
+    ASSERT_TRUE(event.kind == Kind::kSyscall);
+  }
+  ASSERT_TRUE(IsPatched(guest, site));
+}
+
+TEST(CallSiteTest, Recognised) {
+  uint8_t page[kPageSize];
+  auto is_site = [&](std::initializer_list<uint8_t> before, uint64_t end, uint64_t number) {
+    memset(page, 0x90, sizeof page);
+    const uint8_t code[] = {0xb8, 39, 0, 0, 0, 0x0f, 0x05};
+    memcpy(page + end - sizeof code, code, sizeof code);
+    std::copy(before.begin(), before.end(), page + end - sizeof code - before.size());
+    return IsCallSite(page, end, number);
+  };
+  EXPECT_TRUE(is_site({}, 100, 39));
+  EXPECT_TRUE(is_site({0xf3, 0x0f, 0x1e, 0xfa}, 100, 39)) << "endbr64";
+  EXPECT_TRUE(is_site({0x48, 0x89, 0xe5}, 100, 39));
+  EXPECT_TRUE(is_site({}, kPageSize, 39));
+  EXPECT_TRUE(is_site({}, 11, 39));
+  EXPECT_FALSE(is_site({}, 10, 39)) << "what is before is on another page";
+  EXPECT_FALSE(is_site({}, 100, 38)) << "rax is another";
+  EXPECT_FALSE(is_site({}, 100, 39 | uint64_t{1} << 32));
+  EXPECT_FALSE(is_site({0x41}, 100, 39)) << "mov to r8d";
+  EXPECT_FALSE(is_site({0x48, 0x8d}, 100, 39)) << "lea 39(%rax), %rdi";
+  EXPECT_FALSE(is_site({0xc7, 0x45}, 100, 39)) << "movl $39, -0x48(%rbp)";
+  EXPECT_FALSE(is_site({0xc7, 0x44, 0x24}, 100, 39)) << "movl $39, -0x48(%rsp)";
+  EXPECT_FALSE(is_site({0x64, 0x8b}, 100, 39)) << "mov %fs:39(%rax), %edi";
+  EXPECT_FALSE(is_site({0x64, 0x48, 0x8b}, 100, 39));
+  EXPECT_FALSE(is_site({0x0f, 0x1f}, 100, 39)) << "nopl 39(%rax)";
+}
+
+// rsi, rdi, rdx, r8: what the call leaves in rax, rcx, r11 and the flags; r9: what was below the stack pointer.
+GUEST_PROGRAM(answered_in_red_zone, NOPS
+              "mov $39, %eax; syscall; mov -8(%rsp), %r9; mov -128(%rsp), %r10; mov %rax, %rsi; mov %rcx, %rdi;"
+              "mov %r11, %rdx; lahf; seto %al; mov %rax, %r8; mov $1000, %eax; syscall; jmp .");
+
+TEST(PatchingTest, AnsweredCallsLeaveRegistersAsSyscallDoes) {
+  TestGuest guest(answered_in_red_zone());
+  Offer(guest);
+  Heat(guest);
+  guest.context().SetAnswer(SYS_getpid, 4711);
+  for (uint64_t flags : {uint64_t{0}, uint64_t{1}, uint64_t{0x40}, uint64_t{0x800}, uint64_t{0x8d5}, uint64_t{0x400}}) {
+    Registers r = Start();
+    r.eflags = 0x202 | flags;
+    r.rax = 0x1234'5678'9abc;
+    guest.Word(testing::kDataLength / 8 - 64) = 0;
+    const uint64_t stack = r.rsp;
+    const uint64_t top = (stack - kDataAddress) / 8;
+    guest.Word(top - 1) = 111;
+    guest.Word(top - 16) = 222;
+    Event event = guest.context().Switch(r);
+    ASSERT_EQ(event.kind, Kind::kSyscall);
+    ASSERT_EQ(r.orig_rax, 1000u);
+    EXPECT_EQ(r.rsi, 4711u);
+    EXPECT_EQ(r.rdi, kSite + 7);
+    EXPECT_EQ(r.rdx, 0x202 | flags);
+    EXPECT_EQ((r.r8 >> 8 & 0xd5) | (r.r8 & 1) << 11, flags & kFlags);
+    EXPECT_EQ(r.r9, 111u);
+    EXPECT_EQ(r.r10, 222u);
+    EXPECT_EQ(r.rsp, stack);
+    EXPECT_EQ(r.gs_base, 0u);
+  }
+  EXPECT_TRUE(IsPatched(guest, kSite));
+}
+
+GUEST_PROGRAM(handed_over, NOPS "mov $110, %eax; syscall; jmp .");
+
+TEST(PatchingTest, OtherCallsAreEventsAsByATrap) {
+  TestGuest guest(handed_over());
+  Offer(guest);
+  auto call = [&] {
+    Registers r = Start();
+    uint64_t value = 0x1111;
+    for (auto* reg : {&r.rbx, &r.rbp, &r.r8, &r.r9, &r.r10, &r.r12, &r.r13, &r.r14, &r.r15, &r.rdi, &r.rsi, &r.rdx})
+      *reg = value += 0x1111;
+    r.eflags = 0x246;
+    std::vector<uint8_t> image(TestPlatform().FpuStateSize());
+    EXPECT_EQ(guest.context().GetFpu(image), image.size());
+    image[160 + 16 * 7] = 77;  // xmm7
+    image[512] |= 2;
+    EXPECT_TRUE(guest.context().SetFpu(image).ok());
+    EXPECT_EQ(guest.context().Switch(r).kind, Kind::kSyscall);
+    std::vector<uint8_t> after(image.size());
+    guest.context().GetFpu(after);
+    EXPECT_EQ(memcmp(image.data() + 160, after.data() + 160, 256), 0);
+    return r;
+  };
+  const Registers trapped = call();
+  Heat(guest);
+  const Registers jumped = call();
+  EXPECT_EQ(memcmp(&trapped, &jumped, sizeof trapped), 0);
+  EXPECT_EQ(jumped.rip, kSite + 7);
+  EXPECT_EQ(jumped.orig_rax, 110u);
+}
+
+// The sentry's view is the original; every change of the mapping ends the patch.
+TEST(PatchingTest, EndsWithTheMapping) {
+  const std::array<uint8_t, 7> original = {0xb8, 110, 0, 0, 0, 0x0f, 0x05};
+  auto is_original = [&](TestGuest& guest) { return InStub(guest, kSite) == original; };
+  auto still_calls = [&](TestGuest& guest) {
+    Registers r = Start();
+    EXPECT_EQ(guest.context().Switch(r).kind, Kind::kSyscall);
+    EXPECT_EQ(r.orig_rax, 110u);
+  };
+  {
+    TestGuest guest(handed_over());
+    Offer(guest);
+    Heat(guest);
+    EXPECT_EQ(memcmp(TestMemory().Pointer(guest.code_range().start + 16), original.data(), original.size()), 0);
+    guest.space().Protect(kCodeAddress, kPageSize, {.read = true, .write = true, .exec = true});
+    EXPECT_TRUE(is_original(guest));
+    still_calls(guest);
+  }
+  {
+    TestGuest guest(handed_over());
+    Offer(guest);
+    Heat(guest);
+    guest.space().TakeBackRoom(kRoom, kPageSize);
+    EXPECT_TRUE(is_original(guest));
+    still_calls(guest);
+  }
+  {
+    TestGuest guest(handed_over());
+    Offer(guest);
+    Heat(guest);
+    ASSERT_TRUE(guest.space()
+                    .Map(kRoom, kPageSize, TestMemory().fd(), guest.data_range().start, testing::kReadWrite, false)
+                    .ok());
+    EXPECT_TRUE(is_original(guest));
+    still_calls(guest);
+    guest.space().Unmap(kRoom, kPageSize);
+  }
+  {
+    TestGuest guest(handed_over());
+    Offer(guest);
+    Heat(guest);
+    ASSERT_TRUE(
+        guest.space()
+            .Map(kCodeAddress, kPageSize, TestMemory().fd(), guest.code_range().start, testing::kReadExec, false)
+            .ok());
+    EXPECT_TRUE(is_original(guest));
+    still_calls(guest);
+  }
+  {
+    TestGuest guest(handed_over());
+    Offer(guest);
+    Heat(guest);
+    const uint64_t values[8] = {kDataAddress, 0, 0, 0, 0, 0, kDebugStatusInitial, 1 | 1 << 16};
+    if (guest.context().SetDebugRegisters(values).ok()) {
+      EXPECT_TRUE(is_original(guest));
+    }
+    still_calls(guest);
+  }
+}
+
+TEST(PatchingTest, OnlyTextInReachOfARoom) {
+  {
+    TestGuest guest(handed_over());
+    guest.space().LendRoom(kRoom, kPageSize);
+    Registers r = Start();
+    for (int i = 0; i < 300; ++i) {
+      r.rip = kSite;
+      ASSERT_EQ(guest.context().Switch(r).kind, Kind::kSyscall);
+    }
+    EXPECT_FALSE(IsPatched(guest, kSite)) << "not marked as text";
+  }
+  {
+    TestGuest guest(handed_over());
+    guest.space().MarkText(kCodeAddress, kPageSize);
+    guest.space().LendRoom(uint64_t{1} << 40, kPageSize);
+    Registers r = Start();
+    for (int i = 0; i < 300; ++i) {
+      r.rip = kSite;
+      ASSERT_EQ(guest.context().Switch(r).kind, Kind::kSyscall);
+    }
+    EXPECT_FALSE(IsPatched(guest, kSite)) << "too far";
+  }
+}
+
+// A debugger that steps sees each instruction of the guest's, and none of ours.
+TEST(PatchingTest, SingleSteps) {
+  TestGuest guest(handed_over());
+  Offer(guest);
+  Heat(guest);
+  Registers r = Start();
+  r.eflags |= TRAP_FLAG;
+  Event event = guest.context().Switch(r);
+  ASSERT_EQ(event.kind, Kind::kSignal);
+  EXPECT_EQ(event.info.si_signo, SIGTRAP);
+  EXPECT_EQ(event.info.si_code, TRAP_TRACE);
+  EXPECT_EQ(r.rip, kSite + 5);
+  EXPECT_EQ(r.rax, 110u);
+  event = guest.context().Switch(r);
+  ASSERT_EQ(event.kind, Kind::kSyscall);
+  EXPECT_EQ(r.rip, kSite + 7);
+  EXPECT_EQ(r.orig_rax, 110u);
+}
+
+// The instruction itself is where it was: a restarted call, or a jump there.
+TEST(PatchingTest, TheSecondInstructionWorksAlone) {
+  TestGuest guest(handed_over());
+  Offer(guest);
+  Heat(guest);
+  Registers r = Start();
+  r.rip = kSite + 5;
+  r.rax = SYS_getppid;
+  ASSERT_EQ(guest.context().Switch(r).kind, Kind::kSyscall);
+  EXPECT_EQ(r.orig_rax, uint64_t{SYS_getppid});
+  EXPECT_EQ(r.rip, kSite + 7);
+}
+
+GUEST_PROGRAM(own_gs, NOPS "mov $110, %eax; syscall; rdgsbase %rsi; mov $1000, %eax; syscall; jmp .");
+
+// A guest with something of its own in %gs, readable or not, makes its calls by traps.
+TEST(PatchingTest, GuestsThatUseGs) {
+  TestGuest guest(own_gs());
+  Offer(guest);
+  Heat(guest);
+  for (uint64_t base : {uint64_t{kDataAddress}, uint64_t{0x5000}, uint64_t{kRoom}, uint64_t{kSite} + 1}) {
+    Registers r = Start();
+    r.gs_base = base;
+    r.rbx = 5;
+    for (int i = 0; i < 3; ++i) {
+      r.rip = kSite;
+      ASSERT_EQ(guest.context().Switch(r).kind, Kind::kSyscall);
+      EXPECT_EQ(r.orig_rax, 110u);
+      EXPECT_EQ(r.rip, kSite + 7);
+      EXPECT_EQ(r.gs_base, base);
+      ASSERT_EQ(guest.context().Switch(r).kind, Kind::kSyscall);
+      EXPECT_EQ(r.orig_rax, 1000u);
+      EXPECT_EQ(r.rsi, base);
+      EXPECT_EQ(r.rbx, 5u);
+    }
+  }
+  EXPECT_TRUE(IsPatched(guest, kSite));
+}
+
+// Counts calls in rdi; every register that a call must keep is checked by the guest, which stops if one differs.
+GUEST_PROGRAM(
+    storm, NOPS
+    "mov $39, %eax; syscall; jmp 2f; .balign 16;"
+    "mov $186, %eax; syscall; jmp 3f; .balign 16;"
+    "1: mov $0x1234567, %rdx; mov %rdx, %r8; mov %rdx, %r12; mov %rdx, %r14; movq %rdx, %xmm3; movq %rdx, %xmm15;"
+    "mov %rdx, -8(%rsp); mov %rdx, -64(%rsp);"
+    "4: mov $39, %eax; syscall; 2: cmp $4711, %rax; jne 9f;"
+    "inc %rdi; cmp %rdx, %r8; jne 9f; cmp %rdx, %r12; jne 9f; cmp %rdx, %r14; jne 9f;"
+    "movq %xmm3, %rax; cmp %rdx, %rax; jne 9f; movq %xmm15, %rax; cmp %rdx, %rax; jne 9f;"
+    "cmp %rdx, -8(%rsp); jne 9f; cmp %rdx, -64(%rsp); jne 9f;"
+    "stc; mov $110, %eax; syscall; jnc 9f;"
+    "3: cmp $4712, %rax; jne 9f; mov %rdi, (%rsi); jmp 4b; 9: ud2");
+
+void Storm(bool answers, bool other_patches) {
+  TestGuest guest(storm());
+  Offer(guest);
+  if (answers) guest.context().SetAnswer(SYS_getpid, 4711);
+  std::atomic<int> sent{0}, received{0};
+  std::atomic<bool> stop{false};
+  std::thread interrupter([&] {
+    while (!stop) {
+      if (received < sent) {
+        std::this_thread::yield();
+        continue;
+      }
+      ++sent;
+      guest.context().Interrupt();
+    }
+  });
+  // Puts the text back, and lets it be patched anew.
+  std::thread changer([&] {
+    while (other_patches && !stop) {
+      guest.space().Protect(kCodeAddress, kPageSize, testing::kReadExec);
+      guest.space().MarkText(kCodeAddress, kPageSize);
+      timespec pause = {.tv_sec = 0, .tv_nsec = 300'000};
+      nanosleep(&pause, nullptr);
+    }
+  });
+  Registers r = Start();
+  r.rip = kSite + 32;
+  r.rsi = kDataAddress;
+  int calls = 0;
+  while (received < 3000) {
+    Event event = guest.context().Switch(r);
+    if (event.kind == Kind::kInterrupted) {
+      // Always at an instruction of its own.
+      EXPECT_GE(r.rip, kCodeAddress);
+      EXPECT_LT(r.rip, kCodeAddress + storm().size());
+      ++received;
+      continue;
+    }
+    if (event.kind != Kind::kSyscall) {
+      ADD_FAILURE() << static_cast<int>(event.kind) << " signal " << event.info.si_signo << std::hex << " at " << r.rip
+                    << " rax " << r.rax << " rcx " << r.rcx;
+      break;
+    }
+    ++calls;
+    EXPECT_TRUE(r.orig_rax == SYS_getpid || r.orig_rax == SYS_getppid) << r.orig_rax;
+    r.rax = r.orig_rax == SYS_getpid ? 4711 : 4712;
+  }
+  stop = true;
+  interrupter.join();
+  changer.join();
+  printf("%llu rounds, %d calls by the sentry; patched: %d\n", static_cast<unsigned long long>(r.rdi), calls,
+         SpaceOf(guest).patched());
+  EXPECT_TRUE(SpaceOf(guest).patched());
+}
+
+TEST(PatchingTest, InterruptsAnywhere) { Storm(false, false); }
+TEST(PatchingTest, InterruptsAnywhereInAnswers) { Storm(true, false); }
+TEST(PatchingTest, InterruptsWhileTextChanges) { Storm(true, true); }
+
+// Threads in the same text, while it is patched and put back.
+TEST(PatchingTest, ThreadsWhileTextChanges) {
+  TestGuest guest(storm());
+  Offer(guest);
+  auto cloned = guest.context().CloneInSpace();
+  ASSERT_TRUE(cloned.ok());
+  std::atomic<bool> stop{false};
+  auto run = [&](Context& context, uint64_t index) {
+    Registers r = Start();
+    r.rip = kSite + 32;
+    r.rsi = kDataAddress + 8 * index;
+    r.rsp -= 4096 * index;
+    context.SetAnswer(SYS_getpid, 4711);
+    while (!stop) {
+      Event event = context.Switch(r);
+      if (event.kind == Kind::kInterrupted) continue;
+      if (event.kind == Kind::kFault && event.access == Access::kExec) continue;  // between two mappings
+      if (event.kind != Kind::kSyscall) {
+        ADD_FAILURE() << static_cast<int>(event.kind) << " signal " << event.info.si_signo << std::hex << " at "
+                      << r.rip << " address " << event.address;
+        break;
+      }
+      r.rax = r.orig_rax == SYS_getpid ? 4711 : 4712;
+    }
+    return r.rdi;
+  };
+  std::thread other([&, context = (*cloned).get()] {
+    EXPECT_GT(run(*context, 1), 1000u);
+    context->Release();
+  });
+  std::thread changer([&] {
+    for (int i = 0; i < 300; ++i) {
+      guest.space().Protect(kCodeAddress, kPageSize, testing::kReadExec);
+      guest.space().MarkText(kCodeAddress, kPageSize);
+      timespec pause = {.tv_sec = 0, .tv_nsec = 2'000'000};
+      nanosleep(&pause, nullptr);
+    }
+    stop = true;
+    guest.context().Interrupt();
+    (*cloned)->Interrupt();
+  });
+  EXPECT_GT(run(guest.context(), 0), 1000u);
+  changer.join();
+  other.join();
+  EXPECT_TRUE(SpaceOf(guest).patched());
+}
+
+// Every byte of the code of patched calls, with registers that fit and that don't.
+TEST(PatchingTest, HostileJumps) {
+  auto guest = std::make_unique<TestGuest>(handed_over());
+  Offer(*guest);
+  Heat(*guest);
+  for (uint64_t offset = StubOffset(kSystrapGate); offset < StubOffset(kSystrapHandler); ++offset) {
+    for (int variant = 0; variant < 3; ++variant) {
+      Registers r = Start();
+      r.rip = StubPage() + offset;
+      const uint64_t area = static_cast<SystrapContext&>(guest->context()).thread()->address();
+      const uint64_t targets[] = {kRoom + CallSites::kSlotSize + 16, kDataAddress, 8};
+      r.rcx = r.r11 = targets[variant];
+      r.rax = variant == 0 ? area : kDataAddress;
+      r.rbx = area;
+      r.r12 = variant == 1 ? kDataAddress + 1024 : area + 0x5000;
+      if (variant == 0) r.rsp = area + GATE_STACK - 8;
+      std::atomic<bool> done{false};
+      std::thread interrupter([&] {
+        timespec pause = {.tv_sec = 0, .tv_nsec = 2'000'000};
+        while (!done) {
+          nanosleep(&pause, nullptr);
+          guest->context().Interrupt();
+        }
+      });
+      int64_t start = base::MonotonicNs();
+      Event event = guest->context().Switch(r);
+      EXPECT_LT(base::MonotonicNs() - start, 10 * base::kNsPerSecond);
+      done = true;
+      interrupter.join();
+      if (event.kind != Kind::kDead) {
+        r = Start();
+        for (int i = 0; i < 100; ++i) {
+          event = guest->context().Switch(r);
+          if (event.kind != Kind::kInterrupted) break;
+        }
+      }
+      if (event.kind == Kind::kDead) {
+        guest = std::make_unique<TestGuest>(handed_over());
+        Offer(*guest);
+        Heat(*guest);
+      }
+    }
+  }
+}
+
+TEST(PatchingTest, NotIfItMayNot) {
+  TestPlatform().AllowPatching(false);
+  {
+    TestGuest guest(handed_over());
+    Offer(guest);
+    Registers r = Start();
+    for (int i = 0; i < 300; ++i) {
+      r.rip = kSite;
+      ASSERT_EQ(guest.context().Switch(r).kind, Kind::kSyscall);
+    }
+    EXPECT_FALSE(IsPatched(guest, kSite));
+  }
+  TestPlatform().AllowPatching(true);
+}
+
+}  // namespace
+}  // namespace platform::systrap
