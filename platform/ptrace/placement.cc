@@ -84,6 +84,13 @@ bool Placement::Rebalance(Slot& slot) {
   return true;
 }
 
+bool Placement::Follow(Slot& slot, int index) {
+  if (!enabled() || slot.counted || index < 0 || index >= cpu_count() || index == slot.index) return false;
+  if (!Allowed(slot.allowed, static_cast<size_t>(index)) || Pairs(index) > 1) return false;
+  slot.index = index;
+  return true;
+}
+
 bool Placement::Spread(Slot& slot) {
   if (!enabled() || !slot.counted || slot.stub_index >= 0) return false;
   if (pairs_[static_cast<size_t>(slot.index)].load(std::memory_order_relaxed) != 1) return false;

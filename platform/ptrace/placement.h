@@ -33,6 +33,8 @@ class Placement {
   void Leave(Slot& slot);
   // True if the slot was given another CPU, because its own has two runnable pairs or more and another has none.
   bool Rebalance(Slot& slot);
+  // Before Enter: gives the slot the CPU of the pair that has woken it, if there is none but that one. False if not.
+  bool Follow(Slot& slot, int index);
   // A CPU without pairs for the stub thread alone, while the sentry thread has its own for itself; both then count as a
   // pair. False if there is none that is allowed.
   bool Spread(Slot& slot);

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "base/log.h"
+#include "base/wake_hint.h"
 #include "platform/systrap/futex.h"
 #include "platform/systrap/registers.h"
 
@@ -52,6 +53,7 @@ base::Result<void> SystrapContext::Bind(AddressSpace& space) {
   Release();
   platform_.placement().Enter(slot_);
   platform_.placement().Pin(slot_, 0);
+  Announce();
   current_context = this;
   base::Result<StubThread*> thread = wanted.TakeThread();
   if (!thread.ok()) {
@@ -97,6 +99,7 @@ void SystrapContext::Adopt() {
   current_context = this;
   platform_.placement().Enter(slot_);
   platform_.placement().Pin(slot_, thread_->tid);
+  Announce();
 }
 
 void SystrapContext::Release() {
@@ -145,12 +148,32 @@ void SystrapContext::Interrupt() {
 
 void SystrapContext::Kick() { syscall(SYS_tgkill, space_->pid(), thread_->tid, KICK_SIGNAL); }
 
+void SystrapContext::Announce() const { base::wake_hint = static_cast<uint32_t>(slot_.index + 1); }
+
 void SystrapContext::Rebalance() {
-  if (thread_ == nullptr) return;
-  if (platform_.placement().Rebalance(slot_)) platform_.placement().Pin(slot_, thread_->tid);
+  if (thread_ == nullptr || !platform_.placement().Rebalance(slot_)) return;
+  platform_.placement().Pin(slot_, thread_->tid);
+  Announce();
+}
+
+void SystrapContext::OnUnblock() {
+  ptrace::Placement& placement = platform_.placement();
+  run_start_ = __rdtsc();
+  if (!IsBrief()) {
+    placement.Enter(slot_);
+    return Rebalance();
+  }
+  if (thread_ != nullptr && placement.Follow(slot_, static_cast<int>(base::waker_hint) - 1)) {
+    placement.Pin(slot_, thread_->tid);
+    apart_ = false;
+    Announce();
+  }
+  placement.Enter(slot_);
 }
 
 void SystrapContext::OnBlock() {
+  const bool brief = __rdtsc() - run_start_ < kBriefRunUs * platform_.ticks_per_us();
+  brief_runs_ = brief ? std::min(brief_runs_ + 1, 4 * kBriefRuns) : brief_runs_ / 2;
   // The stub thread follows when it is needed, and asleep: moving it while it spins would cost more.
   if (slot_.stub_index >= 0) apart_ = true;
   spin_.OnGathered();
@@ -161,6 +184,7 @@ void SystrapContext::Gather(bool to_stub) {
   platform_.placement().Gather(slot_, to_stub);
   platform_.placement().PinOther(slot_, to_stub ? 0 : thread_->tid);
   apart_ = false;
+  Announce();
 }
 
 void SystrapContext::Arrange() {
@@ -201,7 +225,10 @@ Event SystrapContext::Inconsistent(const char* what) {
 Event SystrapContext::Switch(Registers& registers) {
   if (!space_ || space_->dead()) return Dead();
   Adopt();
-  if (++switches_ % kSwitchesPerRebalance == 0) Rebalance();
+  if (++switches_ % kSwitchesPerRebalance == 0 &&
+      !(IsBrief() && __rdtsc() - run_start_ < kBriefRunUs * platform_.ticks_per_us())) {
+    Rebalance();
+  }
   for (;;) {
     uint32_t old = state_.fetch_or(kInGuest);
     if ((old & kInterrupt) != 0) {

@@ -53,8 +53,9 @@ class SystrapContext final : public Context {
   StubThread* thread() { return thread_; }
   // Every so often, and after a sleep: goes to an idle CPU if this one is crowded.
   void Rebalance();
-  // The owner goes to sleep.
+  // The owner goes to sleep; it has slept.
   void OnBlock();
+  void OnUnblock();
 
  private:
   // Bits of state_.
@@ -78,6 +79,9 @@ class SystrapContext final : public Context {
   Outcome RunGuest(Registers& registers);
   // Decides on which CPUs the two threads of the pair are at the next hand-over, and moves them there.
   void Arrange();
+  // It sleeps so often that it never runs for long.
+  bool IsBrief() const { return brief_runs_ >= kBriefRuns; }
+  void Announce() const;
   // Both to one CPU, the sentry's if not `to_stub`.
   void Gather(bool to_stub);
   // Gives the stub thread its turn and waits for ours. False: the stub is dead.
@@ -106,6 +110,12 @@ class SystrapContext final : public Context {
   SpinPolicy spin_;
   bool apart_ = false;  // the stub thread is pinned to another CPU than the slot says
   uint32_t switches_ = 0;
+  // From so many short runs between two sleeps on, the thread is one that waits for others and they for it: then a
+  // wake-up of another CPU costs more than running at the same time gains.
+  static constexpr uint32_t kBriefRuns = 8;
+  static constexpr uint64_t kBriefRunUs = 50;
+  uint32_t brief_runs_ = 0;
+  uint64_t run_start_ = 0;
   uint64_t fs_base_ = 0;  // what the stub thread has
   uint64_t gs_base_ = 0;
   RseqArea rseq_;  // as registered with the host

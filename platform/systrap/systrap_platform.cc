@@ -225,9 +225,7 @@ void SystrapPlatform::OnBlock() {
 
 void SystrapPlatform::OnUnblock() {
   SystrapContext* context = SystrapContext::Current();
-  if (context == nullptr) return;
-  placement_.Enter(context->slot());
-  context->Rebalance();
+  if (context != nullptr) context->OnUnblock();
 }
 
 void SystrapPlatform::PinZygote() {

@@ -2,6 +2,7 @@
 #include "sentry/kernel/core/wait_queue.h"
 
 #include "base/log.h"
+#include "base/wake_hint.h"
 #include "sentry/kernel/core/host_futex.h"
 
 namespace sentry {
@@ -62,13 +63,19 @@ void WaitQueue::Call(EventMask events, bool one_exclusive) {
 }
 
 void Blocker::Wake() {
-  if (pending_.exchange(1, std::memory_order_release) == 0) HostFutexWake(pending_, 1);
+  // Not zero, and where it came from.
+  if (pending_.exchange(base::wake_hint << 1 | 1, std::memory_order_release) == 0) HostFutexWake(pending_, 1);
 }
 
 bool Blocker::Wait(int64_t deadline_ns) {
+  auto take = [this] {
+    const uint32_t pending = pending_.exchange(0, std::memory_order_acquire);
+    base::waker_hint = pending >> 1;
+    return pending != 0;
+  };
   for (;;) {
-    if (pending_.exchange(0, std::memory_order_acquire)) return true;
-    if (!HostFutexWait(pending_, 0, deadline_ns)) return pending_.exchange(0, std::memory_order_acquire) != 0;
+    if (take()) return true;
+    if (!HostFutexWait(pending_, 0, deadline_ns)) return take();
   }
 }
 
