@@ -55,9 +55,11 @@ void Emit(LogLevel level, const char* format, va_list args) {
 
 }  // namespace
 
+// glog looks the user up by name when USER is unset, by a constructor of its own: that opens files, and crashes in a
+// static binary where the name service has modules.
+__attribute__((constructor(101))) static void NameUser() { setenv("USER", "root", /*overwrite=*/0); }
+
 void InitLogging(const char* process, int fd, LogLevel minimum) {
-  // glog looks the user up by name when USER is unset, which opens files (shared/BUILD.md).
-  setenv("USER", "root", /*overwrite=*/0);
   // With TZ unset glibc looks at the file at every conversion; with it set, once.
   setenv("TZ", ":/etc/localtime", /*overwrite=*/0);
   tzset();

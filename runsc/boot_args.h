@@ -52,7 +52,8 @@ struct BootArgs {
   std::vector<base::UniqueFd> gofer_fds;  // one per tree of spec::GoferMounts(spec), in that order
   base::UniqueFd control_fd;
   base::UniqueFd exit_status_fd;
-  // terminal: [console]; else [stdin, stdout, stderr]; an entry may be closed (-1) when the CLI's was.
+  // terminal: [console]; else [stdin, stdout, stderr]; an entry may be closed (-1) when the CLI's was. Then those of
+  // --preserve-fds, which the process has as 3, 4, ...; they come behind the gofer's sockets.
   std::vector<base::UniqueFd> stdio;
   bool terminal = false;
   // The upper layer over the root and whether bind mounts get one as well (--overlay2=all:...).

@@ -84,6 +84,8 @@ std::span<const FlagDef> DebugFlags();
 std::span<const FlagDef> InstallFlags();
 std::span<const FlagDef> UninstallFlags();
 
+// The descriptors of --preserve-fds. Errors name the one that is not open.
+absl::StatusOr<std::vector<int>> PreservedFds(const ParsedFlags& flags);
 // Reads the bundle of --bundle for create and run.
 absl::StatusOr<CreateOptions> LoadCreateOptions(CommandContext& context);
 // Starts a container that was made with `attached`, stays until it ends and removes it. The exit code.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // runsc create
+#include <fcntl.h>
 #include <string.h>
 
 #include "absl/strings/match.h"
@@ -24,7 +25,7 @@ constexpr FlagDef kCreateFlags[] = {
     {"user-log", "", FlagType::kString, "", "", "messages for users go to --log"},
     {"no-pivot", "", FlagType::kBool, "false", "", kOursAlready},
     {"no-new-keyring", "", FlagType::kBool, "false", "", kOursAlready},
-    {"preserve-fds", "", FlagType::kInteger, "0", "", "only stdin, stdout and stderr are passed on"},
+    {"preserve-fds", "", FlagType::kInteger, "0", "pass on this many more descriptors, from 3"},
 };
 
 // Flags that a container may not choose for itself: they say where its state is, and who may choose.
@@ -61,6 +62,22 @@ absl::Status ApplyFlagAnnotations(CommandContext& context, const spec::Spec& spe
 
 std::span<const FlagDef> CreateFlags() { return kCreateFlags; }
 
+absl::StatusOr<std::vector<int>> PreservedFds(const ParsedFlags& flags) {
+  constexpr int64_t kMaxPreserved = 100;
+  const int64_t count = flags.GetInteger("preserve-fds");
+  if (count < 0 || count > kMaxPreserved)
+    return absl::InvalidArgumentError(absl::StrCat("--preserve-fds: must be in 0..", kMaxPreserved));
+  std::vector<int> fds;
+  for (int fd = 3; fd < 3 + count; ++fd) {
+    // What this program opened itself is closed at exec.
+    const int descriptor_flags = fcntl(fd, F_GETFD);
+    if (descriptor_flags < 0 || (descriptor_flags & FD_CLOEXEC))
+      return absl::InvalidArgumentError(absl::StrCat("--preserve-fds: descriptor ", fd, " is not open"));
+    fds.push_back(fd);
+  }
+  return fds;
+}
+
 absl::StatusOr<CreateOptions> LoadCreateOptions(CommandContext& context) {
   CreateOptions options{.config = &context.config,
                         .global_arguments = context.global.AsArguments(),
@@ -69,6 +86,7 @@ absl::StatusOr<CreateOptions> LoadCreateOptions(CommandContext& context) {
                         .pid_file = context.flags.Get("pid-file"),
                         .cli_start_ns = context.start_ns};
   RETURN_IF_ERROR(ValidateId(options.id));
+  options.preserved_fds = VALUE_OR_RETURN(PreservedFds(context.flags));
   options.bundle = VALUE_OR_RETURN(AbsolutePath(context.flags.Get("bundle")));
   std::vector<std::string> warnings;
   options.spec = VALUE_OR_RETURN(spec::LoadSpec(options.bundle, &options.spec_text, &warnings));

@@ -42,7 +42,7 @@ constexpr FlagDef kExecFlags[] = {
     {"user-log", "", kString, "", "", "messages for users go to --log"},
     {"process-label", "", kString, "", "", "the guest kernel has no SELinux"},
     {"apparmor", "", kString, "", "", "the guest kernel has no AppArmor"},
-    {"preserve-fds", "", kInteger, "0", "", "only stdin, stdout and stderr are passed on"},
+    {"preserve-fds", "", kInteger, "0", "pass on this many more descriptors, from 3"},
     {"ignore-paused", "", kBool, "false", "", "a process started in a paused container waits with the rest"},
 };
 
@@ -144,7 +144,7 @@ absl::StatusOr<base::UniqueFd> StartWatcher(const std::string& state_directory, 
 
 // Starts the process and stays until it ends. `started` (may be closed) gets "R\n" once it runs.
 absl::StatusOr<int> ExecAttached(CommandContext& context, Container& container, spec::Process process,
-                                 base::UniqueFd started) {
+                                 const std::vector<int>& preserved, base::UniqueFd started) {
   const ParsedFlags& flags = context.flags;
   Pty pty;
   std::vector<int> fds;
@@ -163,8 +163,10 @@ absl::StatusOr<int> ExecAttached(CommandContext& context, Container& container, 
   } else {
     for (int fd = 0; fd <= 2; ++fd) fds.push_back(fcntl(fd, F_GETFD) >= 0 ? fd : -1);
   }
+  fds.insert(fds.end(), preserved.begin(), preserved.end());
   auto client = VALUE_OR_RETURN(container.Connect());
   int32_t pid = VALUE_OR_RETURN(client.Exec(process, fds));
+  for (int fd : preserved) close(fd);
   base::UniqueFd window;
   if (flags.Has("console-socket")) {
     pty.master.Reset();
@@ -192,7 +194,8 @@ absl::StatusOr<int> ExecAttached(CommandContext& context, Container& container, 
   return ExitCodeOf(VALUE_OR_RETURN(std::move(status)));
 }
 
-absl::StatusOr<int> ExecDetached(CommandContext& context, Container& container, spec::Process process) {
+absl::StatusOr<int> ExecDetached(CommandContext& context, Container& container, spec::Process process,
+                                 const std::vector<int>& preserved) {
   int ends[2];
   if (pipe2(ends, O_CLOEXEC) != 0) return absl::InternalError(absl::StrCat("pipe: ", ErrnoText(errno)));
   base::UniqueFd read_end(ends[0]), write_end(ends[1]);
@@ -202,7 +205,7 @@ absl::StatusOr<int> ExecDetached(CommandContext& context, Container& container, 
     read_end.Reset();
     setsid();
     base::UniqueFd report(fcntl(write_end.get(), F_DUPFD_CLOEXEC, 3));
-    auto code = ExecAttached(context, container, std::move(process), std::move(write_end));
+    auto code = ExecAttached(context, container, std::move(process), preserved, std::move(write_end));
     if (!code.ok()) ReportFailure(std::move(report), std::string(code.status().message()));
     _exit(code.ok() ? *code : kErrorExitCode);
   }
@@ -230,6 +233,7 @@ absl::StatusOr<int> RunExec(CommandContext& context) {
     default:
       return absl::FailedPreconditionError("cannot exec in a container that was not started");
   }
+  const std::vector<int> preserved = VALUE_OR_RETURN(PreservedFds(context.flags));
   spec::Process process = VALUE_OR_RETURN(BuildProcess(context, container));
   const bool detach = context.flags.GetBool("detach");
   const bool socket = context.flags.Has("console-socket");
@@ -237,9 +241,9 @@ absl::StatusOr<int> RunExec(CommandContext& context) {
     return absl::InvalidArgumentError("exec: --detach with a terminal needs --console-socket");
   }
   if (socket && !process.terminal) return absl::InvalidArgumentError("--console-socket: needs --tty");
-  if (detach) return ExecDetached(context, container, std::move(process));
+  if (detach) return ExecDetached(context, container, std::move(process), preserved);
   BlockForwardedSignals();
-  return ExecAttached(context, container, std::move(process), base::UniqueFd());
+  return ExecAttached(context, container, std::move(process), preserved, base::UniqueFd());
 }
 
 }  // namespace runsc

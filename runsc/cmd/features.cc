@@ -12,7 +12,7 @@ absl::StatusOr<int> RunFeatures(CommandContext& context) {
   w.BeginObject();
   w.String("ociVersionMin", "1.0.0");
   w.String("ociVersionMax", kSpecVersion);
-  w.Strings("hooks", {"prestart", "createRuntime", "createContainer", "poststart", "poststop"});
+  w.Strings("hooks", {"prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"});
   w.Strings("mountOptions", spec::KnownMountOptions());
   w.BeginObject("linux");
   w.Strings("namespaces", {"pid", "network", "mount", "ipc", "uts", "user"});

@@ -22,6 +22,7 @@ constexpr FlagDef kInternalFlags[] = {
     {"id", "", kString, "", "container"},
     {"bundle", "", kString, "", "its bundle"},
     {"gofer-fds", "", kInteger, "0", "served trees"},
+    {"preserved-fds", "", kInteger, "0", "descriptors passed on beside the standard streams"},
     {"terminal", "", kBool, "false", "the container has a terminal"},
     {"die-with-parent", "", kBool, "false", "PDEATHSIG is set"},
     {"do", "", kBool, "false", "runsc do"},
@@ -96,6 +97,9 @@ absl::StatusOr<int> RunBoot(CommandContext& context) {
   args.exit_status_fd = Adopt(kExitStatusFd);
   args.terminal = context.flags.GetBool("terminal");
   for (int i = 0; i < (args.terminal ? 1 : 3); ++i) args.stdio.push_back(Adopt(kStdioFd + i));
+  const int preserved = static_cast<int>(context.flags.GetInteger("preserved-fds"));
+  const int first_preserved = kFirstGoferFd + static_cast<int>(args.gofer_fds.size());
+  for (int i = 0; i < preserved; ++i) args.stdio.push_back(Adopt(first_preserved + i));
   args.upper = UpperOf(context.config);
   args.upper_on_all_mounts = context.config.overlay_all;
   args.upper_dir_fd = Adopt(kUpperDirFd);

@@ -158,6 +158,7 @@ absl::Status Container::CreateLocked(CreateOptions& options) {
   } else {
     for (int fd = 0; fd <= 2; ++fd) sandbox.stdio.push_back(fcntl(fd, F_GETFD) >= 0 ? fd : -1);
   }
+  sandbox.stdio.insert(sandbox.stdio.end(), options.preserved_fds.begin(), options.preserved_fds.end());
   if (cgroup) sandbox.join_cgroup = [&](pid_t pid) { return cgroup->Join(pid); };
   sandbox.record_pids = [&](pid_t sentry, pid_t gofer) {
     record_.sandbox_pid = sentry;
@@ -291,7 +292,7 @@ absl::Status Container::Start() {
   record_.status = Status::kRunning;
   RETURN_IF_ERROR(store_.Save(record_));
   RETURN_IF_ERROR(MoveNetwork(spec, client));
-  if (absl::Status started = client.Start(); !started.ok()) {
+  if (absl::Status started = client.Start(MillisecondsOf(spec.hooks.start_container)); !started.ok()) {
     // One that may not be started yet stays.
     if (auto info = client.State(); info.ok() && info->state == control::ContainerState::kCreated) {
       record_.status = Status::kCreated;

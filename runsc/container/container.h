@@ -26,6 +26,7 @@ struct CreateOptions {
   std::string spec_text;
   bool attached = false;  // the sandbox dies with us
   bool is_do = false;
+  std::vector<int> preserved_fds;  // 3, 4, ... of the container's process; borrowed
   std::string console_socket;
   std::string pid_file;
   int64_t cli_start_ns = 0;

@@ -11,6 +11,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "absl/strings/str_cat.h"
 #include "base/unique_fd.h"
 #include "runsc/errors.h"
@@ -89,6 +91,12 @@ absl::Status RunHook(const std::string& field, const spec::Hook& hook, const std
 }
 
 }  // namespace
+
+int MillisecondsOf(const std::vector<spec::Hook>& hooks) {
+  int64_t total = 0;
+  for (const spec::Hook& hook : hooks) total += int64_t{1000} * hook.timeout_seconds.value_or(kDefaultTimeoutSeconds);
+  return static_cast<int>(std::min<int64_t>(total, 1'000'000'000));
+}
 
 absl::Status RunHooks(const char* name, const std::vector<spec::Hook>& hooks, const std::string& state_json,
                       const std::string& directory) {

@@ -16,6 +16,9 @@ namespace runsc {
 absl::Status RunHooks(const char* name, const std::vector<spec::Hook>& hooks, const std::string& state_json,
                       const std::string& directory);
 
+// How long they may take, all together.
+int MillisecondsOf(const std::vector<spec::Hook>& hooks);
+
 }  // namespace runsc
 
 #endif  // RUNSC_CONTAINER_HOOKS_H_

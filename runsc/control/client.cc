@@ -139,11 +139,12 @@ absl::Status Client::DestroyContainer() {
   return Call(request, &response);
 }
 
-absl::Status Client::Start() {
+absl::Status Client::Start(int hooks_ms) {
   pb::Request request;
   pb::Response response;
   request.mutable_start();
-  return Call(request, &response);
+  if (auto status = Send(request, {}); !status.ok()) return status;
+  return Receive(&response, kCallTimeoutMs + hooks_ms);
 }
 
 absl::StatusOr<int32_t> Client::Exec(const spec::Process& process, const std::vector<int>& fds) {

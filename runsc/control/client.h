@@ -34,7 +34,8 @@ class Client {
   // `request.container_id` is the client's.
   absl::Status CreateContainer(const CreateRequest& request);
   absl::Status DestroyContainer();
-  absl::Status Start();
+  // `hooks_ms`: how long the container's startContainer hooks may take.
+  absl::Status Start(int hooks_ms = 0);
   absl::StatusOr<int32_t> Exec(const spec::Process& process, const std::vector<int>& fds);
   absl::Status Signal(int32_t pid, int signal, SignalScope scope);
   absl::StatusOr<std::vector<ProcessInfo>> Processes();

@@ -35,6 +35,7 @@ void ToProto(const spec::Process& process, pb::Process* out) {
     r->set_hard(limit.hard);
   }
   out->set_no_new_privileges(process.no_new_privileges);
+  if (process.oom_score_adj) out->set_oom_score_adj(*process.oom_score_adj);
 }
 
 absl::StatusOr<spec::Process> FromProto(const pb::Process& in) {
@@ -71,6 +72,11 @@ absl::StatusOr<spec::Process> FromProto(const pb::Process& in) {
     out.rlimits.push_back({.resource = limit.resource(), .soft = limit.soft(), .hard = limit.hard()});
   }
   out.no_new_privileges = in.no_new_privileges();
+  if (in.has_oom_score_adj()) {
+    if (in.oom_score_adj() < -1000 || in.oom_score_adj() > 1000)
+      return absl::InvalidArgumentError("oomScoreAdj: not in -1000..1000");
+    out.oom_score_adj = in.oom_score_adj();
+  }
   return out;
 }
 

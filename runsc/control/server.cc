@@ -62,7 +62,7 @@ absl::Status HandleExec(ControlHandler& handler, const std::string& id, const pb
   ExecRequest exec{.container_id = id, .process = *std::move(process)};
   const int wanted = exec.process.terminal ? 1 : 3;
   size_t next = 0;
-  if (request.fd_present_size() != wanted) return absl::InvalidArgumentError("exec: wrong number of descriptors");
+  if (request.fd_present_size() < wanted) return absl::InvalidArgumentError("exec: wrong number of descriptors");
   for (bool present : request.fd_present()) {
     if (present && next == fds.size()) return absl::InvalidArgumentError("exec: a descriptor is missing");
     exec.fds.push_back(present ? std::move(fds[next++]) : base::UniqueFd());
@@ -84,7 +84,7 @@ absl::Status HandleCreate(ControlHandler& handler, const std::string& id, const 
                        .root_shared = request.root_shared(),
                        .mounts_shared = request.mounts_shared()};
   size_t next = 0;
-  if (fds.empty() || request.stdio_present_size() > 3) return absl::InvalidArgumentError("create: wrong descriptors");
+  if (fds.empty()) return absl::InvalidArgumentError("create: wrong descriptors");
   create.exit_status_fd = std::move(fds[next++]);
   for (bool present : request.stdio_present()) {
     if (present && next == fds.size()) return absl::InvalidArgumentError("create: a descriptor is missing");

@@ -32,6 +32,7 @@ struct ExecRequest {
   std::string container_id;
   spec::Process process;  // validated by the CLI; capabilities absent = those of the container's init
   // process.terminal: one host pty in raw mode, else stdin, stdout, stderr. -1 entries where the caller's was closed.
+  // Then its 3, 4, ...
   std::vector<base::UniqueFd> fds;
 };
 
@@ -40,7 +41,8 @@ struct CreateRequest {
   std::string container_id;
   std::string bundle;
   std::string spec_text;  // config.json; the CLI validated it, the sentry reads it anew
-  // process.terminal: one host pty in raw mode, else stdin, stdout, stderr; -1 where the caller's was closed.
+  // process.terminal: one host pty in raw mode, else stdin, stdout, stderr; -1 where the caller's was closed. Then its
+  // 3, 4, ...
   std::vector<base::UniqueFd> stdio;
   base::UniqueFd exit_status_fd;          // as BootArgs::exit_status_fd
   std::vector<base::UniqueFd> gofer_fds;  // one per tree of spec::GoferMounts

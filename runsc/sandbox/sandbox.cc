@@ -29,7 +29,7 @@ namespace {
 
 // A sandbox that has not come up after this long never will; a loaded host gets its share of patience.
 // Each tree takes a descriptor number below launch.cc's staging area.
-constexpr size_t kMaxTrees = 400;
+constexpr size_t kMaxTrees = 300;
 constexpr int64_t kStartTimeoutNs = 30 * base::kNsPerSecond;
 
 absl::Status SystemError(const char* what) { return absl::InternalError(absl::StrCat(what, ": ", ErrnoText(errno))); }
@@ -296,7 +296,12 @@ absl::StatusOr<Sandbox> StartSandbox(const SandboxOptions& options) {
                 {kLogFd, sentry_log.get()},    {kSpecFd, spec_fd.get()},
                 {kControlFd, control.get()},   {kExitStatusFd, status_file.get()},
                 {kUpperDirFd, upper_dir.get()}};
-  for (size_t i = 0; i < options.stdio.size(); ++i) sentry.fds.emplace_back(kStdioFd + i, options.stdio[i]);
+  const size_t standard = options.spec->process.terminal ? 1 : 3;
+  for (size_t i = 0; i < standard; ++i) sentry.fds.emplace_back(kStdioFd + i, options.stdio[i]);
+  // Behind the gofer's.
+  for (size_t i = standard; i < options.stdio.size(); ++i)
+    sentry.fds.emplace_back(kFirstGoferFd + trees + i - standard, options.stdio[i]);
+  sentry.argv.push_back(absl::StrCat("--preserved-fds=", options.stdio.size() - standard));
   for (size_t i = 0; i < trees; ++i) sentry.fds.emplace_back(kFirstGoferFd + i, sockets.sentry_ends[i].get());
   sentry.die_with_parent = options.attached;
   if (options.spec->process.terminal) sentry.controlling_terminal = kConsoleFd;

@@ -27,7 +27,7 @@ struct SandboxOptions {
   std::string state_directory;
   const spec::Spec* spec = nullptr;
   std::string spec_text;
-  // [console] or [stdin, stdout, stderr]; -1 where closed. Borrowed.
+  // [console] or [stdin, stdout, stderr], -1 where closed; then what is passed on as 3, 4, ... Borrowed.
   std::vector<int> stdio;
   bool attached = false;  // the sandbox dies with us, and may use our stderr
   bool is_do = false;

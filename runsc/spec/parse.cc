@@ -75,9 +75,6 @@ void ReadHooks(ObjectReader& r, Hooks* hooks) {
   ReadHookList(r, "startContainer", &hooks->start_container);
   ReadHookList(r, "poststart", &hooks->poststart);
   ReadHookList(r, "poststop", &hooks->poststop);
-  if (!hooks->start_container.empty()) {
-    r.Fail("startContainer[0]", "not supported: it would run a program of the host inside the sandbox");
-  }
 }
 
 void ReadAbsolutePath(ObjectReader& r, const char* name, std::string* out, Need need) {

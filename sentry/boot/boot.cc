@@ -93,6 +93,7 @@ absl::Status Boot(runsc::BootArgs& args, Sandbox& sandbox, std::unique_ptr<runsc
   MountTree tree = VALUE_OR_RETURN(BuildMountTree(std::move(request)));
   const bool is_pod = runsc::spec::PodOf(spec.annotations).role == runsc::spec::PodRole::kSandbox;
   sandbox.set_first(std::make_shared<Container>(ContainerOptions{.id = args.container_id,
+                                                                 .bundle = args.bundle,
                                                                  .spec = spec,
                                                                  .tree = std::move(tree),
                                                                  .pid_ns = kernel->root_pid_ns(),

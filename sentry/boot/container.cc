@@ -72,9 +72,8 @@ std::vector<RefPtr<kernel::ThreadGroup>> Container::ThreadGroups() const {
   return groups;
 }
 
-absl::StatusOr<Container::Started> Container::StartProcess(const runsc::spec::Process& process,
-                                                           std::vector<base::UniqueFd> stdio,
-                                                           RefPtr<kernel::ThreadGroup> join) {
+absl::StatusOr<kernel::ProcessRequest> Container::RequestFor(const runsc::spec::Process& process,
+                                                             RefPtr<kernel::ThreadGroup> join) {
   kernel::ProcessRequest request;
   request.creds = CredentialsOf(process);
   request.root = tree_.root;
@@ -102,11 +101,10 @@ absl::StatusOr<Container::Started> Container::StartProcess(const runsc::spec::Pr
   request.filename = process.args[0];
   request.envp = process.env;
   request.container_id = id_;
-  const RefPtr<kernel::Cgroup> cgroup = OwnCgroup();
-  request.cgroup = cgroup.get();
+  request.cgroup = OwnCgroup();
   if (!join && spec_.linux.Find(runsc::spec::NamespaceType::kCgroup)) {
-    request.cgroup_ns =
-        kernel::Cgroups::Get().NewNamespace(nullptr, cgroup.get(), kernel::Kernel::Get().root_user_ns(), UserCharge());
+    request.cgroup_ns = kernel::Cgroups::Get().NewNamespace(nullptr, request.cgroup.get(),
+                                                            kernel::Kernel::Get().root_user_ns(), UserCharge());
   }
   request.join = join;
   if (!join && !is_first()) request.pid_ns = options_.pid_ns;
@@ -120,6 +118,21 @@ absl::StatusOr<Container::Started> Container::StartProcess(const runsc::spec::Pr
     request.seccomp = *filter;
   }
   request.fds = MakeRef<kernel::FdTable>();
+  return request;
+}
+
+absl::StatusOr<Container::Started> Container::StartProcess(const runsc::spec::Process& process,
+                                                           std::vector<base::UniqueFd> stdio,
+                                                           RefPtr<kernel::ThreadGroup> join) {
+  kernel::ProcessRequest request = VALUE_OR_RETURN(RequestFor(process, join));
+  absl::Status hooks;
+  if (!join && !spec_.hooks.start_container.empty()) {
+    request.before_start = [&](const RefPtr<kernel::ThreadGroup>& init) {
+      hooks = RunStartHooks(init);
+      // It has not run yet, and will not.
+      if (!hooks.ok()) kernel::Kernel::Get().KillContainer(id_);
+    };
+  }
   Started started;
   constexpr uint64_t kNoLimit = 1 << 20;
   if (process.terminal) {
@@ -130,15 +143,17 @@ absl::StatusOr<Container::Started> Container::StartProcess(const runsc::spec::Pr
     request.terminal = terminal->controlling;
     started.master = terminal->master;
     started.pump = TerminalPump::Start(std::move(stdio[0]), terminal->master);
-  } else {
-    for (size_t fd = 0; fd < stdio.size() && fd < 3; ++fd) {
-      if (!stdio[fd].ok()) continue;
-      auto file = fs::NewHostFile(std::move(stdio[fd]), *request.creds);
-      if (file.ok()) (void)request.fds->Set(static_cast<int>(fd), *file, false, kNoLimit).ok();
-    }
+  }
+  // The console stands for three; behind the standard streams are those of --preserve-fds.
+  const size_t shift = process.terminal ? 2 : 0;
+  for (size_t i = process.terminal ? 1 : 0; i < stdio.size(); ++i) {
+    if (!stdio[i].ok()) continue;
+    auto file = fs::NewHostFile(std::move(stdio[i]), *request.creds);
+    if (file.ok()) (void)request.fds->Set(static_cast<int>(i + shift), *file, false, kNoLimit).ok();
   }
   auto group = kernel::Kernel::Get().StartProcess(request);
   if (!group.ok()) return ExecError(process.args[0], group.error());
+  RETURN_IF_ERROR(hooks);
   started.group = *group;
   if (process.oom_score_adj) started.group->oom_score_adj.store(*process.oom_score_adj);
   LOG_DEBUG("container %s: process %d starts: %s", id_.c_str(), started.group->tgid(), process.args[0].c_str());

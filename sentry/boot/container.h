@@ -24,6 +24,7 @@ namespace sentry {
 
 struct ContainerOptions {
   std::string id;
+  std::string bundle;
   runsc::spec::Spec spec;
   MountTree tree;
   RefPtr<kernel::PidNamespace> pid_ns;  // of its processes
@@ -84,8 +85,14 @@ class Container : public std::enable_shared_from_this<Container> {
     vfs::FileRef master;
     std::shared_ptr<TerminalPump> pump;
   };
+  // All but its descriptors.
+  absl::StatusOr<kernel::ProcessRequest> RequestFor(const runsc::spec::Process& process,
+                                                    RefPtr<kernel::ThreadGroup> join);
   absl::StatusOr<Started> StartProcess(const runsc::spec::Process& process, std::vector<base::UniqueFd> stdio,
                                        RefPtr<kernel::ThreadGroup> join);
+  // hooks.startContainer, in the namespaces of `init`, which waits.
+  absl::Status RunStartHooks(const RefPtr<kernel::ThreadGroup>& init);
+  absl::Status RunStartHook(const runsc::spec::Hook& hook, const RefPtr<kernel::ThreadGroup>& init);
   void Watch(int32_t pid, RefPtr<kernel::ThreadGroup> group);
   void OnExit(int32_t pid, int wait_status);
   // Ends a container whose init is not there any more (or never was).

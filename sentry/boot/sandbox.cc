@@ -116,7 +116,7 @@ absl::StatusOr<std::shared_ptr<Container>> Sandbox::Build(runsc::control::Create
   args.config.file_access_mounts = request.mounts_shared ? runsc::FileAccess::kShared : runsc::FileAccess::kExclusive;
   args.upper = request.overlay_root ? runsc::UpperLayer::kMemory : runsc::UpperLayer::kNone;
   args.spec = VALUE_OR_RETURN(runsc::spec::ParseSpec(request.spec_text, request.bundle, nullptr));
-  if (request.stdio.size() != (args.spec.process.terminal ? 1u : 3u))
+  if (request.stdio.size() < (args.spec.process.terminal ? 1u : 3u))
     return absl::InvalidArgumentError("create: wrong number of standard streams");
   if (request.gofer_fds.size() != runsc::spec::GoferMounts(args.spec).size())
     return absl::InvalidArgumentError("create: the number of gofer sockets does not fit the spec");
@@ -136,6 +136,7 @@ absl::StatusOr<std::shared_ptr<Container>> Sandbox::Build(runsc::control::Create
                                 .is_first = false};
   MountTree tree = VALUE_OR_RETURN(BuildMountTree(std::move(tree_request)));
   auto container = std::make_shared<Container>(ContainerOptions{.id = id,
+                                                                .bundle = args.bundle,
                                                                 .spec = std::move(args.spec),
                                                                 .tree = std::move(tree),
                                                                 .pid_ns = std::move(pid_ns),

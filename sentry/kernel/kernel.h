@@ -4,6 +4,7 @@
 #define SENTRY_KERNEL_KERNEL_H_
 
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -11,6 +12,7 @@
 #include "platform/memory_file.h"
 #include "platform/platform.h"
 #include "sentry/common.h"
+#include "sentry/kernel/cgroup.h"
 #include "sentry/kernel/seccomp_filter.h"
 #include "sentry/kernel/task_set.h"
 
@@ -39,13 +41,15 @@ struct ProcessRequest {
   std::string container_id;
   RefPtr<PidNamespace> pid_ns;        // of a new init; null: the root one for the first, else a new child of it
   RefPtr<CgroupNamespace> cgroup_ns;  // of a new init; null: the sandbox's
-  Cgroup* cgroup = nullptr;           // of a new init, v2; null: the root. Borrowed.
+  RefPtr<Cgroup> cgroup;              // of a new init, v2; null: the root
   RefPtr<ThreadGroup> join;           // exec: same namespaces as this container's init; null: a new init
   bool no_new_privs = false;
   RefPtr<SeccompFilter> seccomp;  // the process's first filter, or null
   mode_t umask = 022;
   RefPtr<ControllingTerminal> terminal;  // becomes the new session's
   std::vector<std::pair<int, rlimit64>> limits;
+  // Called once the process is there for others (`join`) and before it runs anything; without locks.
+  std::function<void(const RefPtr<ThreadGroup>& group)> before_start;
 };
 
 // From now on every system call of every task is seen by the sentry (--strace). Before the first process.

@@ -129,7 +129,7 @@ Result<RefPtr<ThreadGroup>> Kernel::StartProcess(const ProcessRequest& request) 
     const Task* init = request.join ? request.join->state().leader : nullptr;
     linked = Task::Internal::LinkLocked(*task, {});
     if (linked.ok()) {
-      Cgroups::Get().ForkLocked(*task, init, init ? nullptr : request.cgroup);
+      Cgroups::Get().ForkLocked(*task, init, init ? nullptr : request.cgroup.get());
       process_group = group->state().process_group;
       if (request.seccomp) StartWithSeccompFilter(*task, request.seccomp);
       if (IsPaused()) task->internal_->work.fetch_or(kWorkPause, std::memory_order_relaxed);
@@ -143,6 +143,7 @@ Result<RefPtr<ThreadGroup>> Kernel::StartProcess(const ProcessRequest& request) 
     request.terminal->Associate(process_group->session(), process_group);
   }
   group->timers().EnforceCpuLimit();
+  if (request.before_start) request.before_start(group);
   Task::Internal::OpenStartGate(*task, true);
   return group;
 }

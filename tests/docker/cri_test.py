@@ -60,7 +60,8 @@ class Cri:
 
 
 class Tests:
-    def __init__(self, cri, work):
+    def __init__(self, containerd, cri, work):
+        self.containerd = containerd
         self.cri = cri
         self.work = work
         self.count = 0
@@ -247,6 +248,34 @@ class Tests:
         require(self.exited(a) == 137, f"exit code {self.status(a).exit_code}")
         until(lambda: self.cri.PodSandboxStatus(pod_sandbox_id=pod[0]).status.state == 1, "the pod is not ready")
 
+    def test_lost_shim(self):
+        pod = self.pod()
+        a = self.start(pod, "a", "sleep", "1000")
+        subprocess.run(["pkill", "-KILL", "-f", f"^containerd-shim-runsc-v1 .*{pod[0]}"], check=True)
+        # 137, or containerd's own 255 where its wait ended with the connection.
+        require(self.exited(a) in (137, 255), f"exit code {self.status(a).exit_code}")
+        until(lambda: self.cri.PodSandboxStatus(pod_sandbox_id=pod[0]).status.state == 1, "the pod is not ready")
+
+    def test_restart_of_containerd(self):
+        pod = self.pod()
+        a = self.start(pod, "a", "sleep", "1000")
+        b = self.start(pod, "b", "sh", "-c", "while [ ! -e /go ]; do sleep 0.1; done; exit 9")
+        self.containerd.stop()
+        self.containerd.start()
+
+        def answers():
+            try:
+                return self.status(a).state == RUNNING
+            except self.cri.error:
+                return False
+
+        until(answers, "containerd knows of the container")
+        require(self.exec(a, "echo", "x") == "x", "a runs")
+        self.exec(b, "touch", "/go")
+        require(self.exited(b) == 9, f"exit code {self.status(b).exit_code}")
+        c = self.start(pod, "c", "sleep", "1000")
+        require(self.exec(c, "echo", "y") == "y", "a new one runs")
+
 
 def network(work):
     """A bridge for pods, in this network namespace."""
@@ -304,7 +333,7 @@ ConfigPath = "{options}"
     require(done.returncode == 0, f"import: {done.stderr}")
     cri = Cri(containerd.socket, work)
     until(lambda: cri.ImageStatus(image={"image": IMAGE}).image.id, "the image is known")
-    tests = Tests(cri, work)
+    tests = Tests(containerd, cri, work)
     status = run_tests(
         [(name, getattr(tests, name), tests.cleanup) for name in dir(tests) if name.startswith("test_")],
         arguments.pattern,

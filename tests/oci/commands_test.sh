@@ -218,6 +218,69 @@ assert s["id"] == "c" and s["status"] in ("creating", "created") and s["pid"] > 
 assert s["ociVersion"] and s["bundle"], s' || fail "state $(head -n 1 "$WORK/hook.out")"
   rt delete -f c || fail delete
 }
+# They run in the container, with its files, before its program.
+start_hook() {
+  edit "s#\"mounts\": \[#&{\"destination\": \"/tmp\", \"type\": \"tmpfs\", \"source\": \"tmpfs\"}, #"
+  edit "s#\"hostname\"#\"annotations\": {\"key\": \"value\"}, \"hooks\": {\"startContainer\": [$1]}, \"hostname\"#"
+}
+test_start_container_hooks() {
+  ! is_native || return 0
+  bundle sh -c 'cat /tmp/state; echo; cat /tmp/said; echo $$'
+  start_hook '{"path": "/bin/sh", "args": ["sh", "-c", "cat >/tmp/state; echo $KEY $HOME; hostname >/tmp/said; echo $KEY $NAME >>/tmp/said"], "env": ["KEY=here", "PATH=/bin"]}, {"path": "/bin/sh", "args": ["sh", "-c", "echo second >>/tmp/said"], "env": ["PATH=/bin"]}'
+  ln -sf busybox "$WORK/rootfs/bin/hostname"
+  rt run -b "$BUNDLE" c </dev/null >"$WORK/out" || fail "run: $(cat "$WORK/out")"
+  # The container's program is still the first process.
+  [[ $(tail -n 4 "$WORK/out" | tr '\n' '|') == 'box|here |second|1|' || $(tail -n 4 "$WORK/out" | tr '\n' '|') == 'box|here|second|1|' ]] || fail "$(cat "$WORK/out")"
+  head -n 1 "$WORK/out" | python3 -c 'import json, sys
+s = json.load(sys.stdin)
+assert s["id"] == "c" and s["status"] == "created" and s["pid"] == 1 and s["annotations"] == {"key": "value"}, s
+assert s["ociVersion"] and s["bundle"], s' || fail "state $(head -n 1 "$WORK/out")"
+}
+test_failing_start_container_hook_ends_the_start() {
+  ! is_native || return 0
+  bundle sh -c 'echo ran'
+  start_hook '{"path": "/bin/sh", "args": ["sh", "-c", "echo why not; exit 3"], "env": ["PATH=/bin"]}'
+  rt run -b "$BUNDLE" c </dev/null >"$WORK/out" 2>"$WORK/err" && fail "succeeded"
+  ! grep -q ran "$WORK/out" || fail "the program ran"
+  ! is_runsc || grep -qF 'hooks.startContainer[0]: /bin/sh: exit status 3: why not' "$WORK/err" || fail "said $(cat "$WORK/err")"
+  rt delete --force c 2>/dev/null
+  gone c
+  # runc 1.1 starts, and does not wait.
+  is_runsc || return 0
+  bundle sh -c 'echo ran'
+  start_hook '{"path": "/bin/sleep", "args": ["sleep", "77778"], "timeout": 1}'
+  rt create -b "$BUNDLE" c </dev/null >"$WORK/out" 2>&1 || fail create
+  rt start c 2>"$WORK/err" && fail "start succeeded"
+  await stopped c
+  grep -qF 'did not end within 1 s' "$WORK/err" || fail "said $(cat "$WORK/err")"
+  ! grep -q ran "$WORK/out" || fail "the program ran"
+  rt delete c || fail delete
+  bundle true
+  start_hook '{"path": "/no/such/hook"}'
+  expect_error 'hooks.startContainer\[0\]: /no/such/hook: no such file' rt run -b "$BUNDLE" c
+}
+test_oom_score_of_an_exec() {
+  # runc 1.1 leaves it out.
+  is_sandbox || return 0
+  started sleep 100
+  echo '{"args": ["cat", "/proc/self/oom_score_adj"], "cwd": "/", "env": ["PATH=/bin"], "user": {"uid": 0, "gid": 0}, "oomScoreAdj": 444}' >"$WORK/process.json"
+  [[ $(rt exec --process "$WORK/process.json" c </dev/null) == 444 ]] || fail "$(rt exec --process "$WORK/process.json" c </dev/null)"
+  rt delete --force c || fail delete
+}
+test_preserved_descriptors() {
+  ! is_native || return 0
+  echo three >"$WORK/three"
+  bundle sh -c 'cat <&3; echo back >&4; echo 2>/dev/null >&5 || echo none'
+  local out
+  out=$(rt run --preserve-fds 2 -b "$BUNDLE" c </dev/null 3<"$WORK/three" 4>"$WORK/four" 5>"$WORK/five") || fail run
+  [[ $out == $'three\nnone' && $(cat "$WORK/four") == back && ! -s $WORK/five ]] || fail "run: $out, $(cat "$WORK/four")"
+  started sleep 100
+  out=$(rt exec --preserve-fds 1 c sh -c 'cat <&3' </dev/null 3<"$WORK/three") || fail exec
+  [[ $out == three ]] || fail "exec: $out"
+  # runc 1.1 does not look.
+  ! is_runsc || expect_error 'preserve-fds.*descriptor 4' rt exec --preserve-fds 2 c true 3<"$WORK/three" 4<&-
+  rt delete --force c || fail delete
+}
 test_masked_and_readonly_paths() {
   ! is_native || return 0
   bundle sh -c 'cat /proc/cpuinfo | busybox wc -c; ls /proc/tty | busybox wc -l; echo x 2>&1 >/proc/sys/kernel/domainname'
