@@ -273,6 +273,7 @@ struct Task::Internal {
   static bool PtraceSyscallEnter(Task& task);            // (own) false: skip the call
   static void PtraceSyscallExit(Task& task);             // (own) the exit stop, or the SIGTRAP of a step over the call
   static void PtraceHandlerEntered(Task& task);          // (own) a step stops before a handler's first instruction
+  static void RecordDebugTrap(Task& task);               // (own) DR6 of a trap; a tracer's stop records it itself
   static void ForceTrapFlag(Task& task);                 // (own) sets or clears the trap flag, as single_step says
   static void PtraceExitLocked(Task& task);              // T held: lets go of its tracees and its tracer
   // T held: looks for a tracee of the caller to report. True: *result is filled. Sets *candidates when there is any

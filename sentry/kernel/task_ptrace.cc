@@ -208,6 +208,15 @@ void Task::Internal::PtraceSyscallExit(Task& task) {
   if (signal > 0) (void)task.SendSignal(UserSignal(signal, 0, 0));
 }
 
+void Task::Internal::RecordDebugTrap(Task& task) {
+  PtraceState& state = *task.ptrace_;
+  // Written by tracers in its stops only.
+  if (IsTraced(task) || state.debug[7] == 0) return;
+  const uint64_t status = task.context().DebugStatus();
+  MutexLock lock(kernel(task).tasks().mu());
+  state.debug[6] = status;
+}
+
 void Task::Internal::ForceTrapFlag(Task& task) {
   PtraceState& state = *task.ptrace_;
   auto& flags = task.regs_.eflags;

@@ -226,6 +226,7 @@ void Task::Internal::HandleEvent(Task& task, const platform::Event& event) {
     }
     case platform::Event::Kind::kSignal:
       task.regs_.orig_rax = ~uint64_t{0};
+      if (event.info.si_signo == SIGTRAP) RecordDebugTrap(task);
       task.ForceSignal(SanitizedFault(event.info, task.regs_));
       return;
     case platform::Event::Kind::kInterrupted:

@@ -201,6 +201,32 @@ TEST(Ptrace, WatchpointStopsAfterTheWrite) {
   EXPECT_EQ(Exited(0), t.Resume(PTRACE_CONT));
 }
 
+volatile int g_traps = 0;
+
+// Who debugs by another process (as our own systrap platform does) looks at DR6 later.
+TEST(Ptrace, WatchpointsOutliveADetachAndAreRecorded) {
+  Event hit, go;
+  Tracee t([&] {
+    ScopedHandler handler(SIGTRAP, [](int) { g_traps = g_traps + 1; });
+    g_word = 0x7777;
+    CHILD_CHECK(g_traps == 1);
+    hit.Set();
+    CHILD_CHECK(go.Wait());
+  });
+  SKIP_WITHOUT_DEBUG_REGISTERS(t);
+  ASSERT_OK(Ptrace(PTRACE_POKEUSER, t.pid(), DebugRegister(1), reinterpret_cast<uintptr_t>(&g_word)));
+  ASSERT_OK(Ptrace(PTRACE_POKEUSER, t.pid(), DebugRegister(7), 4 | 1ul << 20 | 2ul << 22));
+  ASSERT_OK(Ptrace(PTRACE_DETACH, t.pid()));
+  ASSERT_TRUE(hit.Wait());
+  ASSERT_OK(Ptrace(PTRACE_SEIZE, t.pid()));
+  ASSERT_OK(Ptrace(PTRACE_INTERRUPT, t.pid()));
+  ASSERT_EQ(EventStop(128), t.Wait(__WALL));
+  EXPECT_EQ(2, Ptrace(PTRACE_PEEKUSER, t.pid(), DebugRegister(6)) & 0xf);
+  ASSERT_OK(Ptrace(PTRACE_DETACH, t.pid()));
+  go.Set();
+  EXPECT_EQ(Exited(0), t.Wait());
+}
+
 TEST(Ptrace, HardwareBreakpointStopsBeforeTheInstruction) {
   Tracee t([] { _exit(getppid() > 0 ? 3 : 4); });
   SKIP_WITHOUT_DEBUG_REGISTERS(t);
