@@ -17,6 +17,25 @@ TEST(SelectTest, KnownNames) {
   }
 }
 
+// Where it can't run, the message says so in one line that names the device or the capability.
+TEST(SelectTest, KvmRunsOrSaysWhyNot) {
+  auto platform = MakePlatform("kvm");
+  if (platform.ok()) {
+    EXPECT_EQ((*platform)->Name(), std::string("kvm"));
+    return;
+  }
+  EXPECT_EQ(platform.status().code(), absl::StatusCode::kUnavailable);
+  EXPECT_NE(std::string(platform.status().message()).find("kvm"), std::string::npos);
+}
+
+TEST(SelectTest, OnlyKvmNeedsADevice) {
+  for (const char* name : {"auto", "ptrace", "systrap"}) {
+    auto device = OpenDevice(name);
+    ASSERT_TRUE(device.ok());
+    EXPECT_FALSE(device->ok());
+  }
+}
+
 TEST(SelectTest, UnknownNameIsNamedWithTheKnownOnes) {
   auto platform = MakePlatform("vax");
   ASSERT_FALSE(platform.ok());

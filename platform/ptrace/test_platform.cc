@@ -18,6 +18,7 @@ std::unique_ptr<Platform> StartTestPlatform() {
   return *std::move(started);
 }
 
+bool HasStubs() { return true; }
 pid_t StubPid(AddressSpace& space) { return static_cast<PtraceAddressSpace&>(space).pid(); }
 pid_t StubTid(Context& context) { return static_cast<PtraceContext&>(context).tracee().tid(); }
 pid_t ZygotePid() { return static_cast<PtracePlatform&>(TestPlatform()).zygote().pid(); }

@@ -20,6 +20,7 @@ std::unique_ptr<Platform> StartTestPlatform() {
   return *std::move(started);
 }
 
+bool HasStubs() { return true; }
 pid_t StubPid(AddressSpace& space) { return static_cast<SystrapAddressSpace&>(space).pid(); }
 pid_t StubTid(Context& context) { return static_cast<SystrapContext&>(context).thread()->tid; }
 pid_t ZygotePid() { return static_cast<SystrapPlatform&>(TestPlatform()).zygote().pid(); }

@@ -284,6 +284,7 @@ TEST(BindTest, ToAnotherSpaceAndBack) {
 }
 
 TEST(DeathTest, KilledWhileTheGuestRuns) {
+  if (!HasStubs()) GTEST_SKIP() << "a platform without stub processes";
   TestGuest guest(spin());
   Registers r = TestGuest::Start();
   r.rdi = kDataAddress;
@@ -302,6 +303,7 @@ TEST(DeathTest, KilledWhileTheGuestRuns) {
 
 // One thread learns of the death though another one's owner is busy elsewhere and hasn't reaped its own.
 TEST(DeathTest, IsSeenByEachThreadAlone) {
+  if (!HasStubs()) GTEST_SKIP() << "a platform without stub processes";
   TestGuest guest(spin());
   auto context = guest.context().CloneInSpace();
   ASSERT_TRUE(context.ok());
@@ -321,6 +323,7 @@ TEST(DeathTest, IsSeenByEachThreadAlone) {
 }
 
 TEST(DeathTest, BetweenSwitches) {
+  if (!HasStubs()) GTEST_SKIP() << "a platform without stub processes";
   TestGuest guest(calls());
   Registers r = TestGuest::Start();
   ASSERT_EQ(guest.context().Switch(r).kind, Kind::kSyscall);
@@ -331,6 +334,7 @@ TEST(DeathTest, BetweenSwitches) {
 
 // Signals and stops from outside are no business of the guest.
 TEST(DeathTest, OtherSignalsFromOutsideAreDropped) {
+  if (!HasStubs()) GTEST_SKIP() << "a platform without stub processes";
   TestGuest guest(spin());
   Registers r = TestGuest::Start();
   r.rdi = kDataAddress;
@@ -353,6 +357,7 @@ TEST(DeathTest, OtherSignalsFromOutsideAreDropped) {
 }
 
 TEST(PlacementTest, PairIsOnOneCpuAndBlockedPairsDontCount) {
+  if (!HasStubs()) GTEST_SKIP() << "a platform without stub processes";
   ptrace::Placement& placement = TestPlacement();
   if (!placement.enabled()) GTEST_SKIP() << "one CPU";
   std::thread([&] {

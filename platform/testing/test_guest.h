@@ -32,8 +32,9 @@ inline constexpr Protection kReadExec = {.read = true, .exec = true};
 Platform& TestPlatform();
 MemoryFile& TestMemory();
 
-// Defined by each platform.
+// Defined by each platform. Those of stubs only where there are any.
 std::unique_ptr<Platform> StartTestPlatform();
+bool HasStubs();
 pid_t StubPid(AddressSpace& space);
 pid_t StubTid(Context& context);
 pid_t ZygotePid();

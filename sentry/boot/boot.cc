@@ -16,6 +16,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "base/log.h"
+#include "platform/kvm/kvm_platform.h"
 #include "platform/safe_copy.h"
 #include "platform/select.h"
 #include "runsc/control/server.h"
@@ -52,12 +53,13 @@ absl::Status Boot(runsc::BootArgs& args, Sandbox& sandbox, std::unique_ptr<runsc
   auto vdso = arch::ClockVdso::Create(**memory_file);  // reads sysfs
   if (!vdso.ok())
     return absl::ResourceExhaustedError(absl::StrCat("guest memory: vDSO: ", runsc::ErrnoText(vdso.error_number())));
+  base::UniqueFd device = VALUE_OR_RETURN(platform::OpenDevice(args.config.platform));
   EmptyRoot empty_root;
   RETURN_IF_ERROR(empty_root.Enter());
   RETURN_IF_ERROR(DropPrivileges());
   if (args.die_with_parent) prctl(PR_SET_PDEATHSIG, SIGKILL);
 
-  auto platform = platform::MakePlatform(args.config.platform);
+  auto platform = platform::MakePlatform(args.config.platform, std::move(device));
   if (!platform.ok()) return runsc::Annotate(platform.status(), absl::StrCat("--platform=", args.config.platform));
   RETURN_IF_ERROR(empty_root.Finish());
 
@@ -104,8 +106,10 @@ absl::Status Boot(runsc::BootArgs& args, Sandbox& sandbox, std::unique_ptr<runsc
     std::vector<std::string> only = absl::StrSplit(args.config.strace_syscalls, ',', absl::SkipEmpty());
     trace::EnableStrace(std::move(only), static_cast<size_t>(args.config.strace_log_size));
   }
-  RETURN_IF_ERROR(InstallSentryFilter(
-      {.debug = args.config.debug, .ptrace = std::string_view(kernel->platform().Name()) == "ptrace"}));
+  const std::string_view platform_name = kernel->platform().Name();
+  FilterOptions filter = {.debug = args.config.debug, .ptrace = platform_name == "ptrace"};
+  if (platform_name == "kvm") filter.kvm_vm = static_cast<platform::kvm::KvmPlatform&>(kernel->platform()).vm_fd();
+  RETURN_IF_ERROR(InstallSentryFilter(filter));
   sandbox.first().WatchGofers([&sandbox] { sandbox.Lost("the gofer process ended"); });
   kernel->platform().OnStubLost([&sandbox] { sandbox.Lost("a stub process was killed"); });
   sandbox.set_host_memory(host.total_memory);

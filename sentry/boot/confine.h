@@ -31,6 +31,7 @@ absl::Status DropPrivileges();
 
 struct FilterOptions {
   bool debug = false;  // a forbidden call is named in the log before the process ends
+  int kvm_vm = -1;     // the virtual machine whose CPUs run the guests
   bool ptrace = true;  // the platform traces its stubs; else it orders their service threads by notifications
 };
 // Irreversible, for the calling thread and those it makes: install before the first one.

@@ -22,6 +22,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/log.h"
 #include "base/sanitizer.h"
+#include "platform/kvm/kvm_abi.h"
 #include "platform/safe_copy.h"
 #include "sentry/boot/confine.h"
 
@@ -145,9 +146,20 @@ bool AddRules(scmp_filter_ctx filter, const FilterOptions& options, std::string*
   ok = ok && allow(SYS_prlimit64, {SCMP_A0(SCMP_CMP_EQ, 0), SCMP_A2(SCMP_CMP_EQ, 0)});
   // What ended a stub: PIDFD_GET_INFO of 64 bytes.
   ok = ok && allow(SYS_ioctl, {SCMP_A1(SCMP_CMP_EQ, _IOWR(0xff, 11, char[64]))});
-  if (!options.ptrace) {
+  if (!options.ptrace && options.kvm_vm < 0) {
     // systrap: orders to the service threads of stubs. The last is SECCOMP_IOCTL_NOTIF_SET_FLAGS.
     for (uint64_t request : {SECCOMP_IOCTL_NOTIF_RECV + 0ul, SECCOMP_IOCTL_NOTIF_SEND + 0ul, SECCOMP_IOW(4, __u64)})
+      ok = ok && allow(SYS_ioctl, {SCMP_A1(SCMP_CMP_EQ, request)});
+  }
+  if (options.kvm_vm >= 0) {
+    const auto vm = static_cast<uint64_t>(options.kvm_vm);
+    for (uint64_t request : {KVM_SET_USER_MEMORY_REGION + 0ul, KVM_CREATE_VCPU + 0ul})
+      ok = ok && allow(SYS_ioctl, {SCMP_A0(SCMP_CMP_EQ, vm), SCMP_A1(SCMP_CMP_EQ, request)});
+    ok = ok && allow(SYS_ioctl, {SCMP_A1(SCMP_CMP_EQ, KVM_RUN), SCMP_A2(SCMP_CMP_EQ, 0)});
+    // A new CPU's set-up, then vector state and breakpoints from turn to turn; registers travel in its shared page.
+    for (uint64_t request : {KVM_GET_SREGS + 0ul, KVM_SET_SREGS + 0ul, KVM_SET_XCRS + 0ul, KVM_SET_DEVICE_ATTR + 0ul,
+                             KVM_GET_DEBUGREGS + 0ul, KVM_SET_DEBUGREGS + 0ul, platform::kvm::kSetCpuid,
+                             platform::kvm::kSetMsrs, platform::kvm::kGetXsave, platform::kvm::kSetXsave})
       ok = ok && allow(SYS_ioctl, {SCMP_A1(SCMP_CMP_EQ, request)});
   }
   ok = ok && allow(SYS_membarrier, {SCMP_A0(SCMP_CMP_EQ, MEMBARRIER_CMD_GLOBAL)});

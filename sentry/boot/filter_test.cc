@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "base/sanitizer.h"
+#include "platform/kvm/kvm_abi.h"
 #include "sentry/boot/confine.h"
 
 namespace sentry {
@@ -104,6 +105,39 @@ TEST(SentryFilter, KillsTheProcessForWhatIsNotAllowed) {
       return 0;
     });
     EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS) << call.what << ": wait status " << status;
+  }
+}
+
+// Of the virtual machine's ioctls only those of the platform, and only with a virtual machine.
+TEST(SentryFilter, KvmIoctls) {
+  const struct {
+    int fd;
+    unsigned long request, argument;
+    bool allowed;
+  } kCalls[] = {
+      {77, KVM_RUN, 0, true},
+      {77, KVM_RUN, 1, false},
+      {99, KVM_CREATE_VCPU, 0, true},
+      {77, KVM_CREATE_VCPU, 0, false},
+      {99, KVM_SET_USER_MEMORY_REGION, 0, true},
+      {77, KVM_SET_USER_MEMORY_REGION, 0, false},
+      {77, KVM_SET_SREGS, 0, true},
+      {77, platform::kvm::kGetXsave, 0, true},
+      {77, KVM_CREATE_VM, 0, false},
+      {77, KVM_CREATE_IRQCHIP, 0, false},
+      {77, KVM_SET_GUEST_DEBUG, 0, false},
+  };
+  for (const auto& call : kCalls) {
+    for (int vm : {99, -1}) {
+      const int status = UnderFilter(
+          [&] {
+            syscall(SYS_ioctl, call.fd, call.request, call.argument);
+            return 0;
+          },
+          {.kvm_vm = vm, .ptrace = false});
+      EXPECT_EQ(call.allowed && vm >= 0, WIFEXITED(status))
+          << std::hex << call.request << " of " << call.fd << ", " << vm;
+    }
   }
 }
 
