@@ -8,6 +8,7 @@
 
 #include "sentry/net/config.h"
 #include "sentry/net/endpoint.h"
+#include "sentry/net/filter.h"
 #include "sentry/net/ring.h"
 #include "sentry/net/stack.h"
 
@@ -102,8 +103,14 @@ class DatagramEndpoint final : public Endpoint {
   // A packet after its network header; whether this endpoint wants its protocol.
   bool ReceiveRaw(const Packet& packet);
 
-  // From the stack: a message for this endpoint.
-  void Deliver(const Packet& packet, Buffer data, const SocketAddress& from, uint16_t to_port);
+  // Which messages are taken, and how much of them; null: all.
+  void set_filter(RefPtr<Filter> filter);
+  bool has_filter() const;
+
+  // From the stack: a message for this endpoint. `data_at`: where in `packet.head` its first byte was; the transport
+  // header, of `header` bytes, is before it unless it is part of the data (0).
+  void Deliver(const Packet& packet, Buffer data, const SocketAddress& from, uint16_t to_port, size_t data_at,
+               size_t header);
   bool IsMember(const IpAddress& group, uint32_t interface) const;
 
  private:
@@ -133,6 +140,7 @@ class DatagramEndpoint final : public Endpoint {
   bool receive_shutdown_ ABSL_GUARDED_BY(mu_) = false, send_shutdown_ ABSL_GUARDED_BY(mu_) = false;
   bool closed_ ABSL_GUARDED_BY(mu_) = false;
   std::vector<Membership> memberships_ ABSL_GUARDED_BY(mu_);
+  RefPtr<Filter> filter_ ABSL_GUARDED_BY(mu_);
   std::array<uint32_t, 8> icmp_filter_ ABSL_GUARDED_BY(mu_) = {};
   std::atomic<size_t> receive_limit_{212992};
   std::atomic<uint64_t> drops_{0};

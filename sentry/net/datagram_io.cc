@@ -179,10 +179,19 @@ Result<void> DatagramEndpoint::SendIncluded(Buffer data, Path path, const Socket
   return stack().SendRaw(std::move(packet), path);
 }
 
-void DatagramEndpoint::Deliver(const Packet& packet, Buffer data, const SocketAddress& from, uint16_t to_port) {
+void DatagramEndpoint::set_filter(RefPtr<Filter> filter) {
+  MutexLock lock(mu_);
+  std::swap(filter_, filter);
+}
+
+bool DatagramEndpoint::has_filter() const {
+  MutexLock lock(mu_);
+  return filter_ != nullptr;
+}
+
+void DatagramEndpoint::Deliver(const Packet& packet, Buffer data, const SocketAddress& from, uint16_t to_port,
+                               size_t data_at, size_t header) {
   Datagram d;
-  d.charge = data.truesize() + kOverhead;
-  d.data = std::move(data);
   d.from = from;
   if (from.ip.IsLinkLocalV6()) d.from.scope = packet.interface;
   d.to = packet.destination;
@@ -194,6 +203,18 @@ void DatagramEndpoint::Deliver(const Packet& packet, Buffer data, const SocketAd
   UdpStatistics& stats = packet.is_v4 ? stack().statistics().udp4 : stack().statistics().udp6;
   Section section(mu_);
   if (closed_) return;
+  if (filter_) {
+    const uint32_t kept = filter_->Run({packet, data_at - header, data_at, data});
+    if (kept == 0) {
+      drops_.fetch_add(1, std::memory_order_relaxed);
+      if (kind_ == Kind::kUdp) Count(stats.in_errors);
+      return;
+    }
+    const size_t wanted = std::max<size_t>(kept, header) - header;
+    if (wanted < data.size()) data.TrimTo(wanted);
+  }
+  d.charge = data.truesize() + kOverhead;
+  d.data = std::move(data);
   // One message fits always.
   if (charged_ && charged_ + d.charge > receive_limit_.load(std::memory_order_relaxed)) {
     drops_.fetch_add(1, std::memory_order_relaxed);
@@ -255,7 +276,7 @@ bool DatagramEndpoint::ReceiveRaw(const Packet& packet) {
   const size_t from = v4 ? packet.network_begin : packet.begin;
   data = Buffer::Copy(packet.head + from, packet.end - from);
   data.Append(packet.payload.Share(0, packet.payload.size()));
-  Deliver(packet, std::move(data), SocketAddress{packet.source, 0}, 0);
+  Deliver(packet, std::move(data), SocketAddress{packet.source, 0}, 0, from, 0);
   return true;
 }
 
@@ -287,7 +308,7 @@ void ReceiveUdp(Stack& stack, PacketPtr packet) {
       if (packet->destination.IsMulticast() && !endpoint.IsMember(packet->destination, packet->interface)) continue;
       Buffer data = Buffer::Copy(packet->head + packet->begin, packet->header_size());
       data.Append(packet->payload.Share(0, packet->payload.size()));
-      endpoint.Deliver(*packet, std::move(data), from, port);
+      endpoint.Deliver(*packet, std::move(data), from, port, packet->begin, kUdpHeader);
     }
     return;
   }
@@ -305,8 +326,9 @@ void ReceiveUdp(Stack& stack, PacketPtr packet) {
     return;
   }
   packet->Consume(kUdpHeader);
+  const size_t data_at = packet->begin;
   Buffer data = packet->TakePayload();
-  static_cast<DatagramEndpoint&>(*endpoint).Deliver(*packet, std::move(data), from, port);
+  static_cast<DatagramEndpoint&>(*endpoint).Deliver(*packet, std::move(data), from, port, data_at, kUdpHeader);
 }
 
 Result<void> Stack::SendUdp(const SocketAddress& from, const SocketAddress& to, Buffer data) {
@@ -347,7 +369,7 @@ void ReceivePing(Stack& stack, const Packet& packet) {
   if (!endpoint) return;
   Buffer data = Buffer::Copy(packet.head + packet.begin, packet.header_size());
   data.Append(packet.payload.Share(0, packet.payload.size()));
-  static_cast<DatagramEndpoint&>(*endpoint).Deliver(packet, std::move(data), from, 0);
+  static_cast<DatagramEndpoint&>(*endpoint).Deliver(packet, std::move(data), from, 0, packet.begin, 0);
 }
 
 }  // namespace sentry::net

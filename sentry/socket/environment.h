@@ -7,6 +7,7 @@
 
 #include <cstdint>
 
+#include "sentry/kernel/core/credentials.h"
 #include "sentry/vfs/vfs.h"
 
 namespace sentry::socket {
@@ -20,6 +21,8 @@ struct Environment {
   uint64_t (*net_namespace)();
   // Whether that is the sandbox's first one. Null: it is.
   bool (*in_first_net_namespace)() = nullptr;
+  // The user namespace that owns it. Null: the root one.
+  RefPtr<UserNamespace> (*net_owner)() = nullptr;
   // Where the caller's path names start. The credentials are those of Caller::Current().
   vfs::WalkContext (*walk)();
 };
@@ -27,6 +30,9 @@ struct Environment {
 // Once, before the first socket.
 void SetEnvironment(const Environment& environment);
 const Environment& GetEnvironment();
+
+// Whether the caller has a capability over its network namespace (what is yet to be made there).
+bool HasNetCapability(int capability);
 
 }  // namespace sentry::socket
 

@@ -56,27 +56,26 @@ struct Socket::IntOption {
   int name;
   std::atomic<int> Options::*value;
   bool is_boolean;
-  int capability;  // to set it; -1: none
 };
 
 const Socket::IntOption Socket::kIntOptions[] = {
-    {SO_DEBUG, &Options::debug, true, CAP_NET_ADMIN},
-    {SO_REUSEADDR, &Options::reuse_address, true, -1},
-    {SO_REUSEPORT, &Options::reuse_port, true, -1},
-    {SO_KEEPALIVE, &Options::keep_alive, true, -1},
-    {SO_BROADCAST, &Options::broadcast, true, -1},
-    {SO_OOBINLINE, &Options::oob_inline, true, -1},
-    {SO_DONTROUTE, &Options::dont_route, true, -1},
-    {SO_NO_CHECK, &Options::no_check, true, -1},
-    {SO_TIMESTAMP, &Options::timestamp, true, -1},
-    {SO_TIMESTAMPNS, &Options::timestamp_ns, true, -1},
-    {SO_PASSCRED, &Options::pass_creds, true, -1},
-    {SO_PASSSEC, &Options::pass_security, true, -1},
-    {SO_RXQ_OVFL, &Options::receive_queue_overflow, true, -1},
-    {SO_WIFI_STATUS, &Options::wifi_status, true, -1},
-    {SO_LOCK_FILTER, &Options::lock_filter, true, -1},
-    {SO_MARK, &Options::mark, false, CAP_NET_ADMIN},
-    {SO_INCOMING_CPU, &Options::incoming_cpu, false, -1},
+    {SO_DEBUG, &Options::debug, true},
+    {SO_REUSEADDR, &Options::reuse_address, true},
+    {SO_REUSEPORT, &Options::reuse_port, true},
+    {SO_KEEPALIVE, &Options::keep_alive, true},
+    {SO_BROADCAST, &Options::broadcast, true},
+    {SO_OOBINLINE, &Options::oob_inline, true},
+    {SO_DONTROUTE, &Options::dont_route, true},
+    {SO_NO_CHECK, &Options::no_check, true},
+    {SO_TIMESTAMP, &Options::timestamp, true},
+    {SO_TIMESTAMPNS, &Options::timestamp_ns, true},
+    {SO_PASSCRED, &Options::pass_creds, true},
+    {SO_PASSSEC, &Options::pass_security, true},
+    {SO_RXQ_OVFL, &Options::receive_queue_overflow, true},
+    {SO_WIFI_STATUS, &Options::wifi_status, true},
+    {SO_LOCK_FILTER, &Options::lock_filter, true},
+    {SO_MARK, &Options::mark, false},
+    {SO_INCOMING_CPU, &Options::incoming_cpu, false},
 };
 
 const Socket::IntOption* Socket::FindIntOption(int name) {
@@ -100,9 +99,9 @@ Result<void> Socket::SetOption(int level, int name, std::string_view value) {
   if (name == SO_BINDTODEVICE) return Errno(domain_ == AF_UNIX ? EOPNOTSUPP : ENODEV);
   int number = TRY(OptionInt(value));
   if (const IntOption* option = FindIntOption(name)) {
-    if (option->capability >= 0 && !Has(option->capability)) {
-      return Errno(option->capability == CAP_NET_ADMIN && name == SO_DEBUG ? EACCES : EPERM);
-    }
+    if (name == SO_DEBUG && number != 0 && !Has(CAP_NET_ADMIN)) return Errno(EACCES);
+    if (name == SO_MARK && !HasNetCapability(CAP_NET_RAW) && !HasNetCapability(CAP_NET_ADMIN)) return Errno(EPERM);
+    if (name == SO_LOCK_FILTER && number == 0 && options_.lock_filter) return Errno(EPERM);
     (options_.*option->value) = option->is_boolean ? number != 0 : number;
     OnOptionSet(name);
     return OkResult();
@@ -119,7 +118,9 @@ Result<void> Socket::SetOption(int level, int name, std::string_view value) {
       options_.receive_buffer = BufferSize(number, name == SO_RCVBUFFORCE, kMinReceiveBuffer);
       break;
     case SO_PRIORITY:
-      if ((number < 0 || number > 6) && !Has(CAP_NET_ADMIN)) return Errno(EPERM);
+      if ((number < 0 || number > 6) && !HasNetCapability(CAP_NET_RAW) && !HasNetCapability(CAP_NET_ADMIN)) {
+        return Errno(EPERM);
+      }
       options_.priority = number;
       break;
     case SO_RCVLOWAT:
@@ -137,8 +138,10 @@ Result<void> Socket::SetOption(int level, int name, std::string_view value) {
       options_.busy_poll = number;
       break;
     case SO_DETACH_FILTER:
-      return Errno(ENOENT);  // there never is one: SO_ATTACH_FILTER is refused
+      if (options_.lock_filter) return Errno(EPERM);
+      return DetachFilter();
     case SO_ATTACH_FILTER:
+      return SetFilter(value);
     case SO_ATTACH_BPF:
     case SO_ZEROCOPY:
       return Errno(EOPNOTSUPP);
@@ -151,6 +154,21 @@ Result<void> Socket::SetOption(int level, int name, std::string_view value) {
   }
   OnOptionSet(name);
   return OkResult();
+}
+
+Result<void> Socket::SetFilter(std::string_view value) {
+  struct Program {  // sock_fprog, laid out
+    uint16_t length;
+    uint64_t filter;
+  } program;
+  if (value.size() != sizeof program) return Errno(EINVAL);
+  memcpy(&program, value.data(), sizeof program);
+  if (options_.lock_filter) return Errno(EPERM);
+  if (!program.filter || program.length == 0 || program.length > BPF_MAXINSNS) return Errno(EINVAL);
+  std::vector<sock_filter> instructions(program.length);
+  TRY(Caller::Current().CopyInBytes(UserAddr(program.filter), instructions.data(),
+                                    instructions.size() * sizeof(sock_filter)));
+  return AttachFilter(std::move(instructions));
 }
 
 Result<std::string> Socket::GetOption(int level, int name) {

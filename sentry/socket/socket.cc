@@ -20,6 +20,16 @@ DeviceIoctl device_ioctl = nullptr;
 void SetEnvironment(const Environment& value) { environment = value; }
 const Environment& GetEnvironment() { return environment; }
 
+namespace {
+RefPtr<UserNamespace> CallersNetOwner() {
+  return environment.net_owner ? environment.net_owner() : RefPtr<UserNamespace>();
+}
+}  // namespace
+
+bool HasNetCapability(int capability) {
+  return Caller::Current().creds()->HasCapabilityIn(CallersNetOwner(), capability);
+}
+
 void RegisterDomain(int family, const Domain& domain) {
   CHECK_THAT(family >= 0 && family < kFamilies);
   domains[family] = domain;
@@ -40,7 +50,12 @@ Socket::Socket(vfs::Path path, int flags, int domain, int type, int protocol)
     : FileDescription(std::move(path), O_RDWR | (flags & O_NONBLOCK)),
       domain_(domain),
       type_(type),
-      protocol_(protocol) {}
+      protocol_(protocol),
+      net_owner_(CallersNetOwner()) {}
+
+bool Socket::HasNetCapability(int capability) const {
+  return Caller::Current().creds()->HasCapabilityIn(net_owner_, capability);
+}
 
 vfs::Path Socket::NewPath() { return vfs::NewAnonymousPath("socket:", S_IFSOCK | 0777, *Caller::Current().creds()); }
 

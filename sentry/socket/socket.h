@@ -5,6 +5,7 @@
 #ifndef SENTRY_SOCKET_SOCKET_H_
 #define SENTRY_SOCKET_SOCKET_H_
 
+#include <linux/filter.h>
 #include <sys/socket.h>
 
 #include <atomic>
@@ -91,6 +92,8 @@ class Socket : public vfs::FileDescription {
   virtual Result<size_t> Send(SendRequest& request) = 0;
   // The count received, or the whole length of the message with MSG_TRUNC; 0 at the end.
   virtual Result<size_t> Receive(ReceiveRequest& request) = 0;
+  // Whether the caller has a capability over the network namespace that the socket is of.
+  bool HasNetCapability(int capability) const;
   virtual bool RaisesSigpipe() const { return type_ == SOCK_STREAM; }
 
   // setsockopt(2), getsockopt(2): SOL_SOCKET here, the rest in the families. The caller of GetOption clips to the
@@ -130,6 +133,11 @@ class Socket : public vfs::FileDescription {
   Options& options() { return options_; }
   // After an option that this class keeps was set.
   virtual void OnOptionSet(int name) {}
+  // SO_ATTACH_FILTER, a program of any content: EINVAL, EOPNOTSUPP. SO_DETACH_FILTER: ENOENT.
+  virtual Result<void> AttachFilter(std::vector<sock_filter> program) { return Errno(EOPNOTSUPP); }
+  virtual Result<void> DetachFilter() { return Errno(ENOENT); }
+  // Before anybody else has this socket: it is of the namespace of `listener`, which accepted it.
+  void JoinNamespaceOf(const Socket& listener) { net_owner_ = listener.net_owner_; }
   // SO_ERROR: the pending error, cleared.
   virtual int TakeError() { return 0; }
   virtual bool IsListening() { return false; }
@@ -139,7 +147,10 @@ class Socket : public vfs::FileDescription {
   static const IntOption kIntOptions[];
   static const IntOption* FindIntOption(int name);
 
+  Result<void> SetFilter(std::string_view value);
+
   const int domain_, type_, protocol_;
+  RefPtr<UserNamespace> net_owner_;  // null: the root one
   Options options_;
 };
 

@@ -48,6 +48,7 @@ vfs::WalkContext Walk() {
                           .pid_seen_by_caller = &PidSeenByCaller,
                           .net_namespace = [] { return Task::Current().namespaces().net->inode_number(); },
                           .in_first_net_namespace = [] { return Task::Current().namespaces().net->is_first(); },
+                          .net_owner = [] { return Task::Current().namespaces().net->owner(); },
                           .walk = &Walk});
   kernel::NetNamespace::SetEndHook(&socket::ForgetStack);
   socket::RegisterUnixSockets();

@@ -2,6 +2,7 @@
 // UDP, raw and echo sockets over the loopback: messages, addresses, errors, control messages, multicast.
 #include <fcntl.h>
 #include <linux/errqueue.h>
+#include <linux/filter.h>
 #include <netinet/ip.h>
 #include <netinet/ip_icmp.h>
 #include <netinet/udp.h>
@@ -412,6 +413,112 @@ TEST_F(Other, InterfaceIoctls) {
   EXPECT_EQ(c.ifc_len, int{sizeof(ifreq)});
   EXPECT_STREQ(list[0].ifr_name, "lo");
   EXPECT_FAILS(ENOTTY, ioctl(s.get(), 0x12345, &r));
+}
+
+// --- Socket filters
+
+sock_filter Op(int code, uint32_t k, uint8_t jt = 0, uint8_t jf = 0) {
+  return {static_cast<uint16_t>(code), jt, jf, k};
+}
+int Attach(const Fd& s, std::vector<sock_filter> program) {
+  const sock_fprog f = {static_cast<unsigned short>(program.size()), program.data()};
+  return setsockopt(s.get(), SOL_SOCKET, SO_ATTACH_FILTER, &f, sizeof f);
+}
+
+// The program sees the UDP header, so the first byte of the message is at 8.
+TEST_P(Datagram, FilterChoosesMessages) {
+  Fd a = Bound(), b = Bound();
+  ASSERT_OK(Attach(b, {Op(BPF_LD | BPF_B | BPF_ABS, 8), Op(BPF_JMP | BPF_JEQ | BPF_K, 'y', 0, 1),
+                       Op(BPF_RET | BPF_K, ~0u), Op(BPF_RET | BPF_K, 0)}));
+  EXPECT_EQ(SendTo(a, b, "no"), 2);
+  EXPECT_EQ(SendTo(a, b, ""), 0);  // too short for the load: dropped
+  EXPECT_EQ(SendTo(a, b, "yes"), 3);
+  EXPECT_EQ(Receive(b), "yes");
+  EXPECT_EQ(Receive(b), "error " + std::to_string(EAGAIN));
+  EXPECT_OK(SetInt(b.get(), SOL_SOCKET, SO_DETACH_FILTER, 0));
+  EXPECT_FAILS(ENOENT, SetInt(b.get(), SOL_SOCKET, SO_DETACH_FILTER, 0));
+  EXPECT_EQ(SendTo(a, b, "no"), 2);
+  EXPECT_EQ(Receive(b), "no");
+}
+
+TEST_P(Datagram, FilterCutsMessages) {
+  Fd a = Bound(), b = Bound();
+  ASSERT_OK(Attach(b, {Op(BPF_RET | BPF_K, 8 + 3)}));
+  EXPECT_EQ(SendTo(a, b, "abcdef"), 6);
+  EXPECT_EQ(Receive(b), "abc");
+  // The header always stays.
+  ASSERT_OK(Attach(b, {Op(BPF_RET | BPF_K, 1)}));
+  EXPECT_EQ(SendTo(a, b, "abcdef"), 6);
+  EXPECT_EQ(Receive(b), "");
+  // The length is with the header.
+  ASSERT_OK(Attach(b, {Op(BPF_LD | BPF_W | BPF_LEN, 0), Op(BPF_ALU | BPF_SUB | BPF_K, 2), Op(BPF_RET | BPF_A, 0)}));
+  EXPECT_EQ(SendTo(a, b, std::string(3000, 'x') + "yz"), 3002);
+  EXPECT_EQ(Receive(b), std::string(3000, 'x'));
+}
+
+// Words that are not of the message: the IP header, the interface, the protocol, the packet type.
+TEST_P(Datagram, FilterSeesHeadersAndAncillaryWords) {
+  const bool v4 = family() == AF_INET;
+  struct Case {
+    int code;
+    uint32_t at, want;
+  };
+  for (const Case& c : std::initializer_list<Case>{
+           {BPF_B, uint32_t(SKF_NET_OFF) + (v4 ? 9u : 6u), IPPROTO_UDP},
+           {BPF_B, uint32_t(SKF_NET_OFF) + (v4 ? 20u : 40u) + 8, 'm'},
+           {BPF_H, 4, 8 + 7},
+           {BPF_W, uint32_t(SKF_AD_OFF) + SKF_AD_IFINDEX, 1},
+           {BPF_W, uint32_t(SKF_AD_OFF) + SKF_AD_PROTOCOL, v4 ? 0x0800u : 0x86ddu},
+           {BPF_W, uint32_t(SKF_AD_OFF) + SKF_AD_PKTTYPE, 0},
+       }) {
+    SCOPED_TRACE(c.at);
+    Fd a = Bound(), b = Bound();
+    ASSERT_OK(Attach(b, {Op(BPF_LD | c.code | BPF_ABS, c.at), Op(BPF_JMP | BPF_JEQ | BPF_K, c.want, 0, 1),
+                         Op(BPF_RET | BPF_K, ~0u), Op(BPF_RET | BPF_K, 0)}));
+    EXPECT_EQ(SendTo(a, b, "message"), 7);
+    EXPECT_EQ(Receive(b), "message");
+  }
+}
+
+TEST_P(Datagram, FilterErrorsAndLock) {
+  Fd s = Bound();
+  EXPECT_FAILS(EINVAL, Attach(s, {}));
+  EXPECT_FAILS(EINVAL, Attach(s, {Op(BPF_LD | BPF_IMM, 1)}));  // no return
+  EXPECT_FAILS(EINVAL, Attach(s, {Op(BPF_JMP | BPF_JA, 7), Op(BPF_RET | BPF_K, 0)}));
+  EXPECT_FAILS(EINVAL, Attach(s, {Op(BPF_LD | BPF_W | BPF_ABS, uint32_t(SKF_AD_OFF) + 1), Op(BPF_RET | BPF_K, 0)}));
+  sock_fprog f = {1, reinterpret_cast<sock_filter*>(8)};
+  EXPECT_FAILS(EFAULT, setsockopt(s.get(), SOL_SOCKET, SO_ATTACH_FILTER, &f, sizeof f));
+  f.filter = nullptr;
+  EXPECT_FAILS(EINVAL, setsockopt(s.get(), SOL_SOCKET, SO_ATTACH_FILTER, &f, sizeof f));
+  EXPECT_FAILS(EINVAL, setsockopt(s.get(), SOL_SOCKET, SO_ATTACH_FILTER, &f, sizeof f - 1));
+  EXPECT_FAILS(ENOENT, SetInt(s.get(), SOL_SOCKET, SO_DETACH_FILTER, 0));
+  // A refused program leaves the old one.
+  Fd a = Bound();
+  ASSERT_OK(Attach(s, {Op(BPF_RET | BPF_K, 8 + 1)}));
+  EXPECT_FAILS(EINVAL, Attach(s, {Op(BPF_LD | BPF_IMM, 1)}));
+  EXPECT_OK(SetInt(s.get(), SOL_SOCKET, SO_LOCK_FILTER, 1));
+  EXPECT_FAILS(EPERM, SetInt(s.get(), SOL_SOCKET, SO_LOCK_FILTER, 0));
+  EXPECT_FAILS(EPERM, SetInt(s.get(), SOL_SOCKET, SO_DETACH_FILTER, 0));
+  EXPECT_FAILS(EPERM, Attach(s, {Op(BPF_RET | BPF_K, ~0u)}));
+  EXPECT_EQ(SendTo(a, s, "ab"), 2);
+  EXPECT_EQ(Receive(s), "a");
+}
+
+// A raw socket's program sees the IPv4 header, and no IPv6 header.
+TEST_P(Datagram, FilterOfRawSocket) {
+  const bool v4 = family() == AF_INET;
+  const uint32_t header = v4 ? 20 : 0;
+  Fd raw(socket(family(), SOCK_RAW, IPPROTO_UDP));
+  ASSERT_OK(raw.get());
+  ASSERT_OK(Attach(raw, {Op(BPF_LD | BPF_B | BPF_ABS, header + 8), Op(BPF_JMP | BPF_JEQ | BPF_K, 'y', 0, 1),
+                         Op(BPF_RET | BPF_K, header + 8 + 2), Op(BPF_RET | BPF_K, 0)}));
+  Fd a = Bound(), b = Bound();
+  EXPECT_EQ(SendTo(a, b, "no"), 2);
+  EXPECT_EQ(SendTo(a, b, "yes"), 3);
+  const std::string got = Receive(raw);
+  ASSERT_EQ(got.size(), header + 8 + 2);
+  EXPECT_EQ(got.substr(header + 8), "ye");
+  EXPECT_EQ(Receive(raw), "error " + std::to_string(EAGAIN));
 }
 
 }  // namespace

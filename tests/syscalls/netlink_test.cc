@@ -226,4 +226,46 @@ TEST_F(Netlink, Libc) {
   freeaddrinfo(info);
 }
 
+// Who has capabilities in the user namespace that owns the network namespace may configure it, and no other one.
+TEST_F(Netlink, OwnersOfANamespaceConfigureIt) {
+  EXPECT_EQ(RunInChild([] {
+              CHILD_CHECK(unshare(CLONE_NEWUSER) == 0);
+              // The network namespace is the old one still, of another owner.
+              CHILD_CHECK(SetLoopback(false) == -1 && errno == EPERM);
+              CHILD_CHECK(socket(AF_INET, SOCK_RAW, IPPROTO_ICMP) == -1 && errno == EPERM);
+              {
+                Fd low(socket(AF_INET, SOCK_DGRAM, 0));
+                Addr a("127.0.0.1", 7);
+                CHILD_CHECK(bind(low.get(), a.sa(), a.len) == -1 && errno == EACCES);
+                CHILD_CHECK(SetInt(low.get(), SOL_SOCKET, SO_MARK, 1) == -1 && errno == EPERM);
+              }
+              Fd outer(socket(AF_INET, SOCK_DGRAM, 0));
+              const int old_netlink = socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE);
+              CHILD_CHECK(unshare(CLONE_NEWNET) == 0);
+              ifinfomsg lo = {};
+              lo.ifi_index = 1;
+              lo.ifi_flags = lo.ifi_change = IFF_UP;
+              // A socket stays with the namespace it was made in.
+              const Fd old(old_netlink);
+              Ask(old, RTM_NEWLINK, NLM_F_ACK, lo);
+              CHILD_CHECK(Answers(old, [](const nlmsghdr*) {}) == EPERM);
+              CHILD_CHECK(SetInt(outer.get(), SOL_SOCKET, SO_PRIORITY, 7) == -1 && errno == EPERM);
+              const Fd own = Open();
+              Ask(own, RTM_NEWLINK, NLM_F_ACK, lo);
+              CHILD_CHECK(Answers(own, [](const nlmsghdr*) {}) == 0);
+              CHILD_CHECK(SetLoopback(false) == 0 && SetLoopback(true) == 0);
+              Fd raw(socket(AF_INET, SOCK_RAW, IPPROTO_ICMP));
+              CHILD_CHECK(raw.get() >= 0);
+              Fd low(socket(AF_INET, SOCK_DGRAM, 0));
+              Addr a("127.0.0.1", 7);
+              CHILD_CHECK(bind(low.get(), a.sa(), a.len) == 0);
+              CHILD_CHECK(SetInt(low.get(), SOL_SOCKET, SO_MARK, 1) == 0);
+              CHILD_CHECK(SetInt(low.get(), SOL_SOCKET, SO_PRIORITY, 7) == 0);
+              // These count over the whole machine.
+              CHILD_CHECK(SetInt(low.get(), SOL_SOCKET, SO_RCVBUFFORCE, 65536) == -1 && errno == EPERM);
+              CHILD_CHECK(SetInt(low.get(), SOL_SOCKET, SO_DEBUG, 1) == -1 && errno == EACCES);
+            }),
+            Exited(0));
+}
+
 }  // namespace

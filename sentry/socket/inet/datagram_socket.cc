@@ -63,6 +63,15 @@ class DatagramSocket final : public InetSocket {
       endpoint_->set_receive_limit(static_cast<size_t>(options().receive_buffer));
     if (name == SO_REUSEADDR || name == SO_REUSEPORT) endpoint_->OnOptionsChanged(BindOptionsNow());
   }
+  Result<void> AttachFilter(std::vector<sock_filter> program) override {
+    endpoint_->set_filter(TRY(net::Filter::Create(std::move(program))));
+    return OkResult();
+  }
+  Result<void> DetachFilter() override {
+    if (!endpoint_->has_filter()) return Errno(ENOENT);
+    endpoint_->set_filter(nullptr);
+    return OkResult();
+  }
   void OnDeviceChanged() override { endpoint_->OnOptionsChanged(BindOptionsNow()); }
   int TakeError() override { return endpoint_->TakeError(); }
   bool IsBound() override { return endpoint_->is_bound(); }

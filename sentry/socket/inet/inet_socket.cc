@@ -9,6 +9,7 @@
 #include <sys/ioctl.h>
 
 #include "sentry/kernel/core/tunables.h"
+#include "sentry/socket/environment.h"
 #include "sentry/socket/inet/stacks.h"
 
 namespace sentry::socket {
@@ -31,7 +32,7 @@ Result<vfs::FileRef> Create(int type, int protocol, int flags) {
     }
     case SOCK_RAW:
       if (protocol == 0) return Errno(EPROTONOSUPPORT);
-      if (!Caller::Current().creds()->HasCapability(CAP_NET_RAW)) return Errno(EPERM);
+      if (!HasNetCapability(CAP_NET_RAW)) return Errno(EPERM);
       return NewDatagramSocket(kFamily, type, protocol, flags);
     default:
       return Errno(ESOCKTNOSUPPORT);
@@ -120,8 +121,7 @@ void InetSocket::Detach() {
 }
 
 Result<void> InetSocket::CheckPort(uint16_t port) {
-  if (port && port < tunables::ip_unprivileged_port_start &&
-      !Caller::Current().creds()->HasCapability(CAP_NET_BIND_SERVICE)) {
+  if (port && port < tunables::ip_unprivileged_port_start && !HasNetCapability(CAP_NET_BIND_SERVICE)) {
     return Errno(EACCES);
   }
   return OkResult();
@@ -143,15 +143,16 @@ Result<int64_t> InetSocket::Ioctl(unsigned request, uint64_t argument) {
       return 0;
     }
     default:
-      return InterfaceIoctl(stack(), request, argument);
+      return InterfaceIoctl(stack(), HasNetCapability(CAP_NET_ADMIN), request, argument);
   }
 }
 
 void RegisterInetSockets() {
   RegisterDomain(AF_INET, {.create = &Create<AF_INET>});
   RegisterDomain(AF_INET6, {.create = &Create<AF_INET6>});
-  SetDeviceIoctl(
-      [](unsigned request, uint64_t argument) { return InterfaceIoctl(*CallersStack(), request, argument); });
+  SetDeviceIoctl([](unsigned request, uint64_t argument) {
+    return InterfaceIoctl(*CallersStack(), HasNetCapability(CAP_NET_ADMIN), request, argument);
+  });
 }
 
 }  // namespace sentry::socket

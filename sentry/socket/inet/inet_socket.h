@@ -89,8 +89,8 @@ class InetSocket : public Socket {
   const uint64_t inode_number_;
 };
 
-// SIOCGIF…, SIOCSIF…; ENOTTY: none of these.
-Result<int64_t> InterfaceIoctl(net::Stack& stack, unsigned request, uint64_t argument);
+// SIOCGIF…, SIOCSIF… (EPERM unless `may_change`); ENOTTY: none of these.
+Result<int64_t> InterfaceIoctl(net::Stack& stack, bool may_change, unsigned request, uint64_t argument);
 
 Result<vfs::FileRef> NewTcpSocket(int family, int flags);
 Result<vfs::FileRef> NewDatagramSocket(int family, int type, int protocol, int flags);

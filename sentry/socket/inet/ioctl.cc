@@ -146,7 +146,7 @@ Result<void> Write(unsigned request, net::Config& config, uint32_t index, const 
 
 }  // namespace
 
-Result<int64_t> InterfaceIoctl(net::Stack& stack, unsigned request, uint64_t argument) {
+Result<int64_t> InterfaceIoctl(net::Stack& stack, bool may_change, unsigned request, uint64_t argument) {
   Caller& caller = Caller::Current();
   switch (request) {
     case SIOCGIFCONF:
@@ -189,7 +189,7 @@ Result<int64_t> InterfaceIoctl(net::Stack& stack, unsigned request, uint64_t arg
     case SIOCSIFBRDADDR: {
       ifreq r = TRY(caller.CopyIn<ifreq>(UserAddr(argument)));
       r.ifr_name[IFNAMSIZ - 1] = '\0';
-      if (!caller.creds()->HasCapability(CAP_NET_ADMIN)) return Errno(EPERM);
+      if (!may_change) return Errno(EPERM);
       TRY(stack.Change([&](net::Config& config) -> Result<void> {
         const net::Interface* i = config.Find(std::string_view(r.ifr_name));
         if (!i) return Errno(ENODEV);

@@ -25,8 +25,6 @@ namespace {
 
 constexpr int kMaxMulticastTtl = 255;
 
-bool Has(int capability) { return Caller::Current().creds()->HasCapability(capability); }
-
 // The options that take an int also take one byte.
 Result<int> ByteOrInt(std::string_view value) {
   if (value.size() >= sizeof(int)) return OptionInt(value);
@@ -43,7 +41,7 @@ Result<void> SetBool(std::atomic<bool>& option, std::string_view value) {
 
 Result<void> InetSocket::SetDevice(std::string_view value) {
   const std::string name(value.substr(0, strnlen(value.data(), std::min<size_t>(value.size(), IFNAMSIZ - 1))));
-  if (ip().device && !Has(CAP_NET_RAW)) return Errno(EPERM);
+  if (ip().device && !HasNetCapability(CAP_NET_RAW)) return Errno(EPERM);
   uint32_t index = 0;
   if (!name.empty()) {
     auto config = stack().config();
@@ -142,7 +140,7 @@ Result<void> InetSocket::SetIpOption(int name, std::string_view value) {
     case IP_FREEBIND:
       return SetBool(ip().free_bind, value);
     case IP_TRANSPARENT: {
-      if (!Has(CAP_NET_RAW) && !Has(CAP_NET_ADMIN)) return Errno(EPERM);
+      if (!HasNetCapability(CAP_NET_RAW) && !HasNetCapability(CAP_NET_ADMIN)) return Errno(EPERM);
       return SetBool(ip().transparent, value);
     }
     case IP_BIND_ADDRESS_NO_PORT:
@@ -344,7 +342,7 @@ Result<void> InetSocket::SetIpv6Option(int name, std::string_view value) {
     case IPV6_FREEBIND:
       return SetBool(ip().free_bind, value);
     case IPV6_TRANSPARENT:
-      if (!Has(CAP_NET_RAW) && !Has(CAP_NET_ADMIN)) return Errno(EPERM);
+      if (!HasNetCapability(CAP_NET_RAW) && !HasNetCapability(CAP_NET_ADMIN)) return Errno(EPERM);
       return SetBool(ip().transparent, value);
     case IPV6_MULTICAST_LOOP: {
       const int on = TRY(OptionInt(value));

@@ -102,6 +102,7 @@ Result<void> TcpSocket::Connect(std::string_view address, bool nonblocking, Wait
 Result<vfs::FileRef> TcpSocket::Accept(int flags) {
   RefPtr<net::TcpEndpoint> child = TRY(endpoint_->Accept());
   auto file = RefPtr<TcpSocket>(new TcpSocket(Socket::NewPath(), flags, domain(), std::move(child)));
+  file->JoinNamespaceOf(*this);
   // SOL_SOCKET values that read back are the listener's.
   Options& to = file->options();
   Options& from = options();

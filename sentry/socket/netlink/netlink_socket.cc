@@ -104,7 +104,7 @@ Result<void> NetlinkSocket::Bind(std::string_view bytes) {
   const sockaddr_nl address = TRY(Parse(bytes));
   MutexLock lock(mu_);
   if (address.nl_groups && protocol() != NETLINK_ROUTE && protocol() != NETLINK_KOBJECT_UEVENT &&
-      !Caller::Current().creds()->HasCapability(CAP_NET_ADMIN)) {
+      !HasNetCapability(CAP_NET_ADMIN)) {
     return Errno(EPERM);
   }
   if (port_ && address.nl_pid != port_) return Errno(EINVAL);
@@ -202,7 +202,7 @@ Result<size_t> NetlinkSocket::Send(SendRequest& request) {
   if (request.flags & MSG_OOB) return Errno(EOPNOTSUPP);
   if (!request.address.empty()) {
     const sockaddr_nl to = TRY(Parse(request.address));
-    if ((to.nl_groups || to.nl_pid) && !Caller::Current().creds()->HasCapability(CAP_NET_ADMIN)) return Errno(EPERM);
+    if ((to.nl_groups || to.nl_pid) && !HasNetCapability(CAP_NET_ADMIN)) return Errno(EPERM);
     if (to.nl_pid) return Errno(ECONNREFUSED);  // sockets of other processes take nothing here
   }
   const size_t length = request.data.remaining();
@@ -321,7 +321,7 @@ Result<std::string> NetlinkSocket::GetOption(int level, int name) {
 }
 
 Result<int64_t> NetlinkSocket::Ioctl(unsigned request, uint64_t argument) {
-  if (request != SIOCINQ) return InterfaceIoctl(*stack_, request, argument);
+  if (request != SIOCINQ) return InterfaceIoctl(*stack_, HasNetCapability(CAP_NET_ADMIN), request, argument);
   int value;
   {
     MutexLock lock(mu_);

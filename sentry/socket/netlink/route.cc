@@ -453,7 +453,7 @@ constexpr Handler kHandlers[] = {
 Result<void> HandleRoute(NetlinkSocket& socket, const NetlinkRequest& request) {
   // Types come in fours: NEW, DEL, GET, SET.
   const bool reads = (request.header.nlmsg_type & 3) == 2;
-  if (!reads && !Caller::Current().creds()->HasCapability(CAP_NET_ADMIN)) return Errno(EPERM);
+  if (!reads && !socket.HasNetCapability(CAP_NET_ADMIN)) return Errno(EPERM);
   for (const Handler& h : kHandlers) {
     if (h.type == request.header.nlmsg_type) return h.handle(socket, request);
   }
