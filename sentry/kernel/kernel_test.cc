@@ -382,12 +382,15 @@ TEST_F(KernelTest, OrphansGoToTheSubreaperOrInit) {
 
 TEST_F(KernelTest, VforkParentWaits) {
   std::atomic<bool> child_done{false};
+  Task* parent = nullptr;
   size_t child = Define([&](Task&) {
-    for (int i = 0; i < 1000; ++i) sched_yield();
+    // A parent that does not wait for the child sleeps later, having seen that it is not done.
+    while (parent->StateLetter() == 'R') sched_yield();
     child_done = true;
     return 0;
   });
   EXPECT_EQ(RunInit([&](Task& task) {
+              parent = &task;
               EXPECT_GT(Spawn(task, child, CLONE_VM | CLONE_VFORK), 0);
               EXPECT_TRUE(child_done);
               Wait(task);

@@ -100,6 +100,7 @@ Result<void> Task::SetAltStack(const AltStack& stack) {
   if (arch::OnSignalStack(current, regs_.rsp)) return Errno(EPERM);
   uint32_t mode = stack.flags & ~arch::kSsAutodisarm;
   if (mode != SS_DISABLE && mode != SS_ONSTACK && mode != 0) return Errno(EINVAL);
+  if (stack.sp == alt_stack.sp && stack.size == alt_stack.size && stack.flags == alt_stack.flags) return {};
   if (mode == SS_DISABLE) {
     alt_stack = {.sp = 0, .size = 0, .flags = stack.flags};
     return {};

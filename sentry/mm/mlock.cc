@@ -33,8 +33,7 @@ void MemoryManager::State::SetLocked(uint64_t start, uint64_t end, bool lock) {
 Result<void> MemoryManager::Mlock(uint64_t address, uint64_t length, bool lock) {
   // mlock rounds both ends outwards.
   uint64_t start = PageDown(address);
-  if (length > UINT64_MAX - kPageSize - (address - start)) return Errno(EINVAL);
-  length = PageUp(length + (address - start));
+  length = PageUp(length + (address - start));  // wraps to nothing, as in Linux
   if (start + length < start) return Errno(EINVAL);
   if (length == 0) return OkResult();
   Lock guard(*this);
@@ -80,8 +79,8 @@ Result<void> MemoryManager::Msync(uint64_t address, uint64_t length, int flags) 
   if (flags & ~(MS_ASYNC | MS_INVALIDATE | MS_SYNC)) return Errno(EINVAL);
   if (address % kPageSize) return Errno(EINVAL);
   if ((flags & MS_ASYNC) && (flags & MS_SYNC)) return Errno(EINVAL);
-  if (length > UINT64_MAX - kPageSize || address + PageUp(length) < address) return Errno(ENOMEM);
-  uint64_t end = address + PageUp(length);
+  uint64_t end = address + PageUp(length);  // the length may wrap to nothing
+  if (end < address) return Errno(ENOMEM);
   struct Part {
     RefPtr<MappedObject> object;
     uint64_t offset, length;

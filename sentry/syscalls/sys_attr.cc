@@ -189,7 +189,8 @@ SYSCALL_HANDLER(SysUtimensat) {
 
 SYSCALL_HANDLER(SysUtimes) { return TimevalTimes(task, TRY(TargetOf(task, AT_FDCWD, args.Addr(0), 0)), args.Addr(1)); }
 SYSCALL_HANDLER(SysFutimesat) {
-  if (args.Addr(1).IsNull()) return TimevalTimes(task, TRY(TargetOfFd(task, args.Int(0))), args.Addr(2));
+  if (args.Addr(1).IsNull() && args.Int(0) != AT_FDCWD)
+    return TimevalTimes(task, TRY(TargetOfFd(task, args.Int(0))), args.Addr(2));
   return TimevalTimes(task, TRY(TargetOf(task, args.Int(0), args.Addr(1), 0)), args.Addr(2));
 }
 SYSCALL_HANDLER(SysUtime) {

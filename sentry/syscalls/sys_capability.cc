@@ -16,6 +16,16 @@ struct Data {
   uint32_t effective, permitted, inheritable;
 };
 
+// The version first: an unknown one is told before the rest is read.
+Result<Header> CopyInHeader(Task& task, UserAddr address) {
+  Header header = {};
+  header.version = TRY(task.CopyIn<uint32_t>(address));
+  if (header.version == _LINUX_CAPABILITY_VERSION_1 || header.version == _LINUX_CAPABILITY_VERSION_2 ||
+      header.version == _LINUX_CAPABILITY_VERSION_3)
+    header = TRY(task.CopyIn<Header>(address));
+  return header;
+}
+
 // Data records of a version; 0 and the preferred version in the guest's header when it is unknown.
 Result<int> RecordsOf(Task& task, UserAddr address, const Header& header) {
   switch (header.version) {
@@ -33,7 +43,7 @@ Result<int> RecordsOf(Task& task, UserAddr address, const Header& header) {
 }  // namespace
 
 SYSCALL_HANDLER(SysCapget) {
-  Header header = TRY(task.CopyIn<Header>(args.Addr(0)));
+  Header header = TRY(CopyInHeader(task, args.Addr(0)));
   int records = TRY(RecordsOf(task, args.Addr(0), header));
   bool probe = args.Addr(1).IsNull();
   if (records == 0) return probe ? Value(0) : Value(Errno(EINVAL));
@@ -54,7 +64,7 @@ SYSCALL_HANDLER(SysCapget) {
 }
 
 SYSCALL_HANDLER(SysCapset) {
-  Header header = TRY(task.CopyIn<Header>(args.Addr(0)));
+  Header header = TRY(CopyInHeader(task, args.Addr(0)));
   int records = TRY(RecordsOf(task, args.Addr(0), header));
   if (records == 0) return Errno(EINVAL);
   if (header.pid != 0 && header.pid != task.CallerTid()) return Errno(EPERM);

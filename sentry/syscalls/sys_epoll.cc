@@ -3,6 +3,7 @@
 #include <sys/epoll.h>
 
 #include "sentry/fs/epoll/epoll.h"
+#include "sentry/syscalls/access_ok.h"
 #include "sentry/syscalls/handlers.h"
 
 namespace sentry::syscalls {
@@ -15,6 +16,7 @@ Value Create(Task& task, int flags) {
 
 Value Wait(Task& task, int fd, UserAddr address, int limit, int64_t deadline_ns) {
   if (limit <= 0 || limit > static_cast<int>(INT32_MAX / sizeof(epoll_event))) return Errno(EINVAL);
+  TRY(CheckRange(address, static_cast<uint64_t>(limit) * sizeof(epoll_event)));
   vfs::FileRef file = TRY(GetFile(task, fd));
   fs::EpollFile* epoll = fs::EpollFile::From(*file);
   if (!epoll) return Errno(EINVAL);

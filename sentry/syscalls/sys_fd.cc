@@ -149,7 +149,7 @@ SYSCALL_HANDLER(SysFcntl) {
     case F_DUPFD:
     case F_DUPFD_CLOEXEC: {
       uint64_t limit = task.SoftLimit(RLIMIT_NOFILE);
-      if (args.Int(2) < 0 || args.Ulong(2) >= limit) return Errno(EINVAL);
+      if (args.Int(2) < 0 || args.Uint(2) >= limit) return Errno(EINVAL);
       return TRY(task.fds().Add(std::move(file), command == F_DUPFD_CLOEXEC, limit, args.Int(2)));
     }
     case F_GETFD:
@@ -259,7 +259,7 @@ SYSCALL_HANDLER(SysIoctl) {
 
 SYSCALL_HANDLER(SysFlock) {
   int operation = args.Int(1);
-  vfs::FileRef file = TRY(GetFile(task, args.Int(0)));
+  if (operation & LOCK_MAND) return 0;  // ignored since Linux 5.15
   vfs::LockType type;
   switch (operation & ~LOCK_NB) {
     case LOCK_SH:
@@ -274,6 +274,7 @@ SYSCALL_HANDLER(SysFlock) {
     default:
       return Errno(EINVAL);
   }
+  vfs::FileRef file = TRY(GetFile(task, args.Int(0)));
   TRY(file->inode()->locks().Set(
       {.kind = vfs::LockKind::kFlock, .type = type, .range = {}, .owner = file.get(), .pid = task.group().tgid()},
       !(operation & LOCK_NB)));

@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "sentry/socket/socket.h"
+#include "sentry/syscalls/access_ok.h"
 #include "sentry/syscalls/file_io.h"
 #include "sentry/syscalls/handlers.h"
 #include "sentry/vfs/inotify_watches.h"
@@ -143,9 +144,16 @@ Result<void> AwaitBuffer(Task& task, UserAddr address, size_t length) {
   return task.mm().AwaitUserfaults(address, length, true);
 }
 
+// Streams have no offsets, in whatever mode they are open.
+Result<void> CheckSeekable(vfs::FileDescription& file) {
+  if (file.inode()->type() == S_IFIFO || file.inode()->type() == S_IFSOCK) return Errno(ESPIPE);
+  return OkResult();
+}
+
 Value ReadVector(Task& task, int fd, std::vector<iovec> vectors, int64_t offset, int flags) {
   if (flags & ~(RWF_HIPRI | RWF_DSYNC | RWF_SYNC | RWF_NOWAIT | RWF_APPEND)) return Errno(EOPNOTSUPP);
   vfs::FileRef file = TRY(GetFile(task, fd));
+  if (offset >= 0) TRY(CheckSeekable(*file));
   for (const iovec& v : vectors) TRY(AwaitBuffer(task, UserAddr(reinterpret_cast<uint64_t>(v.iov_base)), v.iov_len));
   mm::UserTarget target(task.mm(), std::move(vectors));
   // RWF_NOWAIT on a file whose data could be anywhere: served, as from a page cache.
@@ -155,10 +163,18 @@ Value ReadVector(Task& task, int fd, std::vector<iovec> vectors, int64_t offset,
 Value WriteVector(Task& task, int fd, std::vector<iovec> vectors, int64_t offset, int flags) {
   if (flags & ~(RWF_HIPRI | RWF_DSYNC | RWF_SYNC | RWF_NOWAIT | RWF_APPEND)) return Errno(EOPNOTSUPP);
   vfs::FileRef file = TRY(GetFile(task, fd));
+  if (offset >= 0) TRY(CheckSeekable(*file));
   mm::UserSource source(task.mm(), std::move(vectors));
   size_t n = TRY(WriteFile(task, *file, source, offset, flags & RWF_NOWAIT, flags & RWF_APPEND));
   if (flags & (RWF_DSYNC | RWF_SYNC)) TRY(file->Sync(!(flags & RWF_SYNC)));
   return static_cast<int64_t>(n);
+}
+
+Value Sync(Task& task, int fd, bool data_only) {
+  vfs::FileRef file = TRY(GetFile(task, fd));
+  if (file->inode()->type() == 0) return Errno(EINVAL);  // epoll, eventfd, ...: nothing is behind them
+  TRY(file->Sync(data_only));
+  return 0;
 }
 
 // The offset of preadv and pwritev comes as two halves; on x86-64 the low one is the whole.
@@ -173,6 +189,8 @@ Result<int64_t> VectorOffset(const Arguments& args, bool position_allowed) {
 
 SYSCALL_HANDLER(SysRead) {
   vfs::FileRef file = TRY(GetFile(task, args.Int(0)));
+  if (!file->IsReadable()) return Errno(EBADF);
+  TRY(CheckRange(args.Addr(1), args.Size(2)));
   TRY(AwaitBuffer(task, args.Addr(1), std::min(args.Size(2), kMaxRwCount)));
   mm::UserTarget target(task.mm(), args.Addr(1), std::min(args.Size(2), kMaxRwCount));
   return static_cast<int64_t>(TRY(ReadFile(task, *file, target, -1)));
@@ -180,6 +198,8 @@ SYSCALL_HANDLER(SysRead) {
 
 SYSCALL_HANDLER(SysWrite) {
   vfs::FileRef file = TRY(GetFile(task, args.Int(0)));
+  if (!file->IsWritable()) return Errno(EBADF);
+  TRY(CheckRange(args.Addr(1), args.Size(2)));
   mm::UserSource source(task.mm(), args.Addr(1), std::min(args.Size(2), kMaxRwCount));
   return static_cast<int64_t>(TRY(WriteFile(task, *file, source, -1)));
 }
@@ -187,6 +207,9 @@ SYSCALL_HANDLER(SysWrite) {
 SYSCALL_HANDLER(SysPread64) {
   if (args.Long(3) < 0) return Errno(EINVAL);
   vfs::FileRef file = TRY(GetFile(task, args.Int(0)));
+  TRY(CheckSeekable(*file));
+  if (!file->IsReadable()) return Errno(EBADF);
+  TRY(CheckRange(args.Addr(1), args.Size(2)));
   TRY(AwaitBuffer(task, args.Addr(1), std::min(args.Size(2), kMaxRwCount)));
   mm::UserTarget target(task.mm(), args.Addr(1), std::min(args.Size(2), kMaxRwCount));
   return static_cast<int64_t>(TRY(ReadFile(task, *file, target, args.Long(3))));
@@ -195,6 +218,9 @@ SYSCALL_HANDLER(SysPread64) {
 SYSCALL_HANDLER(SysPwrite64) {
   if (args.Long(3) < 0) return Errno(EINVAL);
   vfs::FileRef file = TRY(GetFile(task, args.Int(0)));
+  TRY(CheckSeekable(*file));
+  if (!file->IsWritable()) return Errno(EBADF);
+  TRY(CheckRange(args.Addr(1), args.Size(2)));
   mm::UserSource source(task.mm(), args.Addr(1), std::min(args.Size(2), kMaxRwCount));
   return static_cast<int64_t>(TRY(WriteFile(task, *file, source, args.Long(3))));
 }
@@ -227,14 +253,8 @@ SYSCALL_HANDLER(SysLseek) {
   return file->Seek(args.Long(1), args.Int(2));
 }
 
-SYSCALL_HANDLER(SysFsync) {
-  TRY(TRY(GetFile(task, args.Int(0)))->Sync(false));
-  return 0;
-}
-SYSCALL_HANDLER(SysFdatasync) {
-  TRY(TRY(GetFile(task, args.Int(0)))->Sync(true));
-  return 0;
-}
+SYSCALL_HANDLER(SysFsync) { return Sync(task, args.Int(0), false); }
+SYSCALL_HANDLER(SysFdatasync) { return Sync(task, args.Int(0), true); }
 SYSCALL_HANDLER(SysSyncfs) {
   TRY(TRY(GetAnyFile(task, args.Int(0)))->inode()->filesystem().SyncFs());
   return 0;
@@ -296,7 +316,7 @@ SYSCALL_HANDLER(SysFadvise64) {
 SYSCALL_HANDLER(SysReadahead) {
   vfs::FileRef file = TRY(GetFile(task, args.Int(0)));
   if (!file->IsReadable()) return Errno(EBADF);
-  if (!file->inode()->IsRegular()) return Errno(EINVAL);
+  if (!file->inode()->IsRegular() || args.Long(2) < 0) return Errno(EINVAL);
   return 0;
 }
 

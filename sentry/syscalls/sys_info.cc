@@ -6,10 +6,12 @@
 #include <sys/random.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <string_view>
 
 #include "sentry/kernel/kernel.h"
+#include "sentry/syscalls/access_ok.h"
 #include "sentry/syscalls/handlers.h"
 #include "sentry/syscalls/host_info.h"
 
@@ -18,6 +20,8 @@ namespace {
 
 constexpr size_t kUtsLength = 64;
 constexpr char kKernelLog[] = "<6>[    0.000000] Linux version (runsc sandbox)\n";
+// How much of it was taken by SYSLOG_ACTION_READ.
+std::atomic<size_t> log_read{0};
 
 void Put(char (&field)[kUtsLength + 1], std::string_view value) {
   memcpy(field, value.data(), std::min(value.size(), kUtsLength));
@@ -86,6 +90,7 @@ SYSCALL_HANDLER(SysSyslog) {
   enum {
     kClose = 0,
     kOpen = 1,
+    kRead = 2,
     kReadAll = 3,
     kReadClear = 4,
     kClear = 5,
@@ -108,10 +113,24 @@ SYSCALL_HANDLER(SysSyslog) {
       TRY(task.CopyOutBytes(args.Addr(1), kKernelLog + (length - n), n));
       return static_cast<int64_t>(n);
     }
-    case 2:  // blocks until there is a new line: there never is
-      while (task.Block().ok()) {
-      }
-      return base::kErestartsys;
+    case kRead: {
+      if (args.Addr(1).IsNull() || args.Int(2) < 0) return Errno(EINVAL);
+      if (args.Int(2) == 0) return 0;
+      size_t from = log_read.load(std::memory_order_relaxed), n;
+      do {
+        // After the boot's line there is never a new one to wait for.
+        while (from == length) {
+          if (!task.Block().ok()) return base::kErestartsys;
+        }
+        n = std::min<size_t>(static_cast<size_t>(args.Int(2)), length - from);
+      } while (!log_read.compare_exchange_weak(from, from + n, std::memory_order_relaxed));
+      TRY(task.CopyOutBytes(args.Addr(1), kKernelLog + from, n));
+      return static_cast<int64_t>(n);
+    }
+    case kUnread:
+      return static_cast<int64_t>(length - log_read.load(std::memory_order_relaxed));
+    case kConsoleLevel:
+      return args.Int(2) < 1 || args.Int(2) > 8 ? Value(Errno(EINVAL)) : Value(0);
     default:
       return 0;
   }
@@ -124,13 +143,18 @@ SYSCALL_HANDLER(SysGetrandom) {
   if (args.Uint(2) & ~unsigned{GRND_NONBLOCK | GRND_RANDOM | 4 /* GRND_INSECURE */}) return Errno(EINVAL);
   if ((args.Uint(2) & (GRND_RANDOM | 4)) == (GRND_RANDOM | 4)) return Errno(EINVAL);
   size_t total = std::min<size_t>(args.Size(1), INT32_MAX);
+  TRY(CheckRange(args.Addr(0), total));
   size_t done = 0;
   uint8_t buffer[1024];
   while (done < total) {
     size_t n = std::min(total - done, sizeof buffer);
     HostRandom(buffer, n);
-    Result<void> copied = task.CopyOutBytes(args.Addr(0) + done, buffer, n);
-    if (!copied.ok()) return done ? Value(static_cast<int64_t>(done)) : Value(copied.error());
+    mm::UserTarget target(task.mm(), args.Addr(0) + done, n);
+    Result<size_t> copied = target.Put(buffer, n);
+    if (!copied.ok() || *copied < n) {
+      done += copied.ok() ? *copied : 0;
+      return done ? Value(static_cast<int64_t>(done)) : Value(Errno(EFAULT));
+    }
     done += n;
     // A huge request stays killable.
     if (done % (1 << 20) == 0 && task.HasDeliverableSignal()) break;

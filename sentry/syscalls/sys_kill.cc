@@ -126,7 +126,7 @@ SYSCALL_HANDLER(SysRtTgsigqueueinfo) {
   pid_t tgid = args.Int(0), tid = args.Int(1);
   int signal = args.Int(2);
   if (tgid <= 0 || tid <= 0 || !IsSignal(signal)) return Errno(EINVAL);
-  SignalInfo info = TRY(CopyInQueuedInfo(task, args.Addr(3), signal, tgid == task.CallerTgid()));
+  SignalInfo info = TRY(CopyInQueuedInfo(task, args.Addr(3), signal, tid == task.CallerTid()));
   TRY(SendToThread(task, tgid, tid, signal, &info));
   return 0;
 }

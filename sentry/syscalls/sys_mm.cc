@@ -103,6 +103,7 @@ SYSCALL_HANDLER(SysMmap) {
   request.is_private = type == MAP_PRIVATE;
   if (flags & MAP_HUGETLB) return Errno(file ? EINVAL : ENOMEM);
   if (request.length == 0) return Errno(EINVAL);
+  if (request.length > platform::kGuestAddressLimit) return Errno(ENOMEM);
   if (file) {
     if (!file->IsReadable()) return Errno(EACCES);
     if (!request.is_private && !file->IsWritable()) {
@@ -130,6 +131,7 @@ SYSCALL_HANDLER(SysMunmap) {
 }
 
 SYSCALL_HANDLER(SysMprotect) {
+  if (args.Ulong(2) >> 32) return Errno(EINVAL);
   int prot = args.Int(2);
   bool grows_down = prot & PROT_GROWSDOWN, grows_up = prot & PROT_GROWSUP;
   prot &= ~(PROT_GROWSDOWN | PROT_GROWSUP);
@@ -145,6 +147,7 @@ SYSCALL_HANDLER(SysBrk) {
 }
 
 SYSCALL_HANDLER(SysMremap) {
+  if (args.Ulong(3) >> 32) return Errno(EINVAL);
   RefreshLimits(task);
   return static_cast<int64_t>(
       TRY(task.mm().Mremap(args.Ulong(0), args.Size(1), args.Size(2), args.Int(3), args.Ulong(4))));
@@ -213,6 +216,7 @@ SYSCALL_HANDLER(SysMunlock) {
   return 0;
 }
 SYSCALL_HANDLER(SysMlockall) {
+  if (args.Int(0) == 0) return Errno(EINVAL);
   RefreshLimits(task);
   TRY(task.mm().MlockAll(args.Int(0)));
   return 0;

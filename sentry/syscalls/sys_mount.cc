@@ -20,8 +20,16 @@ constexpr struct {
                        {MS_NOATIME, vfs::kMountNoAtime},   {MS_NODIRATIME, vfs::kMountNoDirAtime},
                        {MS_RELATIME, vfs::kMountRelAtime}, {256 /* MS_NOSYMFOLLOW */, vfs::kMountNoSymFollow}};
 
+// EINVAL for one of a page or more (strndup_user).
+Result<std::string> MountString(Task& task, UserAddr address) {
+  auto text = task.CopyInString(address, kPageSize);
+  if (!text.ok() && text.error() == Errno(ENAMETOOLONG)) return Errno(EINVAL);
+  return text;
+}
+
 Value NewMount(Task& task, const Arguments& args, const vfs::Path& on, unsigned long ms_flags) {
-  std::string type = TRY(task.CopyInString(args.Addr(2), kPageSize));
+  if (args.Addr(2).IsNull()) return Errno(EINVAL);
+  std::string type = TRY(MountString(task, args.Addr(2)));
   std::string source = args.Addr(0).IsNull() ? "none" : TRY(CopyInPath(task, args.Addr(0)));
   std::string options = args.Addr(4).IsNull() ? "" : TRY(task.CopyInString(args.Addr(4), kPageSize));
   RefPtr<vfs::Filesystem> filesystem = TRY(NewFilesystem(task, type, source, options));
@@ -102,6 +110,7 @@ SYSCALL_HANDLER(SysMount) {
   unsigned long ms_flags = args.Ulong(3);
   if ((ms_flags & MS_MGC_MSK) == MS_MGC_VAL) ms_flags &= ~static_cast<unsigned long>(MS_MGC_MSK);
   vfs::Path on = TRY(PathAt(task, AT_FDCWD, args.Addr(1), 0));
+  if (ms_flags & static_cast<unsigned long>(MS_NOUSER)) return Errno(EINVAL);  // with all bits above it
   if (!MayMount(task)) return Errno(EPERM);
   TRY(vfs::LandlockCheckMount());
   vfs::MountNamespace& mounts = *task.namespaces().mounts;
@@ -142,8 +151,9 @@ SYSCALL_HANDLER(SysPivotRoot) {
   if (!MayMount(task)) return Errno(EPERM);
   TRY(vfs::LandlockCheckMount());
   vfs::Path new_root = TRY(PathAt(task, AT_FDCWD, args.Addr(0), 0));
+  if (!new_root.inode()->IsDirectory()) return Errno(ENOTDIR);
   vfs::Path put_old = TRY(PathAt(task, AT_FDCWD, args.Addr(1), 0));
-  if (!new_root.inode()->IsDirectory() || !put_old.inode()->IsDirectory()) return Errno(ENOTDIR);
+  if (!put_old.inode()->IsDirectory()) return Errno(ENOTDIR);
   const vfs::Path old_root = task.fs().root();
   TRY(task.namespaces().mounts->PivotRoot(old_root, new_root, put_old));
   // Everybody who stood at the old root stands at the new one (chroot_fs_refs).

@@ -82,8 +82,8 @@ SYSCALL_HANDLER(SysMovePages) {
 SYSCALL_HANDLER(SysSetMempolicyHomeNode) {
   const uint64_t start = args.Ulong(0), length = args.Ulong(1), node = args.Ulong(2);
   if (start % kPageSize || args.Ulong(3) != 0 || node != 0) return Errno(EINVAL);
-  if (length > UINT64_MAX - kPageSize || start + PageUp(length) < start) return Errno(EINVAL);
-  if (length == 0) return 0;
+  if (start + PageUp(length) < start) return Errno(EINVAL);
+  if (PageUp(length) == 0) return 0;
   return Errno(ENOENT);
 }
 

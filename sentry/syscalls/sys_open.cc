@@ -49,6 +49,7 @@ Value GetDents(Task& task, int fd, UserAddr buffer, size_t size, bool old_format
   if (!file->inode()->IsDirectory()) return Errno(ENOTDIR);
   std::vector<uint8_t> out;
   bool too_small = false;
+  const int64_t before = file->position();
   TRY(file->IterateDirectory([&](const vfs::DirEntry& entry) {
     size_t head = old_format ? sizeof(DirectoryOld) : sizeof(Directory64);
     // The old format keeps the type in the record's last byte.
@@ -71,7 +72,14 @@ Value GetDents(Task& task, int fd, UserAddr buffer, size_t size, bool old_format
     return true;
   }));
   if (too_small) return Errno(EINVAL);
-  if (!out.empty()) TRY(task.CopyOutBytes(buffer, out.data(), out.size()));
+  if (!out.empty()) {
+    Result<void> copied = task.CopyOutBytes(buffer, out.data(), out.size());
+    if (!copied.ok()) {
+      // Nothing was given: the next call gives it.
+      (void)file->Seek(before, SEEK_SET);
+      return copied.error();
+    }
+  }
   vfs::NotifyFile(*file, IN_ACCESS);
   return static_cast<int64_t>(out.size());
 }

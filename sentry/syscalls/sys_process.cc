@@ -177,7 +177,7 @@ SYSCALL_HANDLER(SysGetpgrp) {
 
 SYSCALL_HANDLER(SysSetpgid) {
   pid_t pid = args.Int(0), group = args.Int(1);
-  if (group < 0) return Errno(EINVAL);
+  if (group < 0 || (group == 0 && pid < 0)) return Errno(EINVAL);
   RefPtr<kernel::ThreadGroup> process = task.group_ref();
   if (pid != 0 && pid != task.CallerTgid()) {
     process = Tasks().FindThreadGroup(task.pid_ns(), pid);

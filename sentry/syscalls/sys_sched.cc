@@ -144,7 +144,7 @@ SYSCALL_HANDLER(SysSchedYield) {
 SYSCALL_HANDLER(SysSchedGetaffinity) {
   unsigned cpus = OnlineCpus();
   size_t size = args.Uint(1);
-  if (size * 8 < cpus || size % sizeof(uint64_t)) return Errno(EINVAL);
+  if (static_cast<unsigned>(size) * 8 < cpus || size % sizeof(uint64_t)) return Errno(EINVAL);
   RefPtr<Task> target = TRY(FindTask(task, args.Int(0)));
   uint64_t mask = target->cpu_affinity.load(std::memory_order_relaxed) & OnlineCpuMask();
   TRY(task.CopyOut(args.Addr(2), mask));
@@ -401,8 +401,8 @@ Result<void> CheckNodes(Task& task, int mode, UserAddr nodes, uint64_t max_node)
   int kind = mode & ~MPOL_MODE_FLAGS;
   if (kind < MPOL_DEFAULT || kind > 6) return Errno(EINVAL);
   uint64_t mask = 0;
-  if (!nodes.IsNull() && max_node > 1) {
-    if (max_node > kPageSize * 8) return Errno(EINVAL);
+  if (!nodes.IsNull() && max_node != 1) {
+    if (max_node - 1 > kPageSize * 8) return Errno(EINVAL);  // 0 wraps
     std::vector<uint64_t> words((max_node - 1 + 63) / 64);
     TRY(task.CopyInBytes(nodes, words.data(), words.size() * 8));
     mask = words[0];
@@ -423,8 +423,11 @@ SYSCALL_HANDLER(SysSetMempolicy) {
 }
 
 SYSCALL_HANDLER(SysMbind) {
-  if (args.raw[0] % kPageSize) return Errno(EINVAL);
+  const uint64_t start = args.Ulong(0), length = PageUp(args.Ulong(1)), flags = args.Uint(5);
   TRY(CheckNodes(task, args.Int(2), args.Addr(3), args.Ulong(4)));
+  if (flags & ~uint64_t{MPOL_MF_STRICT | MPOL_MF_MOVE | MPOL_MF_MOVE_ALL}) return Errno(EINVAL);
+  if ((flags & MPOL_MF_MOVE_ALL) && !task.HasCapability(CAP_SYS_NICE)) return Errno(EPERM);
+  if (start % kPageSize || start + length < start) return Errno(EINVAL);
   return 0;
 }
 
@@ -432,6 +435,7 @@ SYSCALL_HANDLER(SysGetMempolicy) {
   uint64_t flags = args.raw[4], max_node = args.Ulong(2);
   if (flags & ~uint64_t{MPOL_F_NODE | MPOL_F_ADDR | MPOL_F_MEMS_ALLOWED}) return Errno(EINVAL);
   if (!(flags & MPOL_F_ADDR) && args.raw[3] != 0) return Errno(EINVAL);
+  if ((flags & MPOL_F_MEMS_ALLOWED) && (flags & (MPOL_F_NODE | MPOL_F_ADDR))) return Errno(EINVAL);
   if (!args.Addr(0).IsNull()) TRY(task.CopyOut(args.Addr(0), int32_t{0}));  // MPOL_DEFAULT, or node 0
   if (!args.Addr(1).IsNull()) {
     if (max_node == 0 || max_node > kPageSize * 8) return Errno(EINVAL);

@@ -9,6 +9,7 @@
 #include "sentry/kernel/kernel.h"
 #include "sentry/kernel/task_set.h"
 #include "sentry/socket/environment.h"
+#include "sentry/syscalls/access_ok.h"
 #include "sentry/syscalls/handlers.h"
 #include "sentry/syscalls/socket_util.h"
 
@@ -228,6 +229,7 @@ Value ReceiveMessage(Task& task, socket::Socket& socket, UserAddr address, int f
 }  // namespace
 
 SYSCALL_HANDLER(SysSendto) {
+  TRY(CheckRange(args.Addr(1), std::min(args.Size(2), kMaxRwCount)));
   mm::UserSource source(task.mm(), args.Addr(1), std::min(args.Size(2), kMaxRwCount));
   SocketRef socket = TRY(GetSocket(task, args.Int(0)));
   socket::SendRequest request(source, args.Int(3));
@@ -236,6 +238,7 @@ SYSCALL_HANDLER(SysSendto) {
 }
 
 SYSCALL_HANDLER(SysRecvfrom) {
+  TRY(CheckRange(args.Addr(1), std::min(args.Size(2), kMaxRwCount)));
   mm::UserTarget target(task.mm(), args.Addr(1), std::min(args.Size(2), kMaxRwCount));
   SocketRef socket = TRY(GetSocket(task, args.Int(0)));
   socket::ReceiveRequest request(target, args.Int(3));

@@ -162,12 +162,14 @@ SYSCALL_HANDLER(SysTimerfdGettime) {
 SYSCALL_HANDLER(SysMemfdCreate) {
   constexpr unsigned kNoExecSeal = 8, kExec = 16;  // MFD_NOEXEC_SEAL, MFD_EXEC (6.3)
   unsigned flags = args.Uint(1);
-  if (flags & MFD_HUGETLB) return Errno(ENOENT);  // no huge pages to be had
-  if (flags & ~(MFD_CLOEXEC | MFD_ALLOW_SEALING | kNoExecSeal | kExec) || (flags & kNoExecSeal && flags & kExec))
+  const unsigned sizes = flags & MFD_HUGETLB ? 0x3fu << 26 : 0;  // the logarithm of the page size
+  if (flags & ~(MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_HUGETLB | sizes | kNoExecSeal | kExec) ||
+      (flags & kNoExecSeal && flags & kExec))
     return Errno(EINVAL);
   constexpr size_t kMaxName = 249;  // NAME_MAX less "memfd:"
   auto name = task.CopyInString(args.Addr(0), kMaxName + 1);
   if (!name.ok()) return name.error() == Errno(ENAMETOOLONG) ? Errno(EINVAL) : name.error();
+  if (flags & MFD_HUGETLB) return Errno(ENOENT);  // no huge pages to be had
   tmpfs::MemfdOptions options{.allow_sealing = (flags & (MFD_ALLOW_SEALING | kNoExecSeal)) != 0,
                               .no_exec_seal = (flags & kNoExecSeal) != 0};
   return InstallFile(task, TRY(tmpfs::NewMemfd(*name, *task.creds(), options, 0100000)), flags & MFD_CLOEXEC);

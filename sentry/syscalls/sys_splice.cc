@@ -95,9 +95,11 @@ SYSCALL_HANDLER(SysSendfile) {
   if (offset >= 0 && !in->inode()->IsRegular() && in->wait_queue()) return Errno(ESPIPE);
   if (out->flags() & O_APPEND) return Errno(EINVAL);
   if (!in->inode()->IsRegular() && in->inode()->type() != S_IFBLK && !IsPipe(*out)) return Errno(EINVAL);
-  size_t moved = TRY(Move(task, {*in, offset, *out, -1, false}, std::min(args.Size(3), kMaxRwCount)));
-  TRY(CopyOutOffset(task, args.Addr(2), offset, moved));
-  return static_cast<int64_t>(moved);
+  if (args.Long(3) < 0) return Errno(EINVAL);
+  Result<size_t> moved = Move(task, {*in, offset, *out, -1, false}, std::min(args.Size(3), kMaxRwCount));
+  // The offset is told whatever came out.
+  TRY(CopyOutOffset(task, args.Addr(2), offset, moved.ok() ? *moved : 0));
+  return static_cast<int64_t>(TRY(moved));
 }
 
 SYSCALL_HANDLER(SysCopyFileRange) {
@@ -135,6 +137,7 @@ SYSCALL_HANDLER(SysSplice) {
   if (out->flags() & O_APPEND) return Errno(EINVAL);
   int64_t in_offset = TRY(CopyInOffset(task, args.Addr(1)));
   int64_t out_offset = TRY(CopyInOffset(task, args.Addr(3)));
+  if (!(in_pipe && out_pipe) && args.Long(4) < 0) return Errno(EINVAL);
   // One pipe's worth at a time, as Linux moves at most what the pipe holds without blocking again.
   size_t count = std::min(args.Size(4), kChunk);
   size_t moved = TRY(Move(task, {*in, in_offset, *out, out_offset, (flags & SPLICE_F_NONBLOCK) != 0}, count));

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "sentry/syscalls/access_ok.h"
 #include "sentry/syscalls/handlers.h"
 #include "sentry/syscalls/mount_util.h"
 
@@ -159,6 +160,7 @@ SYSCALL_HANDLER(SysListmount) {
   const unsigned flags = args.Uint(3);
   if (flags & ~kReverse) return Errno(EINVAL);
   if (args.Size(2) > kMaxListed) return Errno(EOVERFLOW);
+  TRY(CheckRange(args.Addr(1), args.Size(2) * sizeof(uint64_t)));
   const Request request = TRY(CopyInRequest(task, args.Addr(0)));
   if (request.mount_id < kFirstUniqueId || (request.param != 0 && request.param < kFirstUniqueId)) return Errno(EINVAL);
   std::vector<Info> all = task.namespaces().mounts->List();

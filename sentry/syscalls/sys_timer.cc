@@ -104,6 +104,7 @@ SYSCALL_HANDLER(SysTimerCreate) {
 }
 
 SYSCALL_HANDLER(SysTimerSettime) {
+  if (args.Addr(2).IsNull()) return Errno(EINVAL);
   auto value = TRY(task.CopyIn<itimerspec>(args.Addr(2)));
   Setting setting{.value_ns = TRY(FromTimespec(value.it_value)), .interval_ns = TRY(FromTimespec(value.it_interval))};
   Setting old = TRY(task.group().timers().Set(args.Int(0), args.Int(1) & TIMER_ABSTIME, setting));

@@ -74,7 +74,9 @@ SYSCALL_HANDLER(SysWait4) {
   return result.pid;
 }
 
-SYSCALL_HANDLER(SysWaitid) {
+namespace {
+
+Result<WaitResult> WaitForId(Task& task, const Arguments& args) {
   int which = args.Int(0), options = args.Int(3);
   pid_t id = args.Int(1);
   if (options & ~(WNOHANG | WNOWAIT | WEXITED | WSTOPPED | WCONTINUED | kTreeOptions)) return Errno(EINVAL);
@@ -110,8 +112,17 @@ SYSCALL_HANDLER(SysWaitid) {
   }
   WaitResult result = TRY(kernel::Kernel::Get().tasks().Wait(task, request));
   if (result.pid == 0 && nonblocking_file && !(options & WNOHANG)) return Errno(EAGAIN);
-  if (result.pid != 0) TRY(CopyOutUsage(task, args.Addr(4), result.usage));
-  TRY(CopyOutInfo(task, args.Addr(2), result));
+  return result;
+}
+
+}  // namespace
+
+SYSCALL_HANDLER(SysWaitid) {
+  Result<WaitResult> result = WaitForId(task, args);
+  if (result.ok() && result->pid != 0) TRY(CopyOutUsage(task, args.Addr(4), result->usage));
+  // Also what failed clears it.
+  TRY(CopyOutInfo(task, args.Addr(2), result.ok() ? *result : WaitResult{}));
+  if (!result.ok()) return result.error();
   return 0;
 }
 

@@ -54,7 +54,8 @@ Result<int64_t> InstallFile(Task& task, vfs::FileRef file, bool close_on_exec) {
   return TRY(task.fds().Add(std::move(file), close_on_exec, task.SoftLimit(RLIMIT_NOFILE)));
 }
 
-Result<std::vector<iovec>> CopyInIovec(Task& task, UserAddr address, uint64_t count) {
+Result<std::vector<iovec>> CopyInIovec(Task& task, UserAddr address, uint64_t wide_count) {
+  const auto count = static_cast<uint32_t>(wide_count);  // import_iovec's unsigned
   if (count > IOV_MAX) return Errno(EINVAL);
   std::vector<iovec> vectors(count);
   if (count) TRY(task.CopyInBytes(address, vectors.data(), count * sizeof(iovec)));

@@ -175,24 +175,28 @@ std::string Range(unsigned count) { return count > 1 ? "0-" + std::to_string(cou
 
 // All processors as cores of one package, each with one thread: what the guest could tell from timing isn't promised
 // here.
+// A mask as sysfs prints it: words of 32 bits, the highest first.
+std::string Mask(uint64_t bits) {
+  char text[32];
+  if (bits >> 32)
+    snprintf(text, sizeof text, "%x,%08x", static_cast<unsigned>(bits >> 32), static_cast<unsigned>(bits));
+  else
+    snprintf(text, sizeof text, "%x", static_cast<unsigned>(bits));
+  return text;
+}
+
+uint64_t AllCpus(unsigned count) { return count >= 64 ? ~uint64_t{0} : (uint64_t{1} << count) - 1; }
+
 void AddProcessors(Builder& sys, unsigned count) {
   const std::string range = Range(count), base = "devices/system/cpu/";
   for (const char* name : {"online", "possible", "present"}) sys.File(base + name, range);
   sys.File(base + "offline", "");
   sys.File(base + "isolated", "");
   sys.File(base + "kernel_max", "63");
-  auto mask = [](uint64_t bits) {
-    char text[32];
-    if (bits >> 32)
-      snprintf(text, sizeof text, "%x,%08x", static_cast<unsigned>(bits >> 32), static_cast<unsigned>(bits));
-    else
-      snprintf(text, sizeof text, "%x", static_cast<unsigned>(bits));
-    return std::string(text);
-  };
-  const uint64_t all = count >= 64 ? ~uint64_t{0} : (uint64_t{1} << count) - 1;
+  const uint64_t all = AllCpus(count);
   for (unsigned i = 0; i < count; ++i) {
     const std::string number = std::to_string(i), cpu = base + "cpu" + number + "/",
-                      own = mask(uint64_t{1} << (i & 63));
+                      own = Mask(uint64_t{1} << (i & 63));
     if (i) sys.File(cpu + "online", "1");
     sys.File(cpu + "topology/core_id", number);
     sys.File(cpu + "topology/physical_package_id", "0");
@@ -202,7 +206,7 @@ void AddProcessors(Builder& sys, unsigned count) {
       sys.File(cpu + "topology/" + name + "_list", number);
     }
     for (const char* name : {"core_siblings", "package_cpus"}) {
-      sys.File(cpu + "topology/" + name, mask(all));
+      sys.File(cpu + "topology/" + name, Mask(all));
       sys.File(cpu + "topology/" + name + "_list", range);
     }
     sys.Link(cpu + "node0", "../../node/node0");
@@ -215,6 +219,7 @@ void AddMemory(Builder& sys, const ProcHostInfo& host) {
   for (const char* name : {"online", "possible", "has_cpu", "has_memory", "has_normal_memory"})
     sys.File(node + name, "0");
   sys.File(node + "node0/cpulist", Range(host.cpus));
+  sys.File(node + "node0/cpumap", Mask(AllCpus(host.cpus)));
   sys.File(node + "node0/distance", "10");
   const std::string total = std::to_string(host.total_memory / 1024);
   sys.File(node + "node0/meminfo", "Node 0 MemTotal:       " + total + " kB\nNode 0 MemFree:        " + total +

@@ -89,6 +89,7 @@ TEST_F(SysTest, ProcessorsAreThoseOfTheGuest) {
   EXPECT_FALSE(Find("devices/system/cpu/cpu0/online")) << "the first one cannot be switched off";
   EXPECT_EQ("1\n", Read("devices/system/cpu/cpu1/online"));
   EXPECT_EQ("0-2\n", Read("devices/system/node/node0/cpulist"));
+  EXPECT_EQ("7\n", Read("devices/system/node/node0/cpumap"));
 }
 
 TEST_F(SysTest, MemoryIsTheSandboxes) {

@@ -33,6 +33,9 @@ Result<int> SharedMemory::Get(key_t key, uint64_t size, int flags, uint64_t memo
     const uint64_t pages = size / kPageSize + (size % kPageSize != 0);
     if (pages > UINT64_MAX / kPageSize) return Errno(ENOSPC);
     if (pages > limits_.total_pages || pages_ > limits_.total_pages - pages) return Errno(ENOSPC);
+    if (size > INT64_MAX) return Errno(EINVAL);
+    const int page_shift = flags >> 26 & 0x3f;  // SHM_HUGE_SHIFT, SHM_HUGE_MASK; 0: the default
+    if ((flags & SHM_HUGETLB) && page_shift != 0 && page_shift != 21 && page_shift != 30) return Errno(EINVAL);
     if (flags & SHM_HUGETLB) return Errno(creds.HasCapability(CAP_IPC_LOCK) ? ENOMEM : EPERM);
     if (size > platform::MemoryFile::kMaxSize || (!(flags & SHM_NORESERVE) && size > memory_limit))
       return Errno(ENOMEM);
