@@ -3,7 +3,7 @@
 load("//:defs.bzl", "COPTS")
 
 # The platforms every syscall_test runs on, besides the host's kernel.
-PLATFORMS = ["ptrace", "systrap"]
+PLATFORMS = ["ptrace", "systrap", "kvm"]
 
 def syscall_test(name, srcs, deps = [], size = "small", tags = [], platforms = PLATFORMS, linkopts = [], **kwargs):
     """Builds the gtest program `name` and the tests <name>_native, <name>_ptrace, ...
