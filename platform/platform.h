@@ -28,8 +28,15 @@ namespace platform {
 using Registers = user_regs_struct;
 
 inline constexpr uint64_t kPageSize = 4096;
+// What a stub has for itself at the top of its address space, less a page.
+inline constexpr uint64_t kStubSpace = uint64_t{512} << 20;
+// The first address that no process of this host can map, at most that of 4-level page tables (TASK_SIZE_MAX).
+uint64_t FindHostAddressEnd();
+// Both are found out when the process starts: a host that is a sandbox itself ends its processes' addresses lower than
+// Linux does.
+inline const uint64_t kHostAddressEnd = FindHostAddressEnd();
 // Guest addresses are below this; the platform's stub lives above it.
-inline constexpr uint64_t kGuestAddressLimit = 0x7fff'e000'0000;
+inline const uint64_t kGuestAddressLimit = (kHostAddressEnd + kPageSize) / kStubSpace * kStubSpace - kStubSpace;
 // The lowest address a guest may map (vm.mmap_min_addr).
 inline constexpr uint64_t kGuestAddressMin = 0x1'0000;
 

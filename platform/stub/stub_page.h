@@ -7,6 +7,8 @@
 #include <cstdint>
 #include <span>
 
+#include "platform/platform.h"
+
 namespace platform::stub {
 
 extern "C" {
@@ -17,10 +19,9 @@ extern const uint8_t kStubPageBegin[], kStubPageZygote[], kStubPagePause[], kStu
 inline std::span<const uint8_t> StubCode() { return {kStubPageBegin, kStubPageEnd}; }
 inline uint64_t OffsetOf(const uint8_t* entry) { return static_cast<uint64_t>(entry - kStubPageBegin); }
 
-// The end of the 47-bit user address space (TASK_SIZE_MAX with 4-level page tables).
-inline constexpr uint64_t kTaskSize = 0x7fff'ffff'f000;
-// Stub pages are below this; a platform may use what is above it in stubs.
-inline constexpr uint64_t kStubPagesEnd = 0x7fff'e400'0000;
+// Stub pages are within this above the guests' addresses; a platform may use what is above that in stubs.
+inline constexpr uint64_t kStubPagesSpace = uint64_t{64} << 20;
+inline const uint64_t kStubPagesEnd = kGuestAddressLimit + kStubPagesSpace;
 
 // The addresses of one mapped stub page.
 struct StubLayout {

@@ -157,7 +157,7 @@ struct ZygoteStart {
   register uint64_t scratch asm("r13") = start.scratch;
   register uint64_t socket asm("r14") = static_cast<uint64_t>(start.socket);
   register uint64_t pid asm("r15") = static_cast<uint64_t>(self);
-  asm volatile("jmp *%%rax" : : "a"(start.entry), "b"(kTaskSize), "r"(page), "r"(scratch), "r"(socket), "r"(pid));
+  asm volatile("jmp *%%rax" : : "a"(start.entry), "b"(kHostAddressEnd), "r"(page), "r"(scratch), "r"(socket), "r"(pid));
   __builtin_unreachable();
 }
 

@@ -23,7 +23,7 @@
 namespace platform::systrap {
 namespace {
 
-constexpr uint64_t kPage = kGuestAddressLimit + 0x3'0000;
+const uint64_t kPage = kGuestAddressLimit + 0x3'0000;
 constexpr int kSocket = 7;
 constexpr uint64_t kFdCalls[] = {SYS_read, SYS_write};
 

@@ -42,8 +42,8 @@ bool LoadableRegisters(const Registers& registers, uint64_t fs_base, uint64_t gs
   if (registers.ss != kUserData) return false;
   if (!IsCanonical(registers.rip)) return false;
   // A guest may have given itself any canonical value; what the sentry sets follows arch_prctl(2).
-  return (registers.fs_base == fs_base || registers.fs_base < stub::kTaskSize) &&
-         (registers.gs_base == gs_base || registers.gs_base < stub::kTaskSize);
+  return (registers.fs_base == fs_base || registers.fs_base < kHostAddressEnd) &&
+         (registers.gs_base == gs_base || registers.gs_base < kHostAddressEnd);
 }
 
 void ToContext(const Registers& from, SignalContext* to) {

@@ -27,15 +27,17 @@ extern const uint8_t kSystrapGate[], kSystrapGateSwapped[], kSystrapGateStack[],
 inline uint64_t StubOffset(const uint8_t* label) { return static_cast<uint64_t>(label - kSystrapBegin); }
 
 // Where things are in every stub: above the guest's addresses and the stub's pages.
-inline constexpr uint64_t kControlAddress = stub::kStubPagesEnd;
-inline constexpr uint64_t kClockAddress = kControlAddress + kPageSize;
+inline const uint64_t kControlAddress = stub::kStubPagesEnd;
+inline const uint64_t kClockAddress = kControlAddress + kPageSize;
 // Where a page of text is copied, and where the originals of patched pages are.
-inline constexpr uint64_t kCopyAddress = kControlAddress + (uint64_t{16} << 20);
-inline constexpr uint64_t kShadowAddress = kControlAddress + (uint64_t{32} << 20);
-inline constexpr uint64_t kAreaAddress = kControlAddress + (uint64_t{64} << 20);
+inline const uint64_t kCopyAddress = kControlAddress + (uint64_t{16} << 20);
+inline const uint64_t kShadowAddress = kControlAddress + (uint64_t{32} << 20);
+inline constexpr uint64_t kControlSpace = uint64_t{64} << 20;
+inline const uint64_t kAreaAddress = kControlAddress + kControlSpace;
 inline constexpr uint64_t kAreaSize = AREA_SIZE;
 // Guest threads per stub process.
-inline constexpr uint32_t kMaxAreas = static_cast<uint32_t>((stub::kTaskSize - kAreaAddress) / kAreaSize);
+inline constexpr uint32_t kMaxAreas =
+    static_cast<uint32_t>((kStubSpace - kPageSize - stub::kStubPagesSpace - kControlSpace) / kAreaSize);
 
 // The read-only page behind the stub's code.
 struct StubData {
