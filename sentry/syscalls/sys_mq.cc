@@ -2,8 +2,13 @@
 // POSIX message queues: mq_open(2), mq_unlink(2), mq_timedsend(2), mq_timedreceive(2), mq_notify(2), mq_getsetattr(2).
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/socket.h>
+
+#include <functional>
+#include <string>
 
 #include "sentry/fs/mqueue/mqueue.h"
+#include "sentry/socket/netlink/netlink_socket.h"
 #include "sentry/syscalls/handlers.h"
 
 namespace sentry::syscalls {
@@ -70,23 +75,40 @@ SYSCALL_HANDLER(SysMqTimedreceive) {
   return static_cast<int64_t>(message.text.size());
 }
 
+namespace {
+
+// SIGEV_THREAD: the signal number is a netlink socket, to which a cookie is sent; its last byte says why.
+Result<std::function<void(fs::MqEnd)>> CookieTo(Task& task, const sigevent& event) {
+  constexpr size_t kLength = 32;
+  std::string cookie(kLength, '\0');
+  TRY(task.CopyInBytes(UserAddr(reinterpret_cast<uint64_t>(event.sigev_value.sival_ptr)), cookie.data(), kLength));
+  vfs::FileRef file = TRY(GetFile(task, event.sigev_signo));
+  socket::Socket* socket = file->AsSocket();
+  if (!socket) return Errno(ENOTSOCK);
+  if (socket->domain() != AF_NETLINK) return Errno(EINVAL);
+  return std::function<void(fs::MqEnd)>([file = std::move(file), cookie](fs::MqEnd why) {
+    std::string datagram = cookie;
+    datagram.back() = static_cast<char>(why);
+    static_cast<socket::NetlinkSocket&>(*file->AsSocket()).Queue(std::move(datagram));
+  });
+}
+
+}  // namespace
+
 SYSCALL_HANDLER(SysMqNotify) {
   sigevent event = {};
+  std::function<void(fs::MqEnd)> tell;
   const bool registers = !args.Addr(1).IsNull();
   if (registers) {
     TRY(task.CopyInBytes(args.Addr(1), &event, sizeof event));
     const int kind = event.sigev_notify;
     if (kind != SIGEV_NONE && kind != SIGEV_SIGNAL && kind != SIGEV_THREAD) return Errno(EINVAL);
     if (kind == SIGEV_SIGNAL && static_cast<unsigned>(event.sigev_signo) > kernel::kSignalMax) return Errno(EINVAL);
-    if (kind == SIGEV_THREAD) {
-      // The signal number is a netlink socket to which a cookie is sent; there are none yet.
-      vfs::FileRef socket = TRY(GetFile(task, event.sigev_signo));
-      return Errno(socket->AsSocket() ? EINVAL : ENOTSOCK);
-    }
+    if (kind == SIGEV_THREAD) tell = TRY(CookieTo(task, event));
   }
   vfs::FileRef file = TRY(GetFile(task, args.Int(0)));
   fs::Queue* queue = TRY(fs::QueueOf(*file));
-  TRY(fs::MqNotify(task, *queue, registers ? &event : nullptr));
+  TRY(fs::MqNotify(task, *queue, registers ? &event : nullptr, std::move(tell)));
   return 0;
 }
 

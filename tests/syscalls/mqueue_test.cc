@@ -9,6 +9,7 @@
 #include <sys/epoll.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -288,6 +289,85 @@ TEST(Mqueue, NotifyRules) {
   ASSERT_OK(mq_notify(queue.fd(), nullptr));
   EXPECT_EQ(RunInChild([&] { CHILD_CHECK(mq_notify(queue.fd(), &event) == 0); }), Exited(0));
   EXPECT_OK(mq_notify(queue.fd(), &event));
+}
+
+// SIGEV_THREAD of the system call: a cookie of 32 bytes is sent to a netlink socket, its last byte says why.
+class MqCookie : public testing::Test {
+ protected:
+  static constexpr size_t kLength = 32;
+  static constexpr char kWoken = 1, kRemoved = 2;
+  MqCookie() {
+    for (size_t i = 0; i < kLength; ++i) cookie_[i] = static_cast<char>('A' + i);
+  }
+  long Register(int socket, const void* cookie) {
+    sigevent event = {};
+    event.sigev_notify = SIGEV_THREAD;
+    event.sigev_signo = socket;
+    event.sigev_value.sival_ptr = const_cast<void*>(cookie);
+    return syscall(SYS_mq_notify, queue_.fd(), &event);
+  }
+  long Register() { return Register(netlink_.get(), cookie_); }
+  // The last byte of the cookie that came; -1 for none or another.
+  int Came() {
+    if (!PollFor(netlink_.get(), POLLIN, 10'000)) return -1;
+    char got[kLength + 1] = {};
+    if (recv(netlink_.get(), got, sizeof got, MSG_DONTWAIT) != kLength) return -1;
+    return memcmp(got, cookie_, kLength - 1) == 0 ? got[kLength - 1] : -1;
+  }
+  bool Nothing() { return !PollFor(netlink_.get(), POLLIN, 0); }
+  Mq queue_;
+  Fd netlink_{socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, 0)};
+  char cookie_[kLength];
+};
+
+TEST_F(MqCookie, ComesWithTheFirstMessage) {
+  ASSERT_OK(Register());
+  EXPECT_FAILS(EBUSY, Register());
+  EXPECT_TRUE(Nothing());
+  ASSERT_OK(Send(queue_.fd(), "first"));
+  EXPECT_EQ(kWoken, Came());
+  EXPECT_EQ("0:first", Receive(queue_.fd()));
+  ASSERT_OK(Send(queue_.fd(), "unheard"));
+  EXPECT_TRUE(Nothing()) << "once only";
+}
+
+TEST_F(MqCookie, ComesWhenTheRegistrationEnds) {
+  ASSERT_OK(Register());
+  ASSERT_OK(syscall(SYS_mq_notify, queue_.fd(), nullptr));
+  EXPECT_EQ(kRemoved, Came());
+  ASSERT_OK(Register());
+  mq_close(mq_open(queue_.name(), O_RDONLY));
+  EXPECT_EQ(kRemoved, Came());
+  EXPECT_EQ(RunInChild([&] { CHILD_CHECK(Register() == 0); }), Exited(0));
+  EXPECT_EQ(kRemoved, Came()) << "at the end of the process";
+  EXPECT_TRUE(Nothing());
+}
+
+TEST_F(MqCookie, BadSocketsAndCookies) {
+  EXPECT_FAILS(EBADF, Register(-1, cookie_));
+  Fd null(open("/dev/null", O_RDWR));
+  EXPECT_FAILS(ENOTSOCK, Register(null.get(), cookie_));
+  Fd other(socket(AF_UNIX, SOCK_STREAM, 0));
+  EXPECT_FAILS(EINVAL, Register(other.get(), cookie_));
+  EXPECT_FAILS(EFAULT, Register(netlink_.get(), reinterpret_cast<void*>(8)));
+  EXPECT_FAILS(EFAULT, Register(-1, reinterpret_cast<void*>(8)));
+  ASSERT_OK(Register()) << "nothing was registered";
+}
+
+TEST(Mqueue, NotifyByTheCLibrarysThread) {
+  static Event* called;
+  Event event;
+  called = &event;
+  Mq queue;
+  sigevent request = {};
+  request.sigev_notify = SIGEV_THREAD;
+  request.sigev_value.sival_int = 4711;
+  request.sigev_notify_function = [](sigval value) {
+    if (value.sival_int == 4711) called->Set();
+  };
+  ASSERT_OK(mq_notify(queue.fd(), &request));
+  ASSERT_OK(Send(queue.fd(), "x"));
+  EXPECT_TRUE(event.Wait());
 }
 
 TEST(Mqueue, UnlinkedQueueLivesOn) {

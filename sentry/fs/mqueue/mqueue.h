@@ -5,6 +5,7 @@
 
 #include <signal.h>
 
+#include <functional>
 #include <optional>
 #include <string>
 
@@ -40,8 +41,10 @@ struct MqMessage {
   unsigned priority = 0;
 };
 Result<MqMessage> MqReceive(Caller& caller, Queue& queue, size_t room, bool nonblocking, int64_t deadline_ns);
-// mq_notify(2) with SIGEV_SIGNAL or SIGEV_NONE; null takes the caller's registration back. EBUSY.
-Result<void> MqNotify(kernel::Task& task, Queue& queue, const sigevent* event);
+// mq_notify(2); null takes the caller's registration back. With SIGEV_THREAD `tell` is called once, without locks, in
+// whatever task ends the registration: by a message, or otherwise. EBUSY.
+enum class MqEnd : uint8_t { kMessage = 1, kRemoved = 2 };  // as Linux's NOTIFY_WOKENUP and NOTIFY_REMOVED
+Result<void> MqNotify(kernel::Task& task, Queue& queue, const sigevent* event, std::function<void(MqEnd)> tell = {});
 
 }  // namespace sentry::fs
 

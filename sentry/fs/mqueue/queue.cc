@@ -92,9 +92,11 @@ Result<void> Queue::Send(std::string& text, unsigned priority, ipc::Charge& char
     messages_[priority].push_back({std::move(text), std::move(charge)});
     mtime_ = ctime_ = vfs::Timestamp::Now();
     // mq_notify(3): only a message that comes to an empty queue, for which nobody waits.
-    if (count_++ == 0 && waiting_receivers.load(std::memory_order_seq_cst) == 0) told = std::move(registration_);
+    if (count_++ == 0 && waiting_receivers.load(std::memory_order_seq_cst) == 0)
+      told = std::exchange(registration_, {});
   }
   wait_queue_.Notify(kEventIn);
+  if (told.tell) told.tell(MqEnd::kMessage);
   if (told.group && told.kind == SIGEV_SIGNAL && told.signal != 0) {
     kernel::SignalInfo info = {};
     info.si_signo = told.signal;
@@ -126,25 +128,30 @@ Result<MqMessage> Queue::Receive() {
   return message;
 }
 
-Result<void> Queue::Notify(kernel::Task& task, const sigevent* event) {
+Result<void> Queue::Notify(kernel::Task& task, const sigevent* event, std::function<void(MqEnd)> tell) {
   if (!event) {
     LeaveNotification(&task.group());
     return OkResult();
   }
+  Registration made = {.group = task.group_ref(),
+                       .kind = event->sigev_notify,
+                       .signal = event->sigev_notify == SIGEV_SIGNAL ? event->sigev_signo : 0,
+                       .value = event->sigev_value,
+                       .tell = std::move(tell)};
   MutexLock lock(mu_);
   // Of a process that is gone there is nothing left but its reference.
   if (registration_.group && !registration_.group->HasExited()) return Errno(EBUSY);
-  registration_ = {.group = task.group_ref(),
-                   .kind = event->sigev_notify,
-                   .signal = event->sigev_notify == SIGEV_SIGNAL ? event->sigev_signo : 0,
-                   .value = event->sigev_value};
+  std::swap(registration_, made);
   return OkResult();
 }
 
 void Queue::LeaveNotification(const kernel::ThreadGroup* group) {
   Registration dropped;
-  MutexLock lock(mu_);
-  if (registration_.group.get() == group) dropped = std::move(registration_);
+  {
+    MutexLock lock(mu_);
+    if (registration_.group.get() == group) dropped = std::exchange(registration_, {});
+  }
+  if (dropped.tell) dropped.tell(MqEnd::kRemoved);
 }
 
 std::string Queue::StatusLine() {
@@ -172,7 +179,9 @@ MqAttributes Queue::attributes() {
 }
 
 MqAttributes AttributesOf(Queue& queue) { return queue.attributes(); }
-Result<void> MqNotify(kernel::Task& task, Queue& queue, const sigevent* event) { return queue.Notify(task, event); }
+Result<void> MqNotify(kernel::Task& task, Queue& queue, const sigevent* event, std::function<void(MqEnd)> tell) {
+  return queue.Notify(task, event, std::move(tell));
+}
 
 Result<void> MqSend(Caller& caller, Queue& queue, std::string text, unsigned priority, bool nonblocking,
                     int64_t deadline_ns) {

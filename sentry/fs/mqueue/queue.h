@@ -45,7 +45,7 @@ class Queue final : public vfs::Inode {
   Result<void> Send(std::string& text, unsigned priority, ipc::Charge& charge);
   // EAGAIN when empty.
   Result<MqMessage> Receive();
-  Result<void> Notify(kernel::Task& task, const sigevent* event);
+  Result<void> Notify(kernel::Task& task, const sigevent* event, std::function<void(MqEnd)> tell);
   void LeaveNotification(const kernel::ThreadGroup* group);
   std::string StatusLine();
   EventMask Poll();
@@ -64,6 +64,7 @@ class Queue final : public vfs::Inode {
     RefPtr<kernel::ThreadGroup> group;  // null: none
     int kind = SIGEV_NONE, signal = 0;
     sigval value = {};
+    std::function<void(MqEnd)> tell;
   };
 
   const uint64_t ino_;
