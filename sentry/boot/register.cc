@@ -10,6 +10,7 @@
 #include "sentry/fs/proc/proc.h"
 #include "sentry/fs/sys/sys.h"
 #include "sentry/fs/tmpfs/tmpfs.h"
+#include "sentry/socket/inet/net_settings.h"
 #include "sentry/socket/inet/proc_net.h"
 #include "sentry/socket/inet/stacks.h"
 #include "sentry/socket/unix/unix_socket.h"
@@ -24,6 +25,16 @@ std::string OfStack(const kernel::NetNamespace& net) {
 }
 
 void RegisterNetFiles() {
+  fs::RegisterProcNetSettings({
+      .read =
+          [](const kernel::NetNamespace& net, std::string_view name) {
+            return socket::ReadNetSetting(*socket::StackOf(net.inode_number(), net.is_first()), name);
+          },
+      .write =
+          [](const kernel::NetNamespace& net, std::string_view name, std::string_view text) {
+            return socket::WriteNetSetting(*socket::StackOf(net.inode_number(), net.is_first()), name, text);
+          },
+  });
   fs::RegisterProcNet("unix", [](const kernel::NetNamespace&) { return socket::ProcNetUnix(); });
   fs::RegisterProcNet("tcp", &OfStack<&socket::ProcNetTcp>);
   fs::RegisterProcNet("tcp6", &OfStack<&socket::ProcNetTcp6>);

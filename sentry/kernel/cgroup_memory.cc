@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "sentry/kernel/cgroup.h"
 #include "sentry/kernel/kernel.h"
+#include "sentry/kernel/memory_use.h"
 #include "sentry/kernel/task_internal.h"
 
 namespace sentry::kernel {
@@ -119,6 +120,18 @@ CgroupMemory Cgroups::MemoryOf(Cgroup& group) {
   MeasureMemory(group, &picture);
   MutexLock lock(mu());
   return group.memory;
+}
+
+uint64_t SharedMemoryInUse() {
+  std::vector<RefPtr<mm::MemoryCharge>> charges;
+  {
+    MutexLock lock(Cgroups::mu());
+    for (const RefPtr<Cgroup>& root : Cgroups::Get().RootsLocked())
+      root->ForEach([&](Cgroup& each) { charges.insert(charges.end(), each.charges.begin(), each.charges.end()); });
+  }
+  int64_t bytes = 0;
+  for (const RefPtr<mm::MemoryCharge>& charge : charges) bytes += charge->Measure();
+  return bytes > 0 ? static_cast<uint64_t>(bytes) : 0;
 }
 
 void Cgroups::SetOomHook(void (*hook)(const std::string& container_id)) { oom_hook = hook; }

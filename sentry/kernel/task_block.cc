@@ -3,6 +3,7 @@
 #include <x86intrin.h>
 
 #include "sentry/kernel/cgroup.h"
+#include "sentry/kernel/load_average.h"
 #include "sentry/kernel/task_internal.h"
 
 namespace sentry::kernel {
@@ -12,21 +13,24 @@ namespace {
 class SleepScope {
  public:
   SleepScope(Task& task, RunState state) : task_(task), internal_(task.internal()) {
-    StopClock();
+    const uint64_t now = __rdtsc();
+    StopClock(now);
+    LoadAverage::OnChange(task_.kernel(), now);
     internal_.voluntary_switches.fetch_add(1, std::memory_order_relaxed);
     internal_.run_state.store(state, std::memory_order_relaxed);
     task_.kernel().platform().OnBlock();
   }
   ~SleepScope() {
     task_.kernel().platform().OnUnblock();
+    const uint64_t now = __rdtsc();
+    LoadAverage::OnChange(task_.kernel(), now);
     internal_.run_state.store(RunState::kKernel, std::memory_order_relaxed);
-    internal_.kernel_entry_tick.store(__rdtsc(), std::memory_order_relaxed);
+    internal_.kernel_entry_tick.store(now, std::memory_order_relaxed);
   }
 
  private:
-  void StopClock() {
+  void StopClock(uint64_t now) {
     uint64_t entry = internal_.kernel_entry_tick.exchange(0, std::memory_order_relaxed);
-    uint64_t now = __rdtsc();
     if (entry && now > entry) {
       internal_.system_ticks.store(internal_.system_ticks.load(std::memory_order_relaxed) + (now - entry),
                                    std::memory_order_relaxed);

@@ -2,10 +2,12 @@
 // clone(2), clone3(2), fork(2), vfork(2).
 #include <sched.h>
 #include <sys/ptrace.h>
+#include <x86intrin.h>
 
 #include "sentry/arch/signal_frame.h"
 #include "sentry/arch/vdso.h"
 #include "sentry/kernel/cgroup.h"
+#include "sentry/kernel/load_average.h"
 #include "sentry/kernel/pidfd.h"
 #include "sentry/kernel/posix_timers.h"
 #include "sentry/kernel/ptrace.h"
@@ -245,6 +247,7 @@ Result<pid_t> Task::Clone(const CloneRequest& request) {
   // A robust early answer; the binding check is at the link.
   if (kernel_.tasks().task_count() >= kernel_.max_tasks()) return Errno(EAGAIN);
 
+  LoadAverage::OnChange(kernel_, __rdtsc());
   // Host resources that run out show as EAGAIN.
   auto made = Internal::MakeChild(*this, request);
   if (!made.ok()) return made.error();

@@ -3,9 +3,11 @@
 // host's stub are gone before the parent hears of it, so a parent that forks again at once finds the room.
 #include <sys/ptrace.h>
 #include <sys/wait.h>
+#include <x86intrin.h>
 
 #include "sentry/kernel/cgroup.h"
 #include "sentry/kernel/futex.h"
+#include "sentry/kernel/load_average.h"
 #include "sentry/kernel/posix_timers.h"
 #include "sentry/kernel/task_internal.h"
 
@@ -306,6 +308,7 @@ void Task::Internal::ExitTask(Task& task) {
   ThreadGroup& group = *task.group_;
   ThreadGroup::State& state = group.state();
   PtraceEvent(task, PTRACE_EVENT_EXIT, ExitEventStatus(task));
+  LoadAverage::OnChange(task.kernel_, __rdtsc());
   bool last;
   {
     MutexLock lock(task.kernel_.tasks().mu());

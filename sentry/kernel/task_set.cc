@@ -33,6 +33,11 @@ std::vector<std::pair<pid_t, RefPtr<ThreadGroup>>> TaskSet::ThreadGroups(const P
   return groups;
 }
 
+pid_t TaskSet::LastPid(const PidNamespace& ns) const {
+  MutexLock lock(mu_);
+  return ns.last_pid_;
+}
+
 size_t TaskSet::task_count() const {
   MutexLock lock(mu_);
   return task_count_;

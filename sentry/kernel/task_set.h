@@ -37,6 +37,8 @@ class TaskSet {
   RefPtr<ProcessGroup> FindProcessGroup(const PidNamespace& ns, pid_t id);
   // Every thread group visible in `ns`, by its id there, zombies included.
   std::vector<std::pair<pid_t, RefPtr<ThreadGroup>>> ThreadGroups(const PidNamespace& ns);
+  // The newest id of `ns`, 0 before the first.
+  pid_t LastPid(const PidNamespace& ns) const;
   size_t task_count() const;
   uint64_t forks_total() const;
   // wait4/waitid of `caller` (blocks through it).

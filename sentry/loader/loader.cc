@@ -2,6 +2,7 @@
 // Mapping ELF images and the first stack (fs/binfmt_elf.c is the reference for layout and errors).
 #include "sentry/loader/loader.h"
 
+#include <cpuid.h>
 #include <elf.h>
 #include <string.h>
 #include <sys/auxv.h>
@@ -158,8 +159,14 @@ std::vector<std::pair<uint64_t, uint64_t>> AuxiliaryVector(const LoadRequest& re
   const Credentials& creds = request.new_creds;
   std::vector<std::pair<uint64_t, uint64_t>> auxv;
   if (vdso) auxv.emplace_back(AT_SYSINFO_EHDR, vdso);
-  // What the CPU says about itself is the host's in any case (cpuid), so the sentry's own values hold for guests.
-  auxv.insert(auxv.end(), {{AT_HWCAP, getauxval(AT_HWCAP)},
+    // What the CPU says about itself is the host's in any case (cpuid), so the sentry's own values hold for guests.
+#ifdef AT_MINSIGSTKSZ
+  if (uint64_t size = getauxval(AT_MINSIGSTKSZ)) auxv.emplace_back(AT_MINSIGSTKSZ, size);
+#endif
+  // The C library gives its own meaning to what the kernel put there: edx of leaf 1 (ELF_HWCAP in asm/elf.h).
+  unsigned eax = 0, ebx = 0, ecx = 0, features = 0;
+  __cpuid(1, eax, ebx, ecx, features);
+  auxv.insert(auxv.end(), {{AT_HWCAP, features},
                            {AT_PAGESZ, kPageSize},
                            {AT_CLKTCK, 100},
                            {AT_PHDR, program.program_headers},
@@ -174,9 +181,6 @@ std::vector<std::pair<uint64_t, uint64_t>> AuxiliaryVector(const LoadRequest& re
                            {AT_EGID, creds.egid},
                            {AT_SECURE, request.secure},
                            {AT_HWCAP2, getauxval(AT_HWCAP2)}});
-#ifdef AT_MINSIGSTKSZ
-  if (uint64_t size = getauxval(AT_MINSIGSTKSZ)) auxv.emplace_back(AT_MINSIGSTKSZ, size);
-#endif
   return auxv;
 }
 

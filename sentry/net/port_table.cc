@@ -3,6 +3,8 @@
 
 #include <errno.h>
 
+#include <algorithm>
+
 namespace sentry::net {
 namespace {
 
@@ -50,6 +52,7 @@ void PortTable::Insert(Bucket& bucket, PortUser& user, uint16_t port) {
 
 Result<void> PortTable::Bind(PortUser& user, uint16_t port, uint16_t low, uint16_t high, uint64_t random) {
   const bool any = port == 0;
+  high = std::max(low, high);  // the two settings are not read at once
   const uint32_t count = any ? high - low + 1u : 1u;
   const uint32_t start = any ? static_cast<uint32_t>(random % count) : 0;
   for (uint32_t i = 0; i < count; ++i) {
@@ -74,6 +77,7 @@ void PortTable::Join(PortUser& user, uint16_t port) {
 
 Result<void> PortTable::BindForConnect(PortUser& user, uint16_t low, uint16_t high, uint64_t random,
                                        const std::function<bool(uint16_t)>& usable) {
+  high = std::max(low, high);
   const uint32_t count = high - low + 1u;
   const uint32_t start = static_cast<uint32_t>(random % count);
   for (uint32_t i = 0; i < count; ++i) {

@@ -36,28 +36,32 @@ class LimitedSource final : public IoSource {
 };
 
 Result<size_t> WriteOnce(Task& task, vfs::FileDescription& file, IoSource& source, int64_t offset, bool append) {
-  // Even at a given offset (pwrite(2), BUGS).
-  if (offset >= 0 && (file.flags() & O_APPEND)) append = true;
+  const bool flagged = file.flags() & O_APPEND;
+  if (offset >= 0)
+    append |= flagged;  // even at a given offset (pwrite(2), BUGS)
+  else if (!file.inode()->IsRegular())
+    append = false;  // of a stream every place is the end
+  auto write = [&](IoSource& from) -> Result<size_t> {
+    int64_t end = 0;
+    if (offset >= 0) return file.PWrite(from, append ? -1 : offset, &end);
+    if (!append) return file.Write(from);
+    MutexLock lock(file.position_mu());
+    size_t n = TRY(file.PWrite(from, -1, &end));
+    file.set_position(end);
+    return n;
+  };
   uint64_t limit = task.SoftLimit(RLIMIT_FSIZE);
   if (limit != RLIM_INFINITY && file.inode()->IsRegular()) [[unlikely]] {
     int64_t at = offset >= 0 ? offset : file.position();
-    if (append || (offset < 0 && (file.flags() & O_APPEND))) at = TRY(file.GetStat()).size;
+    if (append || (offset < 0 && flagged)) at = TRY(file.GetStat()).size;
     if (static_cast<uint64_t>(at) >= limit && source.remaining()) {
       task.RaiseSelf(SIGXFSZ);
       return Errno(EFBIG);
     }
     LimitedSource limited(source, limit - at);
-    if (offset < 0) return file.Write(limited);
-    int64_t end;
-    return file.PWrite(limited, append ? -1 : offset, &end);
+    return write(limited);
   }
-  if (append) {
-    int64_t end;
-    return file.PWrite(source, -1, &end);
-  }
-  if (offset < 0) return file.Write(source);
-  int64_t end;
-  return file.PWrite(source, offset, &end);
+  return write(source);
 }
 
 // Data written to a regular file by an unprivileged task drops set-id bits (file_remove_privs).
@@ -98,7 +102,6 @@ Result<size_t> ReadFile(Task& task, vfs::FileDescription& file, IoTarget& target
                                           deadline, attempt, file.WakesOneWaiter())
                                 : attempt();
   if (queue) PassOn(file, *queue, kEventIn);
-  task.CountRead(result.ok() ? *result : 0);
   if (deadline != kNoDeadline && !result.ok()) [[unlikely]]
     return TimedError(result.error(), deadline);
   if (result.ok() && *result) vfs::NotifyFile(file, IN_ACCESS);
@@ -123,7 +126,6 @@ Result<size_t> WriteFile(Task& task, vfs::FileDescription& file, IoSource& sourc
     if (!result.ok()) break;
     done += *result;
   } while (wait && *result && source.remaining() && file.ContinuesPartialWrites());
-  task.CountWrite(done);
   if (done) vfs::NotifyFile(file, IN_MODIFY);
   if (!result.ok() && !done) {
     // Message sockets fail without the signal.
@@ -150,9 +152,32 @@ Result<void> CheckSeekable(vfs::FileDescription& file) {
   return OkResult();
 }
 
-Value ReadVector(Task& task, int fd, std::vector<iovec> vectors, int64_t offset, int flags) {
+// For /proc/PID/io, which tells of these calls alone: not of sockets' own, splice, aio.
+Value CountedRead(Task& task, Value result) {
+  task.CountRead(result.ok() ? static_cast<uint64_t>(*result) : 0);
+  return result;
+}
+Value CountedWrite(Task& task, Value result) {
+  task.CountWrite(result.ok() ? static_cast<uint64_t>(*result) : 0);
+  return result;
+}
+
+Value ReadAt(Task& task, vfs::FileDescription& file, UserAddr address, size_t length, int64_t offset) {
+  length = std::min(length, kMaxRwCount);
+  TRY(AwaitBuffer(task, address, length));
+  mm::UserTarget target(task.mm(), address, length);
+  return static_cast<int64_t>(TRY(ReadFile(task, file, target, offset)));
+}
+
+Value WriteAt(Task& task, vfs::FileDescription& file, UserAddr address, size_t length, int64_t offset) {
+  mm::UserSource source(task.mm(), address, std::min(length, kMaxRwCount));
+  return static_cast<int64_t>(TRY(WriteFile(task, file, source, offset)));
+}
+
+Value ReadVector(Task& task, const Arguments& args, int64_t offset, int flags) {
+  std::vector<iovec> vectors = TRY(CopyInIovec(task, args.Addr(1), args.Ulong(2)));
   if (flags & ~(RWF_HIPRI | RWF_DSYNC | RWF_SYNC | RWF_NOWAIT | RWF_APPEND)) return Errno(EOPNOTSUPP);
-  vfs::FileRef file = TRY(GetFile(task, fd));
+  vfs::FileRef file = TRY(GetFile(task, args.Int(0)));
   if (offset >= 0) TRY(CheckSeekable(*file));
   for (const iovec& v : vectors) TRY(AwaitBuffer(task, UserAddr(reinterpret_cast<uint64_t>(v.iov_base)), v.iov_len));
   mm::UserTarget target(task.mm(), std::move(vectors));
@@ -160,9 +185,10 @@ Value ReadVector(Task& task, int fd, std::vector<iovec> vectors, int64_t offset,
   return static_cast<int64_t>(TRY(ReadFile(task, *file, target, offset, flags & RWF_NOWAIT)));
 }
 
-Value WriteVector(Task& task, int fd, std::vector<iovec> vectors, int64_t offset, int flags) {
+Value WriteVector(Task& task, const Arguments& args, int64_t offset, int flags) {
+  std::vector<iovec> vectors = TRY(CopyInIovec(task, args.Addr(1), args.Ulong(2)));
   if (flags & ~(RWF_HIPRI | RWF_DSYNC | RWF_SYNC | RWF_NOWAIT | RWF_APPEND)) return Errno(EOPNOTSUPP);
-  vfs::FileRef file = TRY(GetFile(task, fd));
+  vfs::FileRef file = TRY(GetFile(task, args.Int(0)));
   if (offset >= 0) TRY(CheckSeekable(*file));
   mm::UserSource source(task.mm(), std::move(vectors));
   size_t n = TRY(WriteFile(task, *file, source, offset, flags & RWF_NOWAIT, flags & RWF_APPEND));
@@ -191,17 +217,14 @@ SYSCALL_HANDLER(SysRead) {
   vfs::FileRef file = TRY(GetFile(task, args.Int(0)));
   if (!file->IsReadable()) return Errno(EBADF);
   TRY(CheckRange(args.Addr(1), args.Size(2)));
-  TRY(AwaitBuffer(task, args.Addr(1), std::min(args.Size(2), kMaxRwCount)));
-  mm::UserTarget target(task.mm(), args.Addr(1), std::min(args.Size(2), kMaxRwCount));
-  return static_cast<int64_t>(TRY(ReadFile(task, *file, target, -1)));
+  return CountedRead(task, ReadAt(task, *file, args.Addr(1), args.Size(2), -1));
 }
 
 SYSCALL_HANDLER(SysWrite) {
   vfs::FileRef file = TRY(GetFile(task, args.Int(0)));
   if (!file->IsWritable()) return Errno(EBADF);
   TRY(CheckRange(args.Addr(1), args.Size(2)));
-  mm::UserSource source(task.mm(), args.Addr(1), std::min(args.Size(2), kMaxRwCount));
-  return static_cast<int64_t>(TRY(WriteFile(task, *file, source, -1)));
+  return CountedWrite(task, WriteAt(task, *file, args.Addr(1), args.Size(2), -1));
 }
 
 SYSCALL_HANDLER(SysPread64) {
@@ -210,9 +233,7 @@ SYSCALL_HANDLER(SysPread64) {
   TRY(CheckSeekable(*file));
   if (!file->IsReadable()) return Errno(EBADF);
   TRY(CheckRange(args.Addr(1), args.Size(2)));
-  TRY(AwaitBuffer(task, args.Addr(1), std::min(args.Size(2), kMaxRwCount)));
-  mm::UserTarget target(task.mm(), args.Addr(1), std::min(args.Size(2), kMaxRwCount));
-  return static_cast<int64_t>(TRY(ReadFile(task, *file, target, args.Long(3))));
+  return CountedRead(task, ReadAt(task, *file, args.Addr(1), args.Size(2), args.Long(3)));
 }
 
 SYSCALL_HANDLER(SysPwrite64) {
@@ -221,31 +242,26 @@ SYSCALL_HANDLER(SysPwrite64) {
   TRY(CheckSeekable(*file));
   if (!file->IsWritable()) return Errno(EBADF);
   TRY(CheckRange(args.Addr(1), args.Size(2)));
-  mm::UserSource source(task.mm(), args.Addr(1), std::min(args.Size(2), kMaxRwCount));
-  return static_cast<int64_t>(TRY(WriteFile(task, *file, source, args.Long(3))));
+  return CountedWrite(task, WriteAt(task, *file, args.Addr(1), args.Size(2), args.Long(3)));
 }
 
-SYSCALL_HANDLER(SysReadv) {
-  return ReadVector(task, args.Int(0), TRY(CopyInIovec(task, args.Addr(1), args.Ulong(2))), -1, 0);
-}
-SYSCALL_HANDLER(SysWritev) {
-  return WriteVector(task, args.Int(0), TRY(CopyInIovec(task, args.Addr(1), args.Ulong(2))), -1, 0);
-}
+SYSCALL_HANDLER(SysReadv) { return CountedRead(task, ReadVector(task, args, -1, 0)); }
+SYSCALL_HANDLER(SysWritev) { return CountedWrite(task, WriteVector(task, args, -1, 0)); }
 SYSCALL_HANDLER(SysPreadv) {
   int64_t offset = TRY(VectorOffset(args, false));
-  return ReadVector(task, args.Int(0), TRY(CopyInIovec(task, args.Addr(1), args.Ulong(2))), offset, 0);
+  return CountedRead(task, ReadVector(task, args, offset, 0));
 }
 SYSCALL_HANDLER(SysPwritev) {
   int64_t offset = TRY(VectorOffset(args, false));
-  return WriteVector(task, args.Int(0), TRY(CopyInIovec(task, args.Addr(1), args.Ulong(2))), offset, 0);
+  return CountedWrite(task, WriteVector(task, args, offset, 0));
 }
 SYSCALL_HANDLER(SysPreadv2) {
   int64_t offset = TRY(VectorOffset(args, true));
-  return ReadVector(task, args.Int(0), TRY(CopyInIovec(task, args.Addr(1), args.Ulong(2))), offset, args.Int(5));
+  return CountedRead(task, ReadVector(task, args, offset, args.Int(5)));
 }
 SYSCALL_HANDLER(SysPwritev2) {
   int64_t offset = TRY(VectorOffset(args, true));
-  return WriteVector(task, args.Int(0), TRY(CopyInIovec(task, args.Addr(1), args.Ulong(2))), offset, args.Int(5));
+  return CountedWrite(task, WriteVector(task, args, offset, args.Int(5)));
 }
 
 SYSCALL_HANDLER(SysLseek) {

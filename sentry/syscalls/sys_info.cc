@@ -11,6 +11,8 @@
 #include <string_view>
 
 #include "sentry/kernel/kernel.h"
+#include "sentry/kernel/load_average.h"
+#include "sentry/kernel/memory_use.h"
 #include "sentry/syscalls/access_ok.h"
 #include "sentry/syscalls/handlers.h"
 #include "sentry/syscalls/host_info.h"
@@ -77,9 +79,12 @@ SYSCALL_HANDLER(SysSysinfo) {
   memset(&info, 0, sizeof info);
   const int64_t uptime = base::ClockNs(CLOCK_BOOTTIME) + task.namespaces().time->OffsetOf(CLOCK_BOOTTIME);
   info.uptime = (uptime + base::kNsPerSecond - 1) / base::kNsPerSecond;  // Linux rounds up
+  const kernel::LoadAverage::Averages loads = kernel::LoadAverage::Get(kernel);
+  for (size_t i = 0; i < loads.size(); ++i) info.loads[i] = loads[i] << (SI_LOAD_SHIFT - kernel::LoadAverage::kShift);
   info.totalram = TotalMemory();
   uint64_t used = kernel.memory_file().UsedBytes();
   info.freeram = info.totalram > used ? info.totalram - used : 0;
+  info.sharedram = std::min(kernel::SharedMemoryInUse(), used);
   info.procs = static_cast<uint16_t>(std::min<size_t>(kernel.tasks().task_count(), UINT16_MAX));
   info.mem_unit = 1;
   TRY(task.CopyOut(args.Addr(0), info));

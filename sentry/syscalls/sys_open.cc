@@ -16,7 +16,8 @@ namespace {
 
 Value OpenAt(Task& task, int dirfd, UserAddr address, int flags, mode_t mode, uint32_t resolve = 0) {
   std::string path = TRY(CopyInPath(task, address));
-  vfs::WalkContext context = TRY(WalkFrom(task, dirfd, path));
+  // In a root of its own an absolute path begins at the descriptor, too.
+  vfs::WalkContext context = TRY(WalkFrom(task, dirfd, resolve & vfs::kInRoot ? "." : path));
   vfs::FileRef file = TRY(vfs::Open(context, path, flags, mode, resolve));
   return InstallFile(task, std::move(file), flags & O_CLOEXEC);
 }

@@ -72,6 +72,14 @@ Result<size_t> Move(Task& task, Transfer t, size_t count) {
   return done;
 }
 
+// For /proc/PID/io: one reading and one writing call, whatever came out. splice(2) and its kin do not count.
+size_t Counted(Task& task, const Result<size_t>& moved) {
+  const size_t bytes = moved.ok() ? *moved : 0;
+  task.CountRead(bytes);
+  task.CountWrite(bytes);
+  return bytes;
+}
+
 // An optional offset argument: -1 when NULL.
 Result<int64_t> CopyInOffset(Task& task, UserAddr address) {
   if (address.IsNull()) return int64_t{-1};
@@ -98,7 +106,7 @@ SYSCALL_HANDLER(SysSendfile) {
   if (args.Long(3) < 0) return Errno(EINVAL);
   Result<size_t> moved = Move(task, {*in, offset, *out, -1, false}, std::min(args.Size(3), kMaxRwCount));
   // The offset is told whatever came out.
-  TRY(CopyOutOffset(task, args.Addr(2), offset, moved.ok() ? *moved : 0));
+  TRY(CopyOutOffset(task, args.Addr(2), offset, Counted(task, moved)));
   return static_cast<int64_t>(TRY(moved));
 }
 
@@ -117,7 +125,10 @@ SYSCALL_HANDLER(SysCopyFileRange) {
     int64_t length = static_cast<int64_t>(count);
     if (from < to + length && to < from + length) return Errno(EINVAL);
   }
-  size_t moved = TRY(Move(task, {*in, in_offset, *out, out_offset, false}, count));
+  if (count == 0) return 0;
+  Result<size_t> copied = Move(task, {*in, in_offset, *out, out_offset, false}, count);
+  Counted(task, copied);
+  size_t moved = TRY(copied);
   TRY(CopyOutOffset(task, args.Addr(1), in_offset, moved));
   TRY(CopyOutOffset(task, args.Addr(3), out_offset, moved));
   return static_cast<int64_t>(moved);

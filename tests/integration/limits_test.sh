@@ -43,6 +43,17 @@ test_own_cgroup() {
   [[ $out == $'0::/\n100\n134217728\nmax 100000\ncounted\ninit\nread only' ]] || fail "the guest said: $out"
 }
 
+# What the tools say of a machine is what the sandbox may use of it; runc shows the host's.
+test_tools_see_the_limits() {
+  [[ $driver == runsc ]] || return 0
+  local out first
+  first=$(taskset -cp $BASHPID | sed 's/.*: //; s/[,-].*//') && taskset -cp "$first" $BASHPID >/dev/null || fail "no processor"
+  out=$(run_in "$driver" debian --memory $((128 << 20)) --cgroup "/runsc-it-$$-tools" -- sh -c '
+    free -b | awk "/^Mem:/ { print \$2 }"; nproc; getconf _NPROCESSORS_ONLN
+    LC_ALL=C lscpu | sed -n "s/^CPU(s): *//p; s/^On-line CPU(s) list: *//p"; grep -c ^processor /proc/cpuinfo')
+  [[ $out == $'134217728\n1\n1\n1\n0\n1' ]] || fail "the guest said: $out"
+}
+
 test_full_tmpfs() {
   local out
   out=$(run_in "$driver" busybox --tmpfs /mnt=size=4m -- sh -c '
@@ -103,4 +114,4 @@ except OSError as e:
   [[ $out == "EMFILE 1023" ]] || fail "the guest said: $out"
 }
 
-run_tests fork_bomb own_cgroup full_tmpfs full_memory full_overlay_limit descriptor_limit
+run_tests fork_bomb own_cgroup tools_see_the_limits full_tmpfs full_memory full_overlay_limit descriptor_limit

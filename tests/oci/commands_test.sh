@@ -293,9 +293,9 @@ test_masked_and_readonly_paths() {
 }
 test_sysctl() {
   ! is_native || return 0
-  bundle cat /proc/sys/kernel/msgmax
-  edit 's|"linux": {|"linux": {"sysctl": {"kernel.msgmax": "4321"}, |'
-  [[ $(rt run -b "$BUNDLE" c </dev/null) == 4321 ]] || fail "msgmax $(rt run -b "$BUNDLE" c </dev/null)"
+  bundle cat /proc/sys/kernel/msgmax /proc/sys/net/ipv4/ip_default_ttl
+  edit 's|"linux": {|"linux": {"sysctl": {"kernel.msgmax": "4321", "net.ipv4.ip_default_ttl": "71"}, |'
+  [[ $(rt run -b "$BUNDLE" c </dev/null | tr '\n' ' ') == "4321 71 " ]] || fail "said $(rt run -b "$BUNDLE" c </dev/null)"
 }
 test_process_fields() {
   ! is_native || return 0

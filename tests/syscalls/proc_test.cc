@@ -2,7 +2,6 @@
 // /proc: what programs parse there.
 #include <dirent.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -16,8 +15,6 @@
 #include <set>
 #include <thread>
 #include <vector>
-
-#include <atomic>
 
 #include "tests/syscalls/util.h"
 
@@ -330,22 +327,6 @@ TEST(ProcFile, SeekAndPartialReads) {
   ASSERT_OK(fstat(fd.get(), &st));
   EXPECT_EQ(0, st.st_size);
   EXPECT_FAILS(ENOENT, open("/proc/self/nonexistent", O_RDONLY));
-}
-
-// The averages are kept by decay: a busy process shows within moments, without a reading before.
-TEST(Proc, LoadAverageRisesWithWork) {
-  Child busy([] {
-    for (std::atomic<unsigned> n{0};; ++n) {
-    }
-  });
-  double load = 0;
-  for (int i = 0; i < 20 && load <= 0; ++i) {
-    pollfd none = {-1, 0, 0};
-    poll(&none, 1, 1000);
-    ASSERT_EQ(sscanf(ReadFile("/proc/loadavg").c_str(), "%lf", &load), 1);
-  }
-  EXPECT_GT(load, 0);
-  busy.Kill(SIGKILL);
 }
 
 TEST(Proc, MemoryZones) {

@@ -140,6 +140,17 @@ class HostFilesystem final : public vfs::Filesystem {
   std::atomic<uint64_t> next_{1};
 };
 
+// As /proc/PID/fd shows it. The memory devices have the same place everywhere.
+std::string NameOf(const struct stat& s, uint64_t ino) {
+  if (S_ISCHR(s.st_mode) && major(s.st_rdev) == 1) {
+    constexpr const char* kNames[] = {"", "", "", "null", "", "zero", "", "full", "random", "urandom"};
+    const unsigned number = minor(s.st_rdev);
+    if (number < std::size(kNames) && *kNames[number]) return std::string("/dev/") + kNames[number];
+  }
+  const char* kind = S_ISFIFO(s.st_mode) ? "pipe" : S_ISSOCK(s.st_mode) ? "socket" : "host";
+  return std::string(kind) + ":[" + std::to_string(ino) + "]";
+}
+
 }  // namespace
 
 Result<vfs::FileRef> NewHostFile(UniqueFd fd, const Credentials& creds) {
@@ -149,9 +160,8 @@ Result<vfs::FileRef> NewHostFile(UniqueFd fd, const Credentials& creds) {
   int flags = fcntl(fd.get(), F_GETFL);
   if (flags < 0) return Errno::Last();
   uint64_t ino = (*filesystem)->NextInode();
-  const char* kind = S_ISFIFO(s.st_mode) ? "pipe" : S_ISSOCK(s.st_mode) ? "socket" : "host";
   auto inode = MakeRef<HostInode>(*filesystem, std::move(fd), s.st_mode & S_IFMT, ino, creds);
-  vfs::Path path = vfs::NewAnonymousPath(std::string(kind) + ":[" + std::to_string(ino) + "]", inode);
+  vfs::Path path = vfs::NewAnonymousPath(NameOf(s, ino), inode);
   return vfs::FileRef(new HostFile(path, flags & (O_ACCMODE | O_APPEND), inode));
 }
 

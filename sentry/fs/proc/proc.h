@@ -4,6 +4,7 @@
 #define SENTRY_FS_PROC_PROC_H_
 
 #include <string>
+#include <string_view>
 
 #include "sentry/kernel/kernel.h"
 #include "sentry/vfs/vfs.h"
@@ -32,6 +33,14 @@ RefPtr<kernel::ThreadGroup> ProcessOfDirectory(vfs::FileDescription& file);
 // header is shown.
 using ProcNetGenerator = std::string (*)(const kernel::NetNamespace& net);
 void RegisterProcNet(const char* name, ProcNetGenerator generator);
+
+// The settings below /proc/sys/net that a namespace heeds, by their names there ("ipv4/ip_default_ttl"), by the layer
+// that knows them; at start. ENOENT: another one, which is stored only.
+struct ProcNetSettings {
+  Result<std::string> (*read)(const kernel::NetNamespace& net, std::string_view name);
+  Result<void> (*write)(const kernel::NetNamespace& net, std::string_view name, std::string_view text);
+};
+void RegisterProcNetSettings(const ProcNetSettings& settings);
 
 }  // namespace sentry::fs
 

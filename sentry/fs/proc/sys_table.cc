@@ -128,12 +128,33 @@ Result<size_t> Keep(const Context& context, std::string_view data) {
   return data.size();
 }
 
+// Written at start only.
+ProcNetSettings net_settings = {};
+
+// The caller's; boot/, which has no task, sets those of the containers.
+RefPtr<kernel::NetNamespace> CallersNet() {
+  Task* task = Task::CurrentOrNull();
+  return task ? task->namespaces().net : Kernel::Get().NewNamespaces(nullptr)->net;
+}
+Result<std::string> ReadNetSetting(const Context& context) {
+  if (!net_settings.read) return std::string(context.entry.text);
+  return net_settings.read(*CallersNet(), context.entry.name);
+}
+Result<size_t> WriteNetSetting(const Context& context, std::string_view data) {
+  if (!net_settings.write) return Errno(EINVAL);
+  TRY(net_settings.write(*CallersNet(), context.entry.name, data.substr(0, data.find('\0'))));
+  return data.size();
+}
+
 #define VALUE(name, text) \
   { name, 0444, nullptr, nullptr, nullptr, text "\n" }
 #define TUNABLE(name, which) \
   { name, 0644, &ReadTunable<tunables::which>, &WriteTunable<tunables::which> }
 #define COUNTER(name, which) \
   { name, 0444, &ReadTunable<tunables::which> }
+// Of the network namespace of who reads or writes.
+#define NETWORK(name) \
+  { name, 0644, &ReadNetSetting, &WriteNetSetting }
 #define SETTING(name, text) \
   { name, 0644, &Stored, &Keep, nullptr, text "\n" }
 
@@ -229,36 +250,42 @@ constexpr TextEntry kNet[] = {
     SETTING("core/optmem_max", "131072"),
     SETTING("core/rmem_default", "212992"),
     SETTING("core/rmem_max", "212992"),
-    SETTING("core/somaxconn", "4096"),
+    NETWORK("core/somaxconn"),
     SETTING("core/wmem_default", "212992"),
     SETTING("core/wmem_max", "212992"),
     SETTING("ipv4/conf/all/forwarding", "0"),
     SETTING("ipv4/conf/all/rp_filter", "0"),
     SETTING("ipv4/conf/default/forwarding", "0"),
     SETTING("ipv4/conf/default/rp_filter", "0"),
-    SETTING("ipv4/ip_default_ttl", "64"),
+    NETWORK("ipv4/icmp_echo_ignore_all"),
+    NETWORK("ipv4/ip_default_ttl"),
     SETTING("ipv4/ip_forward", "0"),
-    SETTING("ipv4/ip_local_port_range", "32768\t60999"),
+    NETWORK("ipv4/ip_local_port_range"),
     SETTING("ipv4/ip_local_reserved_ports", ""),
     SETTING("ipv4/ip_nonlocal_bind", "0"),
     TUNABLE("ipv4/ip_unprivileged_port_start", ip_unprivileged_port_start),
-    SETTING("ipv4/ping_group_range", "1\t0"),
+    NETWORK("ipv4/ping_group_range"),
     VALUE("ipv4/tcp_allowed_congestion_control", "reno cubic"),
     VALUE("ipv4/tcp_available_congestion_control", "reno cubic"),
-    SETTING("ipv4/tcp_congestion_control", "cubic"),
-    SETTING("ipv4/tcp_fin_timeout", "60"),
-    SETTING("ipv4/tcp_keepalive_intvl", "75"),
-    SETTING("ipv4/tcp_keepalive_probes", "9"),
-    SETTING("ipv4/tcp_keepalive_time", "7200"),
-    SETTING("ipv4/tcp_max_syn_backlog", "4096"),
+    NETWORK("ipv4/tcp_congestion_control"),
+    NETWORK("ipv4/tcp_fin_timeout"),
+    NETWORK("ipv4/tcp_keepalive_intvl"),
+    NETWORK("ipv4/tcp_keepalive_probes"),
+    NETWORK("ipv4/tcp_keepalive_time"),
+    NETWORK("ipv4/tcp_max_syn_backlog"),
+    NETWORK("ipv4/tcp_max_tw_buckets"),
     SETTING("ipv4/tcp_moderate_rcvbuf", "1"),
-    SETTING("ipv4/tcp_rmem", "4096\t131072\t6291456"),
-    SETTING("ipv4/tcp_sack", "1"),
-    SETTING("ipv4/tcp_syn_retries", "6"),
+    NETWORK("ipv4/tcp_orphan_retries"),
+    NETWORK("ipv4/tcp_retries2"),
+    NETWORK("ipv4/tcp_rmem"),
+    NETWORK("ipv4/tcp_sack"),
+    NETWORK("ipv4/tcp_syn_retries"),
+    NETWORK("ipv4/tcp_synack_retries"),
     SETTING("ipv4/tcp_syncookies", "0"),
-    SETTING("ipv4/tcp_timestamps", "1"),
-    SETTING("ipv4/tcp_tw_reuse", "2"),
-    SETTING("ipv4/tcp_wmem", "4096\t16384\t4194304"),
+    NETWORK("ipv4/tcp_timestamps"),
+    NETWORK("ipv4/tcp_tw_reuse"),
+    NETWORK("ipv4/tcp_window_scaling"),
+    NETWORK("ipv4/tcp_wmem"),
     SETTING("ipv6/bindv6only", "0"),
     SETTING("ipv6/conf/all/disable_ipv6", "0"),
     SETTING("ipv6/conf/all/forwarding", "0"),
@@ -320,6 +347,8 @@ void AddTree(ProcFs& fs, StaticDirectory& top, std::span<const TextEntry> entrie
 }
 
 }  // namespace
+
+void RegisterProcNetSettings(const ProcNetSettings& settings) { net_settings = settings; }
 
 void AddSysctls(ProcFs& fs, StaticDirectory& root) {
   RefPtr<StaticDirectory> sys = AddDirectory(fs, root, "sys");

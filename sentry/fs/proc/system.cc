@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // The files of /proc about the system as a whole.
 #include <algorithm>
-#include <array>
-#include <cmath>
 
 #include "sentry/fs/proc/system.h"
 #include "sentry/kernel/cgroup.h"
 #include "sentry/kernel/kernel.h"
+#include "sentry/kernel/load_average.h"
+#include "sentry/kernel/memory_use.h"
 
 namespace sentry::fs {
 
@@ -20,11 +20,10 @@ struct Totals {
   int64_t user_ns = 0, system_ns = 0, up_ns = 0, idle_ns = 0;
   uint64_t switches = 0;
   int running = 0, tasks = 0;
-  pid_t last_pid = 0;
 };
 
 // Of the processes there are, and those that they waited for: together everything the sandbox ran.
-Totals SumUp(const ProcFs& fs) {
+Totals SumUp() {
   Totals totals;
   totals.up_ns = std::max<int64_t>(base::ClockNs(CLOCK_BOOTTIME), 1);
   for (const auto& [pid, group] : Kernel::Get().tasks().ThreadGroups(*Kernel::Get().root_pid_ns())) {
@@ -37,7 +36,6 @@ Totals SumUp(const ProcFs& fs) {
       ++totals.tasks;
       totals.running += thread->StateLetter() == 'R';
     }
-    totals.last_pid = std::max(totals.last_pid, group->TgidIn(fs.pid_ns()));
   }
   totals.idle_ns = std::max<int64_t>(totals.up_ns * GetProcHostInfo().cpus - totals.user_ns - totals.system_ns, 0);
   return totals;
@@ -64,7 +62,7 @@ Result<std::string> MemInfo(const Context&) {
   const uint64_t used_bytes = Kernel::Get().memory_file().UsedBytes();
   const uint64_t total = std::max(GetProcHostInfo().total_memory / 1024, used_bytes / 1024 + 1024),
                  used = used_bytes / 1024;
-  const uint64_t free = total - used;
+  const uint64_t free = total - used, shared = std::min(kernel::SharedMemoryInUse() / 1024, used);
   std::string text;
   auto line = [&](const char* name, uint64_t kilobytes) {
     Append(text, "%-16s%8llu kB\n", (std::string(name) + ":").c_str(), static_cast<unsigned long long>(kilobytes));
@@ -72,7 +70,9 @@ Result<std::string> MemInfo(const Context&) {
   line("MemTotal", total);
   line("MemFree", free);
   line("MemAvailable", free);
-  for (const char* name : {"Buffers", "Cached", "SwapCached"}) line(name, 0);
+  line("Buffers", 0);
+  line("Cached", shared);  // files' pages are the host's
+  line("SwapCached", 0);
   line("Active", used);
   line("Inactive", 0);
   line("Active(anon)", used);
@@ -80,9 +80,11 @@ Result<std::string> MemInfo(const Context&) {
                            "SwapFree", "Dirty", "Writeback"}) {
     line(name, 0);
   }
-  line("AnonPages", used);
-  for (const char* name : {"Mapped", "Shmem", "KReclaimable", "Slab", "SReclaimable", "SUnreclaim", "KernelStack",
-                           "PageTables", "NFS_Unstable", "Bounce", "WritebackTmp"}) {
+  line("AnonPages", used - shared);
+  line("Mapped", 0);
+  line("Shmem", shared);
+  for (const char* name : {"KReclaimable", "Slab", "SReclaimable", "SUnreclaim", "KernelStack", "PageTables",
+                           "NFS_Unstable", "Bounce", "WritebackTmp"}) {
     line(name, 0);
   }
   line("CommitLimit", total / 2);
@@ -98,8 +100,8 @@ Result<std::string> MemInfo(const Context&) {
   return text;
 }
 
-Result<std::string> Stat(const Context& context) {
-  const Totals totals = SumUp(context.fs);
+Result<std::string> Stat(const Context&) {
+  const Totals totals = SumUp();
   const unsigned cpus = GetProcHostInfo().cpus;
   std::string text;
   // The time isn't kept by processor: each shows an even share.
@@ -120,8 +122,8 @@ Result<std::string> Stat(const Context& context) {
   return text;
 }
 
-Result<std::string> Uptime(const Context& context) {
-  Totals totals = SumUp(context.fs);
+Result<std::string> Uptime(const Context&) {
+  Totals totals = SumUp();
   totals.up_ns += ReaderBootOffset();
   std::string text;
   auto hundredths = [](int64_t ns) { return static_cast<int>(ns / kTickNs % 100); };
@@ -131,46 +133,19 @@ Result<std::string> Uptime(const Context& context) {
   return text;
 }
 
-// The three averages decay as Linux's do, but nothing samples them, which would keep the sentry from sleeping: each
-// reading accounts for the time since the last one, by the CPU time used in it. When that is all there was, tasks
-// waited too, and the number that is runnable now stands for the interval.
-class LoadAverage {
- public:
-  static LoadAverage& Get() {
-    static LoadAverage& average = *new LoadAverage();
-    return average;
-  }
-  std::array<double, 3> Update(const Totals& totals) {
-    constexpr double kSeconds[3] = {60, 300, 900};
-    MutexLock lock(mu_);
-    const int64_t now = base::MonotonicNs(), used = totals.user_ns + totals.system_ns;
-    const int64_t elapsed = now - at_ns_;
-    if (elapsed > 0) {
-      double active = static_cast<double>(std::max<int64_t>(used - used_ns_, 0)) / static_cast<double>(elapsed);
-      if (active > 0.9 * GetProcHostInfo().cpus) active = std::max(active, static_cast<double>(totals.running));
-      for (int i = 0; i < 3; ++i) {
-        const double keep = std::exp(-static_cast<double>(elapsed) / 1e9 / kSeconds[i]);
-        load_[i] = load_[i] * keep + active * (1 - keep);
-      }
-      at_ns_ = now;
-      used_ns_ = used;
-    }
-    return load_;
-  }
-
- private:
-  Mutex mu_{LockRank::kLeaf};
-  int64_t at_ns_ ABSL_GUARDED_BY(mu_) = base::MonotonicNs();
-  int64_t used_ns_ ABSL_GUARDED_BY(mu_) = 0;
-  std::array<double, 3> load_ ABSL_GUARDED_BY(mu_) = {};
-};
-
-Result<std::string> LoadAvg(const Context& context) {
-  const Totals totals = SumUp(context.fs);
-  const std::array<double, 3> load = LoadAverage::Get().Update(totals);
+Result<std::string> LoadAvg(const Context&) {
+  const Totals totals = SumUp();
   std::string text;
-  Append(text, "%.2f %.2f %.2f %d/%d %d\n", load[0], load[1], load[2], std::max(totals.running, 1),
-         std::max(totals.tasks, 1), totals.last_pid);
+  for (uint64_t average : kernel::LoadAverage::Get(Kernel::Get())) {
+    constexpr uint64_t kOne = kernel::LoadAverage::kOne;
+    const uint64_t hundredths = (average + kOne / 200) * 100 / kOne;
+    Append(text, "%llu.%02llu ", static_cast<unsigned long long>(hundredths / 100),
+           static_cast<unsigned long long>(hundredths % 100));
+  }
+  // Of the reader's namespace, whatever the mount shows.
+  const kernel::Task* reader = kernel::Task::CurrentOrNull();
+  Append(text, "%d/%d %d\n", std::max(totals.running, 1), std::max(totals.tasks, 1),
+         reader ? Kernel::Get().tasks().LastPid(reader->pid_ns()) : 0);
   return text;
 }
 
@@ -281,7 +256,6 @@ RefPtr<StaticDirectory> AddDirectory(ProcFs& fs, StaticDirectory& parent, const 
 
 void AddSystemFiles(ProcFs& fs, StaticDirectory& root) {
   AddTexts(fs, root, kRootEntries);
-  LoadAverage::Get();  // counts from the first mount on
   root.Add("mounts", MakeRef<ProcLink>(fs, fs.NextInode(), &MountsLink));
   root.Add("net", MakeRef<ProcLink>(fs, fs.NextInode(), &NetLink));
   AddSysvIpc(fs, *AddDirectory(fs, root, "sysvipc"));

@@ -7,6 +7,7 @@
 #include <map>
 
 #include "sentry/fs/proc/proc.h"
+#include "sentry/fs/sys/cpu_caches.h"
 #include "sentry/vfs/file_description.h"
 
 namespace sentry::fs {
@@ -187,7 +188,28 @@ std::string Mask(uint64_t bits) {
 
 uint64_t AllCpus(unsigned count) { return count >= 64 ? ~uint64_t{0} : (uint64_t{1} << count) - 1; }
 
+// The outer ones are the package's, as the topology has it; the others each processor's own.
+void AddCaches(Builder& sys, const std::vector<CpuCache>& caches, unsigned cpu, unsigned count) {
+  constexpr const char* kTypes[] = {"", "Data", "Instruction", "Unified"};
+  for (size_t i = 0; i < caches.size(); ++i) {
+    const CpuCache& cache = caches[i];
+    const bool common = cache.level > 2;
+    const std::string path = "devices/system/cpu/cpu" + std::to_string(cpu) + "/cache/index" + std::to_string(i) + "/";
+    sys.File(path + "id", std::to_string(common ? 0 : cpu));
+    sys.File(path + "level", std::to_string(cache.level));
+    sys.File(path + "type", kTypes[static_cast<size_t>(cache.type)]);
+    sys.File(path + "size", std::to_string(cache.Bytes() / 1024) + "K");
+    sys.File(path + "coherency_line_size", std::to_string(cache.line_bytes));
+    sys.File(path + "physical_line_partition", std::to_string(cache.partitions));
+    sys.File(path + "ways_of_associativity", std::to_string(cache.ways));
+    sys.File(path + "number_of_sets", std::to_string(cache.sets));
+    sys.File(path + "shared_cpu_map", Mask(common ? AllCpus(count) : uint64_t{1} << (cpu & 63)));
+    sys.File(path + "shared_cpu_list", common ? Range(count) : std::to_string(cpu));
+  }
+}
+
 void AddProcessors(Builder& sys, unsigned count) {
+  const std::vector<CpuCache> caches = CpuCaches();
   const std::string range = Range(count), base = "devices/system/cpu/";
   for (const char* name : {"online", "possible", "present"}) sys.File(base + name, range);
   sys.File(base + "offline", "");
@@ -209,6 +231,7 @@ void AddProcessors(Builder& sys, unsigned count) {
       sys.File(cpu + "topology/" + name, Mask(all));
       sys.File(cpu + "topology/" + name + "_list", range);
     }
+    AddCaches(sys, caches, i, count);
     sys.Link(cpu + "node0", "../../node/node0");
     sys.Link("bus/cpu/devices/cpu" + number, "../../../devices/system/cpu/cpu" + number);
   }

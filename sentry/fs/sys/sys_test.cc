@@ -8,8 +8,10 @@
 #include <gtest/gtest.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <fstream>
 #include <functional>
 #include <map>
 #include <set>
@@ -90,6 +92,26 @@ TEST_F(SysTest, ProcessorsAreThoseOfTheGuest) {
   EXPECT_EQ("1\n", Read("devices/system/cpu/cpu1/online"));
   EXPECT_EQ("0-2\n", Read("devices/system/node/node0/cpulist"));
   EXPECT_EQ("7\n", Read("devices/system/node/node0/cpumap"));
+}
+
+// The machine that runs this test says what its processors have, if it has sysfs.
+TEST_F(SysTest, CachesAreTheMachines) {
+  for (int index = 0; index < 4; ++index) {
+    const std::string directory = "devices/system/cpu/cpu0/cache/index" + std::to_string(index) + "/";
+    if (access(("/sys/" + directory + "size").c_str(), R_OK) != 0) continue;
+    for (const char* name : {"level", "type", "size", "coherency_line_size", "physical_line_partition",
+                             "ways_of_associativity", "number_of_sets"}) {
+      std::ifstream file("/sys/" + directory + name);
+      const std::string host((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+      EXPECT_EQ(host, Read(directory + name)) << directory << name;
+    }
+  }
+  if (!Find("devices/system/cpu/cpu1/cache/index0")) GTEST_SKIP() << "the processor does not tell";
+  EXPECT_EQ("1\n", Read("devices/system/cpu/cpu1/cache/index0/shared_cpu_list"));
+  EXPECT_EQ("2\n", Read("devices/system/cpu/cpu1/cache/index0/shared_cpu_map"));
+  if (Read("devices/system/cpu/cpu1/cache/index3/level") == "3\n") {
+    EXPECT_EQ("0-2\n", Read("devices/system/cpu/cpu1/cache/index3/shared_cpu_list"));
+  }
 }
 
 TEST_F(SysTest, MemoryIsTheSandboxes) {

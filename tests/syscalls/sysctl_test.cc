@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+// Settings below /proc/sys/net do what they say, in the network namespace of who writes them.
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sched.h>
+#include <sys/socket.h>
+
+#include <functional>
+#include <string>
+
+#include "tests/syscalls/util.h"
+
+namespace {
+
+std::string Path(const std::string& name) { return "/proc/sys/net/" + name; }
+// 0 or an errno.
+int Set(const std::string& name, const std::string& value) {
+  Fd fd(open(Path(name).c_str(), O_WRONLY));
+  if (!fd.ok()) return errno;
+  return write(fd.get(), value.data(), value.size()) == static_cast<ssize_t>(value.size()) ? 0 : errno;
+}
+std::string Get(const std::string& name) { return ReadFile(Path(name)); }
+
+// In a namespace of its own, so that neither the machine nor the next test is changed.
+int Alone(const std::function<void()>& body) {
+  return RunInChild([&] {
+    CHILD_CHECK(unshare(CLONE_NEWNET) == 0);
+    body();
+  });
+}
+
+Fd Tcp() { return Fd(socket(AF_INET, SOCK_STREAM, 0)); }
+int Option(const Fd& fd, int level, int name) {
+  int value = -1;
+  socklen_t size = sizeof value;
+  CHILD_CHECK(getsockopt(fd.get(), level, name, &value, &size) == 0);
+  return value;
+}
+// That the kernel gives a socket without one.
+int Port(int type) {
+  Fd fd(socket(AF_INET, type, 0));
+  sockaddr_in address = {};
+  address.sin_family = AF_INET;
+  CHILD_CHECK(bind(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) == 0);
+  socklen_t size = sizeof address;
+  CHILD_CHECK(getsockname(fd.get(), reinterpret_cast<sockaddr*>(&address), &size) == 0);
+  return ntohs(address.sin_port);
+}
+
+TEST(NetSysctl, LocalPortRange) {
+  EXPECT_EQ(Exited(0), Alone([] {
+              CHILD_CHECK(Get("ipv4/ip_local_port_range") == "32768\t60999\n");
+              CHILD_CHECK(Set("ipv4/ip_local_port_range", "40000 40003\n") == 0);
+              CHILD_CHECK(Get("ipv4/ip_local_port_range") == "40000\t40003\n");
+              for (int i = 0; i < 20; ++i) {
+                for (int type : {SOCK_STREAM, SOCK_DGRAM}) {
+                  const int port = Port(type);
+                  CHILD_CHECK(port >= 40000 && port <= 40003);
+                }
+              }
+              CHILD_CHECK(Set("ipv4/ip_local_port_range", "50000 40000") == EINVAL);
+              CHILD_CHECK(Set("ipv4/ip_local_port_range", "0 40000") == EINVAL);
+              CHILD_CHECK(Set("ipv4/ip_local_port_range", "1 65536") == EINVAL);
+              CHILD_CHECK(Set("ipv4/ip_local_port_range", "many") == EINVAL);
+              CHILD_CHECK(Get("ipv4/ip_local_port_range") == "40000\t40003\n");
+            }));
+}
+
+TEST(NetSysctl, OfTheNamespaceAlone) {
+  EXPECT_EQ(Exited(0), Alone([] {
+              CHILD_CHECK(Set("ipv4/ip_default_ttl", "77") == 0);
+              CHILD_CHECK(Alone([] {
+                            CHILD_CHECK(Get("ipv4/ip_default_ttl") == "64\n");
+                            CHILD_CHECK(Set("ipv4/ip_default_ttl", "99") == 0);
+                          }) == Exited(0));
+              CHILD_CHECK(Get("ipv4/ip_default_ttl") == "77\n");
+              CHILD_CHECK(Option(Tcp(), IPPROTO_IP, IP_TTL) == 77);
+              CHILD_CHECK(Set("ipv4/ip_default_ttl", "256") == EINVAL);
+              CHILD_CHECK(Set("ipv4/ip_default_ttl", "0") == EINVAL);
+            }));
+}
+
+TEST(NetSysctl, KeepAlive) {
+  EXPECT_EQ(Exited(0), Alone([] {
+              CHILD_CHECK(Set("ipv4/tcp_keepalive_time", "100") == 0);
+              CHILD_CHECK(Set("ipv4/tcp_keepalive_intvl", "11") == 0);
+              CHILD_CHECK(Set("ipv4/tcp_keepalive_probes", "3") == 0);
+              Fd fd = Tcp();
+              CHILD_CHECK(Option(fd, IPPROTO_TCP, TCP_KEEPIDLE) == 100);
+              CHILD_CHECK(Option(fd, IPPROTO_TCP, TCP_KEEPINTVL) == 11);
+              CHILD_CHECK(Option(fd, IPPROTO_TCP, TCP_KEEPCNT) == 3);
+            }));
+}
+
+TEST(NetSysctl, FinTimeoutAndSynRetries) {
+  EXPECT_EQ(Exited(0), Alone([] {
+              CHILD_CHECK(Set("ipv4/tcp_fin_timeout", "21") == 0);
+              CHILD_CHECK(Set("ipv4/tcp_syn_retries", "2") == 0);
+              Fd fd = Tcp();
+              CHILD_CHECK(Option(fd, IPPROTO_TCP, TCP_LINGER2) == 21);
+              CHILD_CHECK(Option(fd, IPPROTO_TCP, TCP_SYNCNT) == 2);
+              CHILD_CHECK(Set("ipv4/tcp_syn_retries", "0") == EINVAL);
+              CHILD_CHECK(Set("ipv4/tcp_syn_retries", "128") == EINVAL);
+            }));
+}
+
+TEST(NetSysctl, BufferSizes) {
+  EXPECT_EQ(Exited(0), Alone([] {
+              CHILD_CHECK(Set("ipv4/tcp_rmem", "4096 50000 100000") == 0);
+              CHILD_CHECK(Set("ipv4/tcp_wmem", "4096 60000 200000") == 0);
+              CHILD_CHECK(Get("ipv4/tcp_rmem") == "4096\t50000\t100000\n");
+              Fd fd = Tcp();
+              CHILD_CHECK(Option(fd, SOL_SOCKET, SO_RCVBUF) == 50000);
+              CHILD_CHECK(Option(fd, SOL_SOCKET, SO_SNDBUF) == 60000);
+            }));
+}
+
+TEST(NetSysctl, BacklogIsCut) {
+  EXPECT_EQ(Exited(0), Alone([] {
+              CHILD_CHECK(Set("core/somaxconn", "5") == 0);
+              CHILD_CHECK(Get("core/somaxconn") == "5\n");
+              Fd fd = Tcp();
+              CHILD_CHECK(listen(fd.get(), 100) == 0);
+              tcp_info info = {};
+              socklen_t size = sizeof info;
+              CHILD_CHECK(getsockopt(fd.get(), IPPROTO_TCP, TCP_INFO, &info, &size) == 0);
+              CHILD_CHECK(info.tcpi_sacked == 5);  // of one who listens: the backlog
+            }));
+}
+
+TEST(NetSysctl, CongestionControl) {
+  EXPECT_EQ(Exited(0), Alone([] {
+              auto control = [] {
+                Fd fd = Tcp();
+                char name[16] = {};
+                socklen_t size = sizeof name;
+                CHILD_CHECK(getsockopt(fd.get(), IPPROTO_TCP, TCP_CONGESTION, name, &size) == 0);
+                return std::string(name);
+              };
+              CHILD_CHECK(control() + "\n" == Get("ipv4/tcp_congestion_control"));
+              CHILD_CHECK(Set("ipv4/tcp_congestion_control", "reno") == 0);
+              CHILD_CHECK(control() == "reno");
+              CHILD_CHECK(Set("ipv4/tcp_congestion_control", "nonesuch") == ENOENT);
+              CHILD_CHECK(Get("ipv4/tcp_congestion_control") == "reno\n");
+            }));
+}
+
+TEST(NetSysctl, WhoMayPing) {
+  EXPECT_EQ(Exited(0), Alone([] {
+              auto ping = [] { return Fd(socket(AF_INET, SOCK_DGRAM, IPPROTO_ICMP)).ok(); };
+              CHILD_CHECK(Set("ipv4/ping_group_range", "5 3") == 0);
+              CHILD_CHECK(Get("ipv4/ping_group_range") == "1\t0\n");  // nobody
+              CHILD_CHECK(!ping() && errno == EACCES);
+              CHILD_CHECK(Set("ipv4/ping_group_range", "0 10") == 0);
+              CHILD_CHECK(ping());
+            }));
+}
+
+TEST(NetSysctl, NotForTheUnprivileged) {
+  EXPECT_EQ(Exited(0), Alone([] {
+              CHILD_CHECK(setresgid(65534, 65534, 65534) == 0 && setresuid(65534, 65534, 65534) == 0);
+              CHILD_CHECK(Set("ipv4/ip_default_ttl", "70") == EACCES);
+              CHILD_CHECK(Get("ipv4/ip_default_ttl") == "64\n");
+            }));
+}
+
+}  // namespace
