@@ -72,6 +72,10 @@ void InitLogging(const char* process, int fd, LogLevel minimum) {
   if (!initialised.exchange(true)) google::InitGoogleLogging("runsc");
 }
 
+// base/log_level.h
+void SetLogLevel(LogLevel minimum);
+void SetLogLevel(LogLevel minimum) { minimum_level.store(static_cast<int>(minimum), std::memory_order_relaxed); }
+
 int LogFd() { return log_fd.load(); }
 
 bool LogEnabled(LogLevel level) { return static_cast<int>(level) >= minimum_level.load(std::memory_order_relaxed); }

@@ -60,6 +60,7 @@ absl::StatusOr<int> RunInstall(CommandContext&);
 absl::StatusOr<int> RunKill(CommandContext&);
 absl::StatusOr<int> RunList(CommandContext&);
 absl::StatusOr<int> RunPause(CommandContext&);
+absl::StatusOr<int> RunPortForward(CommandContext&);
 absl::StatusOr<int> RunPs(CommandContext&);
 absl::StatusOr<int> RunRestore(CommandContext&);
 absl::StatusOr<int> RunResume(CommandContext&);
@@ -67,6 +68,7 @@ absl::StatusOr<int> RunRun(CommandContext&);
 absl::StatusOr<int> RunSpec(CommandContext&);
 absl::StatusOr<int> RunStart(CommandContext&);
 absl::StatusOr<int> RunState(CommandContext&);
+absl::StatusOr<int> RunTar(CommandContext&);
 absl::StatusOr<int> RunUninstall(CommandContext&);
 absl::StatusOr<int> RunUpdate(CommandContext&);
 absl::StatusOr<int> RunVersion(CommandContext&);
@@ -82,6 +84,8 @@ std::span<const FlagDef> UpdateFlags();
 std::span<const FlagDef> CheckpointFlags();
 std::span<const FlagDef> DebugFlags();
 std::span<const FlagDef> InstallFlags();
+std::span<const FlagDef> PortForwardFlags();
+std::span<const FlagDef> TarFlags();
 std::span<const FlagDef> UninstallFlags();
 
 // The descriptors of --preserve-fds. Errors name the one that is not open.

@@ -12,6 +12,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
+#include "absl/strings/str_split.h"
 #include "runsc/cmd/command.h"
 #include "runsc/errors.h"
 
@@ -25,6 +26,8 @@ constexpr FlagDef kDebugFlags[] = {
     {"ps", "", kBool, "false", "print the processes of the container, as ps does"},
     {"signal", "", kInteger, "-1", "send this signal to the sentry's process"},
     {"log", "", kBool, "false", "print where the container's state and debug logs are"},
+    {"log-level", "", kString, "", "from now on log this and worse: debug, info or warning"},
+    {"strace", "", kString, "", "log system calls from now on: all, off, or names separated by commas"},
 };
 
 std::string ReadProc(const std::string& path) {
@@ -58,6 +61,25 @@ void PrintStacks(const char* what, pid_t pid) {
   }
 }
 
+absl::StatusOr<control::LoggingChange> LoggingOf(const ParsedFlags& flags) {
+  control::LoggingChange change;
+  if (flags.Has("log-level")) {
+    constexpr const char* kLevels[] = {"debug", "info", "warning"};
+    auto level = std::find(std::begin(kLevels), std::end(kLevels), flags.Get("log-level"));
+    if (level == std::end(kLevels)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--log-level: must be debug, info or warning, is \"", flags.Get("log-level"), "\""));
+    }
+    change.level = static_cast<int>(level - std::begin(kLevels));
+  }
+  if (flags.Has("strace")) {
+    const std::string& what = flags.Get("strace");
+    change.strace = what != "off";
+    if (*change.strace && what != "all") change.strace_only = absl::StrSplit(what, ',', absl::SkipEmpty());
+  }
+  return change;
+}
+
 }  // namespace
 
 std::span<const FlagDef> DebugFlags() { return kDebugFlags; }
@@ -77,6 +99,11 @@ absl::StatusOr<int> RunDebug(CommandContext& context) {
     PrintStacks("gofer", record.gofer_pid);
   }
   if (flags.GetBool("ps")) RETURN_IF_ERROR(PrintProcessTable(container));
+  if (flags.Has("log-level") || flags.Has("strace")) {
+    auto change = VALUE_OR_RETURN(LoggingOf(flags));
+    auto client = VALUE_OR_RETURN(container.Connect());
+    RETURN_IF_ERROR(client.SetLogging(change));
+  }
   int64_t signal = flags.GetInteger("signal");
   if (signal > 64) return absl::InvalidArgumentError("--signal: not in 0..64");
   if (signal >= 0 && kill(record.sandbox_pid, static_cast<int>(signal)) != 0) {

@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // runsc help, flags and version
+#include <string.h>
+
+#include <algorithm>
+
 #include "absl/strings/str_cat.h"
 #include "runsc/cmd/command.h"
 #include "runsc/cmd/help_topics.h"
@@ -11,10 +15,12 @@ std::string HelpText() {
   std::string text =
       "runsc runs each container on a kernel of its own, in user space.\n\n"
       "usage: runsc [GLOBAL FLAGS] COMMAND [FLAGS] [ARG...]\n\ncommands:\n";
+  size_t width = 0;
+  for (const Command& command : AllCommands()) width = std::max(width, strlen(command.name) + 2);
   for (const Command& command : AllCommands()) {
     if (command.internal) continue;
     std::string name = command.name;
-    absl::StrAppend(&text, "  ", name, std::string(10 - name.size(), ' '), command.summary, "\n");
+    absl::StrAppend(&text, "  ", name, std::string(width - name.size(), ' '), command.summary, "\n");
   }
   absl::StrAppend(&text, "\nrunsc help COMMAND and runsc flags tell more.\n");
   return text;

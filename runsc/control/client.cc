@@ -254,6 +254,34 @@ absl::StatusOr<uint64_t> Client::WaitOom(uint64_t seen) {
   return response.oom_kills();
 }
 
+absl::Status Client::BeginExport(bool oci_whiteouts, int out) {
+  pb::Request request;
+  request.mutable_export_upper()->set_oci_whiteouts(oci_whiteouts);
+  return Send(request, {out});
+}
+
+absl::Status Client::FinishExport() {
+  pb::Response response;
+  return Receive(&response, kCallTimeoutMs);
+}
+
+absl::Status Client::ForwardPort(uint16_t port, int connection) {
+  pb::Request request;
+  pb::Response response;
+  request.mutable_forward()->set_port(port);
+  return Call(request, &response, {connection});
+}
+
+absl::Status Client::SetLogging(const LoggingChange& change) {
+  pb::Request request;
+  pb::Response response;
+  pb::LoggingRequest* out = request.mutable_logging();
+  if (change.level) out->set_level(*change.level);
+  if (change.strace) out->set_strace(*change.strace);
+  for (const std::string& name : change.strace_only) out->add_strace_only(name);
+  return Call(request, &response);
+}
+
 absl::Status Client::Shutdown() {
   pb::Request request;
   pb::Response response;

@@ -48,6 +48,11 @@ class Client {
   // Blocks until more than `seen` processes were killed for want of memory: how many. kUnavailable when the sandbox
   // ends.
   absl::StatusOr<uint64_t> WaitOom(uint64_t seen);
+  // `out` is a stream socket, whose other end somebody must read meanwhile: ask, read to its end, then take the answer.
+  absl::Status BeginExport(bool oci_whiteouts, int out);
+  absl::Status FinishExport();
+  absl::Status ForwardPort(uint16_t port, int connection);
+  absl::Status SetLogging(const LoggingChange& change);
   absl::Status Shutdown();
 
   // Asks for the wait status of `pid` (0 = init); then fd() becomes readable when the answer is there, or the sandbox

@@ -94,6 +94,18 @@ absl::Status HandleCreate(ControlHandler& handler, const std::string& id, const 
   return handler.CreateContainer(std::move(create));
 }
 
+absl::Status HandleLogging(ControlHandler& handler, const std::string& id, const pb::LoggingRequest& request) {
+  LoggingChange change;
+  if (request.has_level()) {
+    if (request.level() < 0 || request.level() > static_cast<int>(base::LogLevel::kError))
+      return absl::InvalidArgumentError("logging: unknown level");
+    change.level = request.level();
+  }
+  if (request.has_strace()) change.strace = request.strace();
+  change.strace_only.assign(request.strace_only().begin(), request.strace_only().end());
+  return handler.SetLogging(id, change);
+}
+
 }  // namespace
 
 class ControlServer::Impl : public std::enable_shared_from_this<ControlServer::Impl> {
@@ -222,9 +234,17 @@ bool ControlServer::Impl::Dispatch(const std::shared_ptr<Connection>& connection
   pb::Request request;
   if (!request.ParseFromString(frame.payload)) return false;
   frame.payload = std::string();
-  if (!frame.fds.empty() && request.kind_case() != pb::Request::kExec &&
-      request.kind_case() != pb::Request::kSetNetwork && request.kind_case() != pb::Request::kCreateContainer) {
-    return false;
+  switch (request.kind_case()) {
+    case pb::Request::kExec:
+    case pb::Request::kSetNetwork:
+    case pb::Request::kCreateContainer:
+      break;
+    case pb::Request::kExportUpper:
+    case pb::Request::kForward:
+      if (frame.fds.size() != 1) return false;
+      break;
+    default:
+      if (!frame.fds.empty()) return false;
   }
   const std::string& id = request.container_id();
   pb::Response response;
@@ -347,6 +367,18 @@ bool ControlServer::Impl::Dispatch(const std::shared_ptr<Connection>& connection
       handler_.WaitOom(id, request.oom().seen(), std::move(done));
       return true;
     }
+    case pb::Request::kExportUpper:
+      SetStatus(handler_.ExportUpper(id, request.export_upper().oci_whiteouts(), std::move(frame.fds[0])), &response);
+      break;
+    case pb::Request::kForward: {
+      const uint32_t port = request.forward().port();
+      if (port < 1 || port > UINT16_MAX) return false;
+      SetStatus(handler_.ForwardPort(id, static_cast<uint16_t>(port), std::move(frame.fds[0])), &response);
+      break;
+    }
+    case pb::Request::kLogging:
+      SetStatus(HandleLogging(handler_, id, request.logging()), &response);
+      break;
     case pb::Request::kShutdown:
       connection->Send(response);
       handler_.Shutdown();

@@ -92,6 +92,13 @@ struct ResourceUpdate {
   std::optional<uint64_t> max_tasks;
 };
 
+// What a running sandbox logs from now on; absent: as it is.
+struct LoggingChange {
+  std::optional<int> level;              // base::LogLevel
+  std::optional<bool> strace;            // lines of the info level
+  std::vector<std::string> strace_only;  // names of calls; empty: all
+};
+
 // Called exactly once, from any thread (also after the peer has gone, or never if the sandbox ends first: then the
 // connection closes). The value is a waitpid(2) status.
 using WaitDone = std::function<void(absl::StatusOr<int32_t> wait_status)>;
@@ -154,6 +161,24 @@ class ControlHandler {
 
   // `done` gets the number of processes that were killed for want of memory, once it is above `seen`.
   virtual void WaitOom(const std::string& container_id, uint64_t seen, CountDone done) = 0;
+
+  // Writes what the container changed below its root, as a tar archive, to a stream socket, whose SO_SNDTIMEO bounds
+  // how long a reader may stand still. `oci_whiteouts`: removed names as in image layers, else as overlayfs stores
+  // them. kFailedPrecondition where the root has no upper layer.
+  virtual absl::Status ExportUpper(const std::string& container_id, bool oci_whiteouts, base::UniqueFd out) {
+    return absl::UnimplementedError("this sandbox has no upper layer");
+  }
+
+  // Joins a connected stream socket to a new TCP connection to a port of the container's loopback. kUnavailable where
+  // nobody listens.
+  virtual absl::Status ForwardPort(const std::string& container_id, uint16_t port, base::UniqueFd connection) {
+    return absl::UnimplementedError("this sandbox has no network of its own");
+  }
+
+  // kFailedPrecondition where the sandbox has no log.
+  virtual absl::Status SetLogging(const std::string& container_id, const LoggingChange& change) {
+    return absl::UnimplementedError("this sandbox has no log");
+  }
 
   // Ends the sandbox whatever its state: SIGKILL to everything. The process exits soon after the answer was sent.
   virtual void Shutdown() = 0;

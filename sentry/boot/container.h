@@ -61,6 +61,8 @@ class Container : public std::enable_shared_from_this<Container> {
   // One of its processes was killed for want of memory.
   void CountOomKill();
   void WaitOom(uint64_t seen, runsc::control::CountDone done);
+  absl::Status ExportUpper(bool oci_whiteouts, base::UniqueFd out);
+  absl::Status ForwardPort(uint16_t port, base::UniqueFd connection);
   // Its gofer, or the sandbox, ends: SIGKILL to all, waiters get `wait_status` if init is still there.
   void End(int wait_status);
   // End; returns when its processes are gone (5 s at most).

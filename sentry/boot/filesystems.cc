@@ -116,6 +116,7 @@ class Builder {
     auto attached = Attach(0, overlay, config_.file_access == runsc::FileAccess::kShared);
     if (!attached.ok()) return runsc::Annotate(attached.status(), "root.path");
     RefPtr<vfs::Filesystem> root = *attached;
+    if (overlay) tree_.overlay = root;
     RefPtr<vfs::Inode> inode = root->Root();
     if (!inode || !inode->IsDirectory())
       return absl::InvalidArgumentError(absl::StrCat("root.path: ", spec_.root_path, " is not a directory"));
@@ -207,8 +208,15 @@ class Builder {
       mode_t type = device.type == 'b' ? S_IFBLK : device.type == 'p' ? S_IFIFO : S_IFCHR;
       dev_t number = makedev(static_cast<unsigned>(device.major), static_cast<unsigned>(device.minor));
       auto made = vfs::Mknod(Context(), device.path, type | device.mode, number);
-      if (!made.ok() && made.error() != Errno(EEXIST))
+      if (!made.ok() && made.error() != Errno(EEXIST)) {
         LOG_WARNING("linux.devices: %s: %s", device.path.c_str(), Reason(made.error()).c_str());
+        continue;
+      }
+      auto node = vfs::Resolve(Context(), device.path, 0);
+      vfs::SetStatRequest owner;
+      owner.uid = device.uid;
+      owner.gid = device.gid;
+      if (node.ok()) (void)vfs::SetStat(Context(), *node, owner).ok();
     }
     return absl::OkStatus();
   }

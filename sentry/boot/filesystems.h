@@ -48,7 +48,8 @@ struct MountTreeRequest {
 struct MountTree {
   RefPtr<vfs::MountNamespace> mounts;
   vfs::Path root;
-  vfs::Path devpts;  // root of the /dev/pts mount: terminals are made in it
+  RefPtr<vfs::Filesystem> overlay;  // of the root, made by fs::NewOverlay; null: writes go to the host's tree
+  vfs::Path devpts;                 // root of the /dev/pts mount: terminals are made in it
   std::vector<GoferLink> gofers;
 };
 

@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/log.h"
+#include "base/log_level.h"
 #include "runsc/errors.h"
 #include "runsc/spec/parse.h"
 #include "sentry/boot/filesystems.h"
@@ -15,6 +16,7 @@
 #include "sentry/boot/network.h"
 #include "sentry/kernel/kernel.h"
 #include "sentry/mm/memory_manager.h"
+#include "sentry/trace/strace.h"
 
 namespace sentry {
 
@@ -254,6 +256,25 @@ void Sandbox::WaitOom(const std::string& id, uint64_t seen, runsc::control::Coun
   auto container = Find(id);
   if (!container.ok()) return done(container.status());
   (*container)->WaitOom(seen, std::move(done));
+}
+
+absl::Status Sandbox::ExportUpper(const std::string& id, bool oci_whiteouts, base::UniqueFd out) {
+  return VALUE_OR_RETURN(Find(id))->ExportUpper(oci_whiteouts, std::move(out));
+}
+
+absl::Status Sandbox::ForwardPort(const std::string& id, uint16_t port, base::UniqueFd connection) {
+  return VALUE_OR_RETURN(Find(id))->ForwardPort(port, std::move(connection));
+}
+
+absl::Status Sandbox::SetLogging(const std::string& id, const runsc::control::LoggingChange& change) {
+  RETURN_IF_ERROR(Find(id).status());
+  if (config_.debug_log.empty() && !config_.also_log_to_stderr)
+    return absl::FailedPreconditionError("the sandbox has no log: it was started without --debug-log");
+  if (change.level) base::SetLogLevel(static_cast<base::LogLevel>(*change.level));
+  if (change.strace && *change.strace)
+    trace::EnableStrace(change.strace_only, static_cast<size_t>(config_.strace_log_size));
+  if (change.strace && !*change.strace) trace::DisableStrace();
+  return absl::OkStatus();
 }
 
 void Sandbox::Shutdown() {

@@ -50,6 +50,9 @@ class Sandbox final : public runsc::control::ControlHandler {
   absl::StatusOr<runsc::control::Stats> GetStats(const std::string& id) override;
   absl::Status Update(const std::string& id, const runsc::control::ResourceUpdate& update) override;
   void WaitOom(const std::string& id, uint64_t seen, runsc::control::CountDone done) override;
+  absl::Status ExportUpper(const std::string& id, bool oci_whiteouts, base::UniqueFd out) override;
+  absl::Status ForwardPort(const std::string& id, uint16_t port, base::UniqueFd connection) override;
+  absl::Status SetLogging(const std::string& id, const runsc::control::LoggingChange& change) override;
   void Shutdown() override;
 
  private:

@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include <algorithm>
+#include <atomic>
 #include <bitset>
 #include <string_view>
 
@@ -29,7 +30,9 @@ struct Settings {
   bool unknown_too = true;
   size_t max_string = 0;
 };
-Settings* settings = nullptr;  // set once, before the hook is
+// Replaced whole, and kept for the life of the process: a call may still look at the old one. An operator's changes are
+// few.
+std::atomic<const Settings*> current{nullptr};
 
 thread_local int64_t entered_ns = 0;
 
@@ -39,6 +42,8 @@ void Print(kernel::Task& task, const std::string& text) {
 
 void OnCall(kernel::Task& task, uint64_t number, const syscalls::Arguments& args, const syscalls::Value* result) {
   if (!base::LogEnabled(base::LogLevel::kInfo)) return;
+  const Settings* settings = current.load(std::memory_order_acquire);
+  if (!settings) return;
   const syscalls::Entry* entry = syscalls::Find(number);
   if (entry ? !settings->shown[number] : !settings->unknown_too) return;
   const bool at_entry = entry && settings->shown_at_entry[number];
@@ -69,7 +74,7 @@ void OnCall(kernel::Task& task, uint64_t number, const syscalls::Arguments& args
 }  // namespace
 
 void EnableStrace(std::vector<std::string> only, size_t max_string) {
-  auto* made = new Settings();  // for the life of the process
+  auto* made = new Settings();
   made->max_string = max_string;
   made->unknown_too = only.empty();
   for (unsigned number = 0; number < kTableSize; ++number) {
@@ -83,8 +88,10 @@ void EnableStrace(std::vector<std::string> only, size_t max_string) {
     if (wanted != only.end()) only.erase(wanted);
   }
   for (const std::string& name : only) LOG_WARNING("--strace-syscalls: there is no system call %s", name.c_str());
-  settings = made;
+  current.store(made, std::memory_order_release);
   syscalls::SetTraceHook(&OnCall);
 }
+
+void DisableStrace() { current.store(nullptr, std::memory_order_release); }
 
 }  // namespace sentry::trace

@@ -48,7 +48,7 @@ done
 
 # The manual page names each command and global flag, and is well-formed as far as roff macros go.
 page=$(zcat "$work/raw/usr/share/man/man8/runsc.8.gz")
-for name in run create start state kill delete list exec ps wait pause resume update checkpoint restore debug events spec do features; do
+for name in run create start state kill delete list exec ps wait pause resume update checkpoint restore debug tar port-forward events spec do features; do
   grep -qx ".SS runsc $name" <<<"$page" || fail "runsc(8): $name"
 done
 grep -qx 'make a container; its process waits for start' <<<"$page" || fail "runsc(8): what create does"

@@ -6,9 +6,8 @@ set -euo pipefail
 runsc=$2
 version=$("$runsc" version | sed -n 's/^runsc version //p')
 # "name  text" lines of the list of commands.
-commands() { "$runsc" help | sed -n '/^commands:/,/^$/s/^  \([a-z]\{1,10\}\) *\(.*\)$/\1 \2/p'; }
-# checkpoint fills its column.
-names() { commands | cut -d' ' -f1 | sed 's/^checkpoint.*/checkpoint/'; }
+commands() { "$runsc" help | sed -n '/^commands:/,/^$/s/^  \([a-z-]*\)  *\(.*\)$/\1 \2/p'; }
+names() { commands | cut -d' ' -f1; }
 # "  --flag, -x VALUE" and indented texts as roff.
 flags_as_roff() {
   sed -n -e 's/\\/\\e/g; s/-/\\-/g' -e 's/^  \(\\-\\-.*\)$/.TP\n.B \1/p' -e 's/^        \(.*\)$/\\\&\1/p'

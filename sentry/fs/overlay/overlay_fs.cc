@@ -61,6 +61,11 @@ void OverlayFilesystem::Unpin(OverlayInode& inode) {
   pinned_.erase(self);
 }
 
+std::vector<RefPtr<OverlayInode>> OverlayFilesystem::Pinned() {
+  MutexLock lock(mu_);
+  return {pinned_.begin(), pinned_.end()};
+}
+
 void OverlayFilesystem::OnLastUnmount() {
   std::set<RefPtr<OverlayInode>> pinned;
   {

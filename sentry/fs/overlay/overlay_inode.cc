@@ -74,10 +74,19 @@ std::map<std::string, RefPtr<OverlayInode>, std::less<>> OverlayInode::TakeChild
   return std::exchange(children_, {});
 }
 
-bool OverlayInode::LowerHas(std::string_view name) { return lower() && lower()->Lookup(name).ok(); }
+std::map<std::string, RefPtr<OverlayInode>, std::less<>> OverlayInode::Changes() {
+  MutexLock lock(names_mu_);
+  return children_;
+}
+
+RefPtr<vfs::Inode> OverlayInode::LowerEntry(std::string_view name) {
+  if (!lower()) return nullptr;
+  auto found = lower()->Lookup(name);
+  return found.ok() ? *found : nullptr;
+}
 
 void OverlayInode::SetEntry(std::string_view name, RefPtr<OverlayInode> inode) {
-  bool hide = !inode && LowerHas(name);
+  bool hide = !inode && LowerEntry(name);
   MutexLock lock(names_mu_);
   auto it = children_.find(name);
   if (inode || hide) {
@@ -174,11 +183,7 @@ Result<void> OverlayInode::Rename(std::string_view old_name, vfs::Inode& moved, 
 
 std::vector<OverlayNode::Entry> OverlayInode::ListEntries() {
   std::vector<Entry> out;
-  std::map<std::string, RefPtr<OverlayInode>, std::less<>> changed;
-  {
-    MutexLock lock(names_mu_);
-    changed = children_;
-  }
+  const auto changed = Changes();
   if (lower()) {
     vfs::Path path{nullptr, vfs::Dentry::NewRoot(RefPtr<vfs::Inode>(this), "list")};
     auto directory = lower()->Open(path, RealFlags(O_RDONLY | O_NOATIME) | O_DIRECTORY);

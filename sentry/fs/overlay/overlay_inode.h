@@ -40,6 +40,8 @@ class OverlayFilesystem final : public vfs::Filesystem {
   void Forget(const vfs::Inode* lower, const OverlayInode* inode);
   void Pin(OverlayInode& inode);
   void Unpin(OverlayInode& inode);
+  // What was copied up and has a name yet.
+  std::vector<RefPtr<OverlayInode>> Pinned();
 
  private:
   RefPtr<vfs::Filesystem> lower_, upper_;
@@ -60,6 +62,11 @@ class OverlayInode final : public OverlayNode {
   // Takes out the names, for a teardown that doesn't recurse into the tree.
   std::map<std::string, RefPtr<OverlayInode>, std::less<>> TakeChildren();
   std::vector<Entry> ListEntries() override;
+  // Of a directory: the names whose meaning is not the lower directory's. A null inode is a whiteout.
+  std::map<std::string, RefPtr<OverlayInode>, std::less<>> Changes();
+  using OverlayNode::lower;
+  // What the lower directory has under a name; null: nothing.
+  RefPtr<vfs::Inode> LowerEntry(std::string_view name);
 
   Result<vfs::InodeStat> GetStat() override;
   Result<RefPtr<vfs::Inode>> Lookup(std::string_view name) override;
@@ -75,7 +82,6 @@ class OverlayInode final : public OverlayNode {
                                   const vfs::CreateAttributes& a) override;
   Result<RefPtr<vfs::Inode>> NewUpper(const vfs::InodeStat& stat, std::string_view target) override;
   void OnCopiedUp() override;
-  bool LowerHas(std::string_view name);
   // Puts an inode (or, with null, the absence of one) under a name.
   void SetEntry(std::string_view name, RefPtr<OverlayInode> inode);
   void AddLinks(int delta);
