@@ -174,11 +174,13 @@ const std::vector<int>& GoferCapabilities() {
   return *kept;
 }
 
-absl::StatusOr<std::vector<UniqueFd>> ConfineGofer(const std::vector<SandboxRoot>& roots) {
+absl::StatusOr<std::vector<UniqueFd>> ConfineGofer(const std::vector<SandboxRoot>& roots,
+                                                   const std::function<absl::Status()>& in_namespace) {
   if (unshare(CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWNET | CLONE_NEWUTS) < 0) {
     return Failed("unshare of namespaces (needs CAP_SYS_ADMIN, or --rootless with a user namespace)");
   }
   if (mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) < 0) return Failed("making all mounts private");
+  if (in_namespace) RETURN_IF_FAILED(in_namespace());
   absl::StatusOr<std::vector<UniqueFd>> opened = Pivot(roots);
   if (!opened.ok()) return opened.status();
   rlimit no_core{.rlim_cur = 0, .rlim_max = 0};

@@ -3,6 +3,7 @@
 #ifndef GOFER_SANDBOX_H_
 #define GOFER_SANDBOX_H_
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -20,13 +21,15 @@ struct SandboxRoot {
 
 // Irreversible. The caller is single-threaded, in its own user namespace or privileged, and already in its pid
 // namespace. Does, in this order:
-//   - new mount, IPC, network and UTS namespaces; all mounts made private
+//   - new mount, IPC, network and UTS namespaces; all mounts made private; then `in_namespace`: what is mounted below a
+//     root meanwhile is served
 //   - binds each root below a small tmpfs (read-only where asked; nosuid, nodev unless `devices`) and pivots into it:
 //     the old root is detached
 //   - drops all capabilities but those that serving files needs, and the bounding and ambient sets
 //   - no_new_privs, not dumpable, RLIMIT_CORE 0, umask 0
 // Returns an O_PATH fd for each root, in order. fds that the caller has open stay open: it closes what it won't use.
-absl::StatusOr<std::vector<base::UniqueFd>> ConfineGofer(const std::vector<SandboxRoot>& roots);
+absl::StatusOr<std::vector<base::UniqueFd>> ConfineGofer(const std::vector<SandboxRoot>& roots,
+                                                         const std::function<absl::Status()>& in_namespace = {});
 
 // The capabilities that are kept (CAP_* numbers).
 const std::vector<int>& GoferCapabilities();

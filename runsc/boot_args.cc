@@ -36,6 +36,17 @@ void ReportFailure(base::UniqueFd report_fd, const std::string& line) {
   Report(report_fd.get(), bytes + "\n");
 }
 
+bool PassHookGate(base::UniqueFd gate) {
+  if (!gate.ok()) return true;
+  Report(gate.get(), "n");
+  char go;
+  ssize_t n;
+  do {
+    n = read(gate.get(), &go, 1);
+  } while (n < 0 && errno == EINTR);
+  return n == 1;
+}
+
 void RecordExitStatus(int exit_status_fd, int wait_status) {
   char text[kExitStatusSize];
   int n = snprintf(text, sizeof text, "%d\n", wait_status);

@@ -20,6 +20,7 @@ inline constexpr int kReportFd = 3;      // pipe, write end: ReportReady or Repo
 inline constexpr int kLogFd = 4;         // --debug-log; closed when logging is off
 inline constexpr int kSpecFd = 5;        // sealed memfd: the validated config.json
 inline constexpr int kControlFd = 7;     // boot only: listening AF_UNIX SOCK_STREAM socket of control/server.h
+inline constexpr int kHookGateFd = 7;    // gofer only: see PassHookGate; closed without hooks.createContainer
 inline constexpr int kExitStatusFd = 8;  // file in the state directory, see RecordExitStatus; gofer: to read
 inline constexpr int kStdioFd = 9;       // boot only: 9, 10, 11 = the container's stdin, stdout, stderr
 inline constexpr int kConsoleFd = 9;     // boot only, process.terminal: instead of the three, one host pty (raw mode)
@@ -79,13 +80,18 @@ struct GoferArgs {
   base::UniqueFd report_fd;
   int log_fd = -1;
   std::vector<base::UniqueFd> gofer_fds;  // one per element of `mounts`
-  base::UniqueFd exit_status_fd;          // of a container that joined a sandbox: what RecordExitStatus wrote
+  base::UniqueFd hook_gate_fd;
+  base::UniqueFd exit_status_fd;  // of a container that joined a sandbox: what RecordExitStatus wrote
 };
 
 // Tell the CLI that the process is ready, or why it is not, and close the pipe. The line is shown to the user as is:
 // it names the thing (path, field of config.json, system call) and the way out. Newlines in it become spaces.
 void ReportReady(base::UniqueFd report_fd);
 void ReportFailure(base::UniqueFd report_fd, const std::string& line);
+
+// The gofer's end of a socket pair: its mount namespace is there, the CLI may run hooks.createContainer in it. Returns
+// when the CLI has, or has no hooks (`gate` is closed). False: the CLI gave up, or ended.
+bool PassHookGate(base::UniqueFd gate);
 
 // Writes the container's wait status (waitpid(2) encoding) to kExitStatusFd: one pwrite(2), done before the process
 // exits, so that `runsc wait` and `runsc state` know it afterwards.

@@ -54,7 +54,7 @@ absl::StatusOr<std::vector<UniqueFd>> Confine(const GoferConfig& config, const H
                        .submounts = tree.settings.submounts,
                        .devices = tree.settings.allow_devices});
   }
-  absl::StatusOr<std::vector<UniqueFd>> roots = ConfineGofer(sources);
+  absl::StatusOr<std::vector<UniqueFd>> roots = ConfineGofer(sources, config.in_namespace);
   if (!roots.ok()) return roots.status();
   // Reads its file once, on the first use in a log line: after the filter that would be a forbidden open.
   tzset();

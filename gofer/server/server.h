@@ -4,6 +4,7 @@
 #define GOFER_SERVER_SERVER_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -27,6 +28,8 @@ struct GoferConfig {
   // have CAP_SYS_ADMIN in its user namespace. False only for tests that serve from their own process, and for
   // --TESTONLY-unsafe-nonroot.
   bool confine = true;
+  // Called in the gofer's new mount namespace, which still has all of the host's mounts (gofer/sandbox.h).
+  std::function<absl::Status()> in_namespace;
   // Forbidden calls are logged with their number before the process dies.
   bool debug_filter = false;
 };

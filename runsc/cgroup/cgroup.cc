@@ -3,9 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/magic.h>
 #include <sys/stat.h>
-#include <sys/statfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -41,18 +39,7 @@ std::string ReadControl(const std::string& path) {
   return n > 0 ? std::string(text, n) : "";
 }
 
-bool IsV2(const std::string& base) {
-  struct statfs st;
-  return statfs(base.c_str(), &st) == 0 && st.f_type == CGROUP2_SUPER_MAGIC;
-}
-
 std::string MaxOr(int64_t value) { return value < 0 ? "max" : absl::StrCat(value); }
-
-// v1's 2..262144 onto v2's 1..10000, as runc does.
-uint64_t WeightOf(uint64_t shares) {
-  shares = std::clamp<uint64_t>(shares, 2, 262144);
-  return 1 + (shares - 2) * 9999 / 262142;
-}
 
 // Makes `path` below `base` component by component; those that are new go to `made`. A v2 parent passes the
 // controllers on; a new v1 cpuset inherits its parent's, without which no process may join.
@@ -95,6 +82,25 @@ bool IsLink(const std::string& path) {
 
 }  // namespace
 
+// v1's 2..262144 onto v2's 1..10000, as runc does.
+uint64_t CgroupWeight(uint64_t shares) {
+  shares = std::clamp<uint64_t>(shares, 2, 262144);
+  return 1 + (shares - 2) * 9999 / 262142;
+}
+
+int64_t HostTaskLimit(int64_t pids_limit) {
+  // The sentry holds the guests to the limit itself. On the host a guest thread is up to three tasks (itself, the
+  // sentry's thread, a share of its stub), and the sentry and the gofer have some of their own: this bound is behind
+  // the sentry's.
+  const bool limited = pids_limit > 0 && pids_limit < (int64_t{1} << 32);
+  return limited ? pids_limit * 4 + 64 : pids_limit;
+}
+
+bool IsUnified(const std::string& base) {
+  // Every cgroup of v2 has it (cgroups(7)).
+  return access((base + "/cgroup.controllers").c_str(), F_OK) == 0;
+}
+
 std::vector<CgroupSetting> CgroupSettings(const spec::Resources& r, const std::string& controller) {
   std::vector<CgroupSetting> s;
   const bool v2 = controller.empty();
@@ -113,11 +119,7 @@ std::vector<CgroupSetting> CgroupSettings(const spec::Resources& r, const std::s
     }
   }
   if ((v2 || controller == "pids") && r.pids_limit) {
-    // The sentry holds the guests to the limit itself. On the host a guest thread is up to three tasks (itself, the
-    // sentry's thread, a share of its stub), and the sentry and the gofer have some of their own: this bound is behind
-    // the sentry's.
-    bool limited = *r.pids_limit > 0 && *r.pids_limit < (int64_t{1} << 32);
-    s.push_back({"pids.max", MaxOr(limited ? *r.pids_limit * 4 + 64 : *r.pids_limit)});
+    s.push_back({"pids.max", MaxOr(HostTaskLimit(*r.pids_limit))});
   }
   if (controller == "cpu") {
     if (r.cpu_shares) s.push_back({"cpu.shares", absl::StrCat(*r.cpu_shares)});
@@ -125,7 +127,7 @@ std::vector<CgroupSetting> CgroupSettings(const spec::Resources& r, const std::s
     if (r.cpu_quota) s.push_back({"cpu.cfs_quota_us", absl::StrCat(*r.cpu_quota)});
   }
   if (v2) {
-    if (r.cpu_shares) s.push_back({"cpu.weight", absl::StrCat(WeightOf(*r.cpu_shares))});
+    if (r.cpu_shares) s.push_back({"cpu.weight", absl::StrCat(CgroupWeight(*r.cpu_shares))});
     if (r.cpu_quota || r.cpu_period) {
       s.push_back({"cpu.max", absl::StrCat(MaxOr(r.cpu_quota.value_or(-1)), " ", r.cpu_period.value_or(100'000))});
     }
@@ -164,7 +166,7 @@ absl::StatusOr<Cgroup> Cgroup::Create(const std::string& base, const std::string
   std::vector<std::string> made;
   Cgroup cgroup({});
   absl::Status status;
-  if (IsV2(base)) {
+  if (IsUnified(base)) {
     status = MakeDirectories(base, path, /*v2=*/true, /*cpuset=*/false, &made);
     if (status.ok()) status = Apply(base + path, CgroupSettings(resources, ""));
     cgroup.paths_.push_back(base + path);
@@ -209,7 +211,7 @@ absl::Status Cgroup::Join(pid_t pid) const {
 }
 
 absl::Status Cgroup::Update(const std::string& base, const spec::Resources& resources) const {
-  const bool v2 = IsV2(base);
+  const bool v2 = IsUnified(base);
   size_t written = 0;
   for (const std::string& path : paths_) {
     if (path.compare(0, base.size() + 1, base + "/") != 0) continue;

@@ -27,6 +27,13 @@ std::vector<CgroupSetting> CgroupSettings(const spec::Resources& resources, cons
 // `systemd` slice:prefix:name as /slice/prefix-name.scope. Never leaves the hierarchy.
 absl::StatusOr<std::string> CgroupPath(const std::string& cgroups_path, const std::string& id, bool systemd);
 
+// v1's shares of CPU time as a weight of v2.
+uint64_t CgroupWeight(uint64_t shares);
+// How many tasks of the host a container may have whose guests may have `pids_limit`; below 0: any number.
+int64_t HostTaskLimit(int64_t pids_limit);
+// Whether `base` is the unified hierarchy, not a directory of hierarchies.
+bool IsUnified(const std::string& base);
+
 class Cgroup {
  public:
   // Makes the directories and sets the limits. On failure nothing is left. `base` is where the hierarchies are mounted

@@ -22,8 +22,8 @@ absl::StatusOr<int> RunFeatures(CommandContext& context) {
   w.BeginObject("cgroup");
   w.Bool("v1", true);
   w.Bool("v2", true);
-  w.Bool("systemd", false);
-  w.Bool("systemdUser", false);
+  w.Bool("systemd", true);
+  w.Bool("systemdUser", true);
   w.EndObject();
   w.BeginObject("seccomp");
   w.Bool("enabled", true);

@@ -13,6 +13,11 @@ int GoferEntryPoint(GoferArgs args) {
   const ExitStatusView container(args.exit_status_fd.get());
   gofer::GoferConfig config;
   config.debug_filter = args.config.debug;
+  config.in_namespace = [&args] {
+    return PassHookGate(std::move(args.hook_gate_fd))
+               ? absl::OkStatus()
+               : absl::AbortedError("hooks.createContainer: the runtime gave up");
+  };
   for (size_t i = 0; i < args.mounts.size(); ++i) {
     gofer::ServedTree tree;
     tree.socket = std::move(args.gofer_fds[i]);

@@ -123,6 +123,7 @@ absl::StatusOr<int> RunGoferCommand(CommandContext& context) {
   args.config = context.config;
   args.spec = *std::move(spec);
   args.mounts = spec::GoferMounts(args.spec);
+  args.hook_gate_fd = Adopt(kHookGateFd);
   args.exit_status_fd = Adopt(kExitStatusFd);
   return GoferEntryPoint(std::move(args));
 }

@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -17,9 +18,9 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log.h"
-#include "runsc/cgroup/cgroup.h"
 #include "runsc/console.h"
 #include "runsc/container/hooks.h"
+#include "runsc/container/placement.h"
 #include "runsc/errors.h"
 #include "runsc/json_writer.h"
 #include "runsc/sandbox/host_network.h"
@@ -29,27 +30,7 @@
 namespace runsc {
 namespace {
 
-constexpr char kCgroupBase[] = "/sys/fs/cgroup";
 constexpr int kKillTimeoutMs = 10'000;
-
-// The cgroup to be in, or none. Not getting one is an error only where limits depend on it.
-absl::StatusOr<std::optional<Cgroup>> MakeCgroup(const Config& config, const std::string& id, const spec::Spec& spec) {
-  spec::Resources resources = spec.linux.resources;
-  const spec::PodRole role = spec::PodOf(spec.annotations).role;
-  // The sentry keeps the limits of a container that joins its sandbox; what is in its group on the host is its gofer.
-  if (role == spec::PodRole::kContainer) resources = {};
-  // A pod's first container is given the share of a program that sleeps. Its group holds all of the pod.
-  if (role == spec::PodRole::kSandbox) resources.cpu_shares.reset();
-  if (config.ignore_cgroups || (spec.linux.cgroups_path.empty() && !resources.AnyLimit())) return std::nullopt;
-  std::string path = VALUE_OR_RETURN(CgroupPath(spec.linux.cgroups_path, id, config.systemd_cgroup));
-  auto cgroup = Cgroup::Create(kCgroupBase, path, resources);
-  if (cgroup.ok()) return *std::move(cgroup);
-  if (resources.AnyLimit()) {
-    return Annotate(cgroup.status(), "linux.resources: limits cannot be set (--ignore-cgroups runs without)");
-  }
-  LOG_WARNING("no cgroup: %s", std::string(cgroup.status().message()).c_str());
-  return std::nullopt;
-}
 
 absl::Status SaveFile(const std::string& path, const std::string& text) {
   base::UniqueFd fd(open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600));
@@ -128,11 +109,9 @@ absl::Status Container::CreateLocked(CreateOptions& options) {
   RETURN_IF_ERROR(store_.Save(record_));
   const spec::Pod pod = spec::PodOf(options.spec.annotations);
   if (pod.role == spec::PodRole::kContainer) RETURN_IF_ERROR(PrepareToJoin(pod.sandbox_id));
-  auto cgroup = VALUE_OR_RETURN(MakeCgroup(config_, options.id, options.spec));
-  if (cgroup) {
-    record_.cgroup_paths = cgroup->paths();
-    RETURN_IF_ERROR(store_.Save(record_));
-  }
+  auto placement = VALUE_OR_RETURN(Placement::Make(config_, options.id, options.spec));
+  placement.Record(&record_);
+  if (placement.IsWanted()) RETURN_IF_ERROR(store_.Save(record_));
 
   SandboxOptions sandbox{.config = &config_,
                          .global_arguments = options.global_arguments,
@@ -159,7 +138,13 @@ absl::Status Container::CreateLocked(CreateOptions& options) {
     for (int fd = 0; fd <= 2; ++fd) sandbox.stdio.push_back(fcntl(fd, F_GETFD) >= 0 ? fd : -1);
   }
   sandbox.stdio.insert(sandbox.stdio.end(), options.preserved_fds.begin(), options.preserved_fds.end());
-  if (cgroup) sandbox.join_cgroup = [&](pid_t pid) { return cgroup->Join(pid); };
+  if (placement.IsWanted()) {
+    sandbox.join_cgroup = [&](pid_t pid) -> absl::Status {
+      absl::Status joined = placement.Join(pid);
+      placement.Record(&record_);
+      return joined;
+    };
+  }
   sandbox.record_pids = [&](pid_t sentry, pid_t gofer) {
     record_.sandbox_pid = sentry;
     record_.sandbox_start_ticks = ProcessStartTicks(sentry);
@@ -167,6 +152,14 @@ absl::Status Container::CreateLocked(CreateOptions& options) {
     record_.gofer_start_ticks = ProcessStartTicks(gofer);
     return store_.Save(record_);
   };
+  const spec::Hooks& hooks = options.spec.hooks;
+  // Those before the container's mounts are final, when there is one that may change them.
+  if (!hooks.create_container.empty()) {
+    sandbox.in_gofer_namespace = [&](pid_t gofer) -> absl::Status {
+      RETURN_IF_ERROR(RunRuntimeHooks(hooks, options.bundle));
+      return RunCreateContainerHooks(hooks, options.bundle, gofer);
+    };
+  }
   if (HasJoined()) {
     VALUE_OR_RETURN(JoinSandbox(sandbox, store_.DirectoryOf(record_.sandbox_id)));
   } else {
@@ -174,16 +167,30 @@ absl::Status Container::CreateLocked(CreateOptions& options) {
   }
   if (options.console_socket.empty()) console_ = std::move(pty.master);
 
-  const spec::Hooks& hooks = options.spec.hooks;
-  // The state that hooks of this stage see is "creating" (runtime-spec, POSIX-platform hooks).
-  std::string state = StateJson(/*pretty=*/false);
-  RETURN_IF_ERROR(RunHooks("prestart", hooks.prestart, state, options.bundle));
-  RETURN_IF_ERROR(RunHooks("createRuntime", hooks.create_runtime, state, options.bundle));
-  RETURN_IF_ERROR(RunHooks("createContainer", hooks.create_container, state, options.bundle));
+  if (hooks.create_container.empty()) RETURN_IF_ERROR(RunRuntimeHooks(hooks, options.bundle));
   record_.status = Status::kCreated;
   RETURN_IF_ERROR(store_.Save(record_));
   if (!options.pid_file.empty()) RETURN_IF_ERROR(WritePidFile(options.pid_file, record_.sandbox_pid));
   return absl::OkStatus();
+}
+
+// The state that hooks of this stage see is "creating" (runtime-spec, POSIX-platform hooks).
+absl::Status Container::RunRuntimeHooks(const spec::Hooks& hooks, const std::string& bundle) const {
+  const std::string state = StateJson(/*pretty=*/false);
+  RETURN_IF_ERROR(RunHooks("prestart", hooks.prestart, state, bundle));
+  return RunHooks("createRuntime", hooks.create_runtime, state, bundle);
+}
+
+absl::Status Container::RunCreateContainerHooks(const spec::Hooks& hooks, const std::string& bundle,
+                                                pid_t gofer) const {
+  base::UniqueFd user(open(absl::StrCat("/proc/", gofer, "/ns/user").c_str(), O_RDONLY | O_CLOEXEC));
+  base::UniqueFd mount(open(absl::StrCat("/proc/", gofer, "/ns/mnt").c_str(), O_RDONLY | O_CLOEXEC));
+  struct stat own, its;
+  if (!user.ok() || !mount.ok() || stat("/proc/self/ns/user", &own) != 0 || fstat(user.get(), &its) != 0) {
+    return absl::InternalError(absl::StrCat("hooks.createContainer: the gofer's namespaces: ", ErrnoText(errno)));
+  }
+  const HookNamespaces namespaces{.user = own.st_ino == its.st_ino ? -1 : user.get(), .mount = mount.get()};
+  return RunHooks("createContainer", hooks.create_container, StateJson(/*pretty=*/false), bundle, namespaces);
 }
 
 absl::Status Container::PrepareToJoin(const std::string& sandbox_id) {
@@ -303,9 +310,7 @@ absl::Status Container::Start() {
     AwaitEnd(record_.sandbox_pid);
     return started;
   }
-  absl::Status hooks = RunHooks("poststart", spec.hooks.poststart, StateJson(false), record_.bundle);
-  // The runtime-spec: log and go on.
-  if (!hooks.ok()) LOG_WARNING("%s", std::string(hooks.message()).c_str());
+  RunLateHooks("poststart", spec.hooks.poststart, StateJson(false), record_.bundle);
   return absl::OkStatus();
 }
 
@@ -335,7 +340,7 @@ absl::Status Container::Update(const spec::Resources& resources) {
   auto lock = VALUE_OR_RETURN(store_.Lock(record_.id));
   RETURN_IF_ERROR(Refresh());
   if (record_.status == Status::kStopped) return absl::FailedPreconditionError("container not running");
-  if (!HasJoined()) RETURN_IF_ERROR(Cgroup::FromPaths(record_.cgroup_paths).Update(kCgroupBase, resources));
+  if (!HasJoined()) RETURN_IF_ERROR(UpdatePlacement(record_, resources));
   control::ResourceUpdate update;
   if (resources.memory_limit) {
     update.memory_limit_bytes = *resources.memory_limit > 0 ? *resources.memory_limit : UINT64_MAX;
@@ -390,7 +395,7 @@ absl::Status Container::TearDown() {
   if (!gofer.Wait(kKillTimeoutMs)) {
     return absl::InternalError(absl::StrCat("the gofer process ", record_.gofer_pid, " does not end"));
   }
-  return Cgroup::FromPaths(record_.cgroup_paths).Remove();
+  return RemovePlacement(record_);
 }
 
 absl::Status Container::Delete(bool force) {
@@ -415,8 +420,7 @@ absl::Status Container::Delete(bool force) {
   record_.status = Status::kStopped;
   if (spec.ok()) {
     if (absl::Status given = ReturnNetwork(*spec); !given.ok()) LOG_WARNING("%s", std::string(given.message()).c_str());
-    absl::Status hooks = RunHooks("poststop", spec->hooks.poststop, StateJson(false), record_.bundle);
-    if (!hooks.ok()) LOG_WARNING("%s", std::string(hooks.message()).c_str());
+    RunLateHooks("poststop", spec->hooks.poststop, StateJson(false), record_.bundle);
   }
   return store_.Remove(record_.id);
 }

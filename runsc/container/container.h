@@ -66,6 +66,10 @@ class Container {
   absl::Status ReturnNetwork(const spec::Spec& spec);
   absl::Status MoveNetwork(const spec::Spec& spec, control::Client& client);
   absl::Status CreateLocked(CreateOptions& options);
+  // prestart and createRuntime.
+  absl::Status RunRuntimeHooks(const spec::Hooks& hooks, const std::string& bundle) const;
+  // In the mount namespace that the container's files are served from.
+  absl::Status RunCreateContainerHooks(const spec::Hooks& hooks, const std::string& bundle, pid_t gofer) const;
   // For a container that joins a sandbox: its record is open to that, and the sandbox's control socket is ours too.
   absl::Status PrepareToJoin(const std::string& sandbox_id);
   bool HasEndedInside() const;

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/mman.h>
@@ -14,6 +15,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "base/log.h"
 #include "base/unique_fd.h"
 #include "runsc/errors.h"
 
@@ -29,12 +31,18 @@ std::vector<char*> Pointers(const std::vector<std::string>& strings) {
   return pointers;
 }
 
-[[noreturn]] void HookChild(const spec::Hook& hook, int input, int output, const std::string& directory) {
+[[noreturn]] void HookChild(const spec::Hook& hook, int input, int output, const std::string& directory,
+                            const HookNamespaces& namespaces) {
   sigset_t none;
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, nullptr);
   signal(SIGPIPE, SIG_DFL);
   setpgid(0, 0);
+  if ((namespaces.user >= 0 && setns(namespaces.user, CLONE_NEWUSER) != 0) ||
+      (namespaces.mount >= 0 && setns(namespaces.mount, CLONE_NEWNS) != 0)) {
+    dprintf(output, "setns: %s", ErrnoText(errno).c_str());
+    _exit(126);
+  }
   dup2(input, 0);
   dup2(output, 1);
   dup2(output, 2);
@@ -58,7 +66,7 @@ std::string OutputOf(int fd) {
 }
 
 absl::Status RunHook(const std::string& field, const spec::Hook& hook, const std::string& state_json,
-                     const std::string& directory) {
+                     const std::string& directory, const HookNamespaces& namespaces) {
   base::UniqueFd input(memfd_create("state", MFD_CLOEXEC)), output(memfd_create("output", MFD_CLOEXEC));
   if (!input.ok() || !output.ok() ||
       write(input.get(), state_json.data(), state_json.size()) != static_cast<ssize_t>(state_json.size()) ||
@@ -67,7 +75,7 @@ absl::Status RunHook(const std::string& field, const spec::Hook& hook, const std
   }
   pid_t pid = fork();
   if (pid < 0) return absl::InternalError(absl::StrCat(field, ": fork: ", ErrnoText(errno)));
-  if (pid == 0) HookChild(hook, input.get(), output.get(), directory);
+  if (pid == 0) HookChild(hook, input.get(), output.get(), directory, namespaces);
   base::UniqueFd pidfd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
   int seconds = hook.timeout_seconds.value_or(kDefaultTimeoutSeconds);
   pollfd p{.fd = pidfd.get(), .events = POLLIN};
@@ -98,10 +106,18 @@ int MillisecondsOf(const std::vector<spec::Hook>& hooks) {
   return static_cast<int>(std::min<int64_t>(total, 1'000'000'000));
 }
 
-absl::Status RunHooks(const char* name, const std::vector<spec::Hook>& hooks, const std::string& state_json,
-                      const std::string& directory) {
+void RunLateHooks(const char* name, const std::vector<spec::Hook>& hooks, const std::string& state_json,
+                  const std::string& directory) {
   for (size_t i = 0; i < hooks.size(); ++i) {
-    RETURN_IF_ERROR(RunHook(absl::StrCat("hooks.", name, "[", i, "]"), hooks[i], state_json, directory));
+    absl::Status status = RunHook(absl::StrCat("hooks.", name, "[", i, "]"), hooks[i], state_json, directory, {});
+    if (!status.ok()) LOG_WARNING("%s", std::string(status.message()).c_str());
+  }
+}
+
+absl::Status RunHooks(const char* name, const std::vector<spec::Hook>& hooks, const std::string& state_json,
+                      const std::string& directory, const HookNamespaces& namespaces) {
+  for (size_t i = 0; i < hooks.size(); ++i) {
+    RETURN_IF_ERROR(RunHook(absl::StrCat("hooks.", name, "[", i, "]"), hooks[i], state_json, directory, namespaces));
   }
   return absl::OkStatus();
 }

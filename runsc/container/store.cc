@@ -64,6 +64,7 @@ std::string RecordToJson(const ContainerRecord& r) {
   w.Bool("terminal", r.terminal);
   w.StringMap("annotations", r.annotations);
   w.Strings("cgroupPaths", r.cgroup_paths);
+  if (!r.systemd_unit.empty()) w.String("systemdUnit", r.systemd_unit);
   w.EndObject();
   return w.text() + "\n";
 }
@@ -88,6 +89,7 @@ absl::StatusOr<ContainerRecord> RecordFromJson(const std::string& text) {
     r.Bool("terminal", &record.terminal);
     r.StringMap("annotations", &record.annotations);
     r.Strings("cgroupPaths", &record.cgroup_paths);
+    r.String("systemdUnit", &record.systemd_unit);
     record.sandbox_pid = static_cast<pid_t>(sandbox);
     record.gofer_pid = static_cast<pid_t>(gofer);
     auto name = std::find(std::begin(kStatusNames), std::end(kStatusNames), status);

@@ -39,6 +39,7 @@ struct ContainerRecord {
   bool terminal = false;
   std::map<std::string, std::string> annotations;
   std::vector<std::string> cgroup_paths;  // directories that we made
+  std::string systemd_unit;               // the scope that systemd made of it; "" = none
 };
 
 std::string RecordToJson(const ContainerRecord& record);

@@ -20,8 +20,10 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "base/log.h"
 #include "runsc/boot_args.h"
 #include "runsc/errors.h"
+#include "runsc/sandbox/id_maps.h"
 
 namespace runsc {
 namespace {
@@ -122,17 +124,41 @@ absl::Status WriteFile(const std::string& path, const std::string& text) {
   return absl::OkStatus();
 }
 
-absl::Status WriteIdMaps(pid_t pid, const LaunchOptions& options) {
-  auto text = [](const std::vector<spec::IdMapping>& maps, uint32_t self) {
-    std::string lines;
-    for (const spec::IdMapping& m : maps) absl::StrAppend(&lines, m.container_id, " ", m.host_id, " ", m.size, "\n");
-    return maps.empty() ? absl::StrCat("0 ", self, " 1\n") : lines;
-  };
-  std::string proc = absl::StrCat("/proc/", pid);
+using IdMap = std::vector<spec::IdMapping>;
+
+std::string MapText(const IdMap& map, uint32_t self) {
+  if (map.empty()) return absl::StrCat("0 ", self, " 1\n");
+  std::string lines;
+  for (const spec::IdMapping& m : map) absl::StrAppend(&lines, m.container_id, " ", m.host_id, " ", m.size, "\n");
+  return lines;
+}
+
+// What an ordinary user may write itself.
+bool MapsOnly(const IdMap& map, uint32_t self) {
+  return map.empty() || (map.size() == 1 && map[0].host_id == self && map[0].size == 1);
+}
+
+absl::Status WriteIdMap(pid_t pid, bool is_group, const LaunchOptions& options) {
+  const std::string proc = absl::StrCat("/proc/", pid);
+  const IdMap& map = is_group ? options.gid_map : options.uid_map;
+  const uint32_t self = is_group ? getegid() : geteuid();
+  const bool is_root = geteuid() == 0;
+  IdMap own;
+  const IdMap* written = &map;
+  if (!is_root && !MapsOnly(map, self)) {
+    absl::Status status = SetMapByHelper(is_group ? "newgidmap" : "newuidmap", pid, map);
+    if (status.ok() || !options.maps_are_optional) return status;
+    LOG_WARNING("one %s for all: %s", is_group ? "group" : "user", std::string(status.message()).c_str());
+    written = &own;
+  }
   // Without CAP_SETGID the map of groups may be written only when setgroups(2) is off (user_namespaces(7)).
-  if (geteuid() != 0) RETURN_IF_ERROR(WriteFile(proc + "/setgroups", "deny"));
-  RETURN_IF_ERROR(Annotate(WriteFile(proc + "/uid_map", text(options.uid_map, geteuid())), "linux.uidMappings"));
-  return Annotate(WriteFile(proc + "/gid_map", text(options.gid_map, getegid())), "linux.gidMappings");
+  if (is_group && !is_root) RETURN_IF_ERROR(WriteFile(proc + "/setgroups", "deny"));
+  return WriteFile(proc + (is_group ? "/gid_map" : "/uid_map"), MapText(*written, self));
+}
+
+absl::Status WriteIdMaps(pid_t pid, const LaunchOptions& options) {
+  RETURN_IF_ERROR(Annotate(WriteIdMap(pid, /*is_group=*/false, options), "linux.uidMappings"));
+  return Annotate(WriteIdMap(pid, /*is_group=*/true, options), "linux.gidMappings");
 }
 
 }  // namespace

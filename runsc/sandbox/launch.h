@@ -25,6 +25,8 @@ struct LaunchOptions {
   int namespaces = 0;
   // With CLONE_NEWUSER: the maps to write. Empty = our own user and group as 0.
   std::vector<spec::IdMapping> uid_map, gid_map;
+  // Where those maps are but offered: our own user and group alone if they cannot be had.
+  bool maps_are_optional = false;
   // A network namespace to start in (setns), instead of CLONE_NEWNET; -1 = none.
   int netns_fd = -1;
   // SIGKILL for the child when the calling thread's process dies.

@@ -23,6 +23,7 @@
 #include "runsc/control/wire.h"
 #include "runsc/errors.h"
 #include "runsc/global_flags.h"
+#include "runsc/sandbox/id_maps.h"
 
 namespace runsc {
 namespace {
@@ -97,10 +98,18 @@ absl::Status SetNamespaces(const SandboxOptions& options, bool is_sentry, Launch
   bool maps = user && user->path.empty();
   if (maps || options.config->rootless || geteuid() != 0) {
     launch->namespaces |= CLONE_NEWUSER;
-    // An ordinary user may only map itself.
-    if (maps && geteuid() == 0) {
-      launch->uid_map = linux.uid_mappings;
-      launch->gid_map = linux.gid_mappings;
+    if (geteuid() == 0 || !is_sentry) {
+      // The ids of files are the gofer's to see and set: of an ordinary user's processes it alone is given more than
+      // one.
+      if (maps) {
+        launch->uid_map = linux.uid_mappings;
+        launch->gid_map = linux.gid_mappings;
+      } else if (geteuid() != 0) {
+        IdMaps own = OwnIdMaps();
+        launch->uid_map = std::move(own.uid);
+        launch->gid_map = std::move(own.gid);
+        launch->maps_are_optional = true;
+      }
     }
   }
   return absl::OkStatus();
@@ -120,13 +129,45 @@ int StderrOf(const SandboxOptions& options) {
   return options.attached && fcntl(STDERR_FILENO, F_GETFD) >= 0 ? STDERR_FILENO : -1;
 }
 
+// A socket pair by which the gofer waits for `in_gofer_namespace`; none without it.
+struct HookGate {
+  base::UniqueFd ours, gofers;
+};
+
+absl::StatusOr<HookGate> MakeHookGate(const SandboxOptions& options) {
+  HookGate gate;
+  if (!options.in_gofer_namespace) return gate;
+  int ends[2];
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) return SystemError("socketpair");
+  gate.ours.Reset(ends[0]);
+  gate.gofers.Reset(ends[1]);
+  return gate;
+}
+
+// A gofer that ends, or does not get there, is left to who waits for its report.
+absl::Status PassGate(const SandboxOptions& options, HookGate gate, pid_t gofer) {
+  if (!gate.ours.ok()) return absl::OkStatus();
+  gate.gofers.Reset();
+  pollfd p{.fd = gate.ours.get(), .events = POLLIN};
+  char byte;
+  int n;
+  do {
+    n = poll(&p, 1, static_cast<int>(kStartTimeoutNs / 1'000'000));
+  } while (n < 0 && errno == EINTR);
+  if (n <= 0 || read(gate.ours.get(), &byte, 1) != 1) return absl::OkStatus();
+  RETURN_IF_ERROR(options.in_gofer_namespace(gofer));
+  send(gate.ours.get(), "g", 1, MSG_NOSIGNAL);
+  return absl::OkStatus();
+}
+
 absl::StatusOr<LaunchOptions> GoferLaunch(const SandboxOptions& options, int spec_fd, int report_fd, int log_fd,
-                                          const GoferSockets& sockets) {
+                                          const GoferSockets& sockets, const HookGate& gate) {
   LaunchOptions gofer;
   base::UniqueFd netns;
   gofer.argv = Arguments(options, "runsc-gofer", "gofer");
   RETURN_IF_ERROR(SetNamespaces(options, /*is_sentry=*/false, &gofer, &netns));
   gofer.fds = {{2, StderrOf(options)}, {kReportFd, report_fd}, {kLogFd, log_fd}, {kSpecFd, spec_fd}};
+  gofer.fds.emplace_back(kHookGateFd, gate.gofers.get());
   for (size_t i = 0; i < sockets.gofer_ends.size(); ++i)
     gofer.fds.emplace_back(kFirstGoferFd + i, sockets.gofer_ends[i].get());
   gofer.die_with_parent = options.attached;
@@ -282,8 +323,9 @@ absl::StatusOr<Sandbox> StartSandbox(const SandboxOptions& options) {
 
   Sandbox sandbox;
   base::UniqueFd netns;
-  sandbox.gofer = VALUE_OR_RETURN(Launch(
-      VALUE_OR_RETURN(GoferLaunch(options, spec_fd.get(), gofer_report.write_end.get(), gofer_log.get(), sockets))));
+  HookGate gate = VALUE_OR_RETURN(MakeHookGate(options));
+  sandbox.gofer = VALUE_OR_RETURN(Launch(VALUE_OR_RETURN(
+      GoferLaunch(options, spec_fd.get(), gofer_report.write_end.get(), gofer_log.get(), sockets, gate))));
 
   LaunchOptions sentry;
   sentry.argv = Arguments(options, "runsc-sandbox", "boot");
@@ -320,6 +362,7 @@ absl::StatusOr<Sandbox> StartSandbox(const SandboxOptions& options) {
   gofer_report.write_end.Reset();
   sockets = {};
   control.Reset();
+  if (status.ok()) status = PassGate(options, std::move(gate), sandbox.gofer.pid);
   if (status.ok()) {
     status = AwaitReady(options, sandbox, sentry_report.read_end.get(), gofer_report.read_end.get());
   }
@@ -359,8 +402,9 @@ absl::StatusOr<LaunchedProcess> JoinSandbox(const SandboxOptions& options, const
   for (int fd : options.stdio) request.stdio.emplace_back(fd >= 0 ? fcntl(fd, F_DUPFD_CLOEXEC, 3) : -1);
   auto client = VALUE_OR_RETURN(control::Client::Connect(sandbox_directory, options.container_id));
 
+  HookGate gate = VALUE_OR_RETURN(MakeHookGate(options));
   LaunchOptions launch =
-      VALUE_OR_RETURN(GoferLaunch(options, spec_fd.get(), report.write_end.get(), log.get(), sockets));
+      VALUE_OR_RETURN(GoferLaunch(options, spec_fd.get(), report.write_end.get(), log.get(), sockets, gate));
   launch.fds.emplace_back(kExitStatusFd, status_file.get());
   launch.before_exec = [&](pid_t pid) -> absl::Status {
     if (options.join_cgroup) RETURN_IF_ERROR(options.join_cgroup(pid));
@@ -370,6 +414,10 @@ absl::StatusOr<LaunchedProcess> JoinSandbox(const SandboxOptions& options, const
   report.write_end.Reset();
   sockets.gofer_ends.clear();
   request.gofer_fds = std::move(sockets.sentry_ends);
+  if (absl::Status passed = PassGate(options, std::move(gate), gofer.pid); !passed.ok()) {
+    Destroy(gofer);
+    return passed;
+  }
   absl::Status status = client.CreateContainer(request);
   if (status.ok()) return gofer;
   // The gofer may know better.

@@ -36,6 +36,9 @@ struct SandboxOptions {
   std::function<absl::Status(pid_t)> join_cgroup;
   // Called with the pids before the sandbox runs anything: so that a killed CLI leaves a trace.
   std::function<absl::Status(pid_t sandbox, pid_t gofer)> record_pids;
+  // Called when both processes are there and the gofer is in its mount namespace, before it serves from there. Null:
+  // the gofer does not wait.
+  std::function<absl::Status(pid_t gofer)> in_gofer_namespace;
 };
 
 struct Sandbox {

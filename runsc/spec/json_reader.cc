@@ -219,6 +219,10 @@ void ObjectReader::WarnUnsupported(const char* name, const char* why) {
   log_.warnings.push_back(absl::StrCat(PathOf(name), ": not supported, ignored: ", why));
 }
 
+void ObjectReader::Warn(const std::string& name, const std::string& what) {
+  log_.warnings.push_back(PathOf(name) + ": " + what);
+}
+
 absl::Status ReadJsonObject(const std::string& text, const std::string& path,
                             const std::function<void(ObjectReader&)>& read, std::vector<std::string>* warnings) {
   json document;

@@ -59,6 +59,8 @@ class ObjectReader {
   // As Ignore, with a warning that says what is missing when the field is there and not empty.
   void WarnUnsupported(const char* name, const char* why);
 
+  // Something to be told that is no error.
+  void Warn(const std::string& name, const std::string& what);
   // Reports an error of `name` ("" = the object itself).
   void Fail(const std::string& name, const std::string& what);
   std::string PathOf(const std::string& name) const;

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <sys/stat.h>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "runsc/errors.h"
 #include "runsc/spec/json_reader.h"
@@ -30,11 +31,30 @@ void ReadHookList(ObjectReader& reader, const char* name, std::vector<Hook>* hoo
   });
 }
 
+// MAJOR.MINOR.PATCH[-PRE-RELEASE][+BUILD], semver.org 2.0.0.
+bool IsSemanticVersion(const std::string& text) {
+  size_t at = 0;
+  for (int part = 0; part < 3; ++part) {
+    if (part > 0 && (at >= text.size() || text[at++] != '.')) return false;
+    const size_t begin = at;
+    while (at < text.size() && absl::ascii_isdigit(static_cast<unsigned char>(text[at]))) ++at;
+    if (at == begin) return false;
+  }
+  if (at == text.size()) return true;
+  if ((text[at] != '-' && text[at] != '+') || at + 1 == text.size()) return false;
+  for (unsigned char c : text.substr(at + 1)) {
+    if (!absl::ascii_isalnum(c) && c != '.' && c != '-' && c != '+') return false;
+  }
+  return true;
+}
+
 void ReadSpec(ObjectReader& r, const std::string& bundle, Spec* spec) {
   r.String("ociVersion", &spec->oci_version, Need::kRequired);
   if (r.ok() && spec->oci_version.rfind("1.", 0) != 0) {
     r.Fail("ociVersion", "\"" + spec->oci_version + "\" is not supported: only 1.x is");
   }
+  if (r.ok() && !IsSemanticVersion(spec->oci_version))
+    r.Fail("ociVersion", "\"" + spec->oci_version + "\" is not of the form MAJOR.MINOR.PATCH");
   r.Object(
       "process", [&](ObjectReader& process) { ReadProcess(process, &spec->process); }, Need::kRequired);
   r.Object(
@@ -63,6 +83,7 @@ void ReadSpec(ObjectReader& r, const std::string& bundle, Spec* spec) {
   });
   r.Object("hooks", [&](ObjectReader& hooks) { ReadHooks(hooks, &spec->hooks); });
   r.StringMap("annotations", &spec->annotations);
+  if (spec->annotations.contains("")) r.Fail("annotations", "a key must not be empty");
   r.Object("linux", [&](ObjectReader& linux) { ReadLinux(linux, &spec->linux); });
 }
 

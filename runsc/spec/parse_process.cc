@@ -76,7 +76,11 @@ void ReadCapabilitySet(ObjectReader& reader, const char* name, uint64_t* set) {
   reader.Strings(name, &names);
   for (size_t i = 0; i < names.size(); ++i) {
     int number = CapabilityNumber(names[i]);
-    if (number < 0) return reader.Fail(absl::StrCat(name, "[", i, "]"), "unknown capability \"" + names[i] + "\"");
+    // config.md: a warning, no failure. A newer kernel's is none that a program could use here.
+    if (number < 0) {
+      reader.Warn(absl::StrCat(name, "[", i, "]"), "unknown capability \"" + names[i] + "\", ignored");
+      continue;
+    }
     *set |= uint64_t{1} << number;
   }
 }

@@ -73,8 +73,7 @@ TEST(BadSpec, IsNamedByItsPath) {
       {PlusProcess(R"("consoleSize":{"height":1})"), "process.consoleSize.width: missing"},
       {PlusProcess(R"("consoleSize":{"height":70000,"width":1})"),
        "process.consoleSize.height: must be in 0..65535, is 70000"},
-      {PlusProcess(R"("capabilities":{"bounding":["CAP_KILL","CAP_FLY"]})"),
-       "process.capabilities.bounding[1]: unknown capability \"CAP_FLY\""},
+      {Plus(R"("annotations":{"":"x"})"), "annotations: a key must not be empty"},
       {PlusProcess(R"("capabilities":{"effective":["CAP_KILL"]})"),
        "process.capabilities.effective: holds a capability that process.capabilities.permitted does not"},
       {PlusProcess(R"("rlimits":[{"type":"RLIMIT_X","soft":1,"hard":1}])"),
@@ -169,6 +168,27 @@ TEST(Spec, UnknownFieldsAreWarnedOf) {
             (std::vector<std::string>{"linux.resources.cpu.turbo: unknown field, ignored",
                                       "linux.mountLabel: not supported, ignored: the guest kernel has no SELinux",
                                       "colour: unknown field, ignored"}));
+}
+
+TEST(Spec, UnknownCapabilitiesAreWarnedOf) {
+  std::vector<std::string> warnings;
+  auto spec = ParseSpec(PlusProcess(R"("capabilities":{"bounding":["CAP_FLY","CAP_KILL"]})"), "/b", &warnings);
+  ASSERT_TRUE(spec.ok()) << spec.status();
+  EXPECT_EQ(spec->process.capabilities->bounding, uint64_t{1} << 5);
+  EXPECT_EQ(warnings,
+            std::vector<std::string>{"process.capabilities.bounding[0]: unknown capability \"CAP_FLY\", ignored"});
+}
+
+TEST(Spec, VersionsAreSemantic) {
+  auto error_of = [](const std::string& version) {
+    std::string text = Plus(R"("hostname":"h")");
+    text.replace(text.find("1.0.2"), 5, version);
+    return ErrorOf(text);
+  };
+  for (const char* good : {"1.0.0", "1.2.0", "1.1.0-rc.1", "1.0.2-dev", "1.0.0+build.7", "1.22.333"})
+    EXPECT_EQ(error_of(good), "") << good;
+  for (const char* bad : {"1.0", "1", "1.0.x", "1..0", "1.0.0.0", "1.0.0-", "1.0.0-a b", "1.0.-1", "v1.0.0"})
+    EXPECT_NE(error_of(bad).find("ociVersion"), std::string::npos) << bad;
 }
 
 TEST(Spec, TheDefaultOneIsValidAndWithoutWarnings) {

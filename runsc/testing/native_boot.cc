@@ -275,6 +275,7 @@ int GoferEntryPoint(GoferArgs args) {
     ReportFailure(std::move(args.report_fd), "gofer: " + args.spec.annotations.at("test.fail-gofer"));
     return 1;
   }
+  if (!PassHookGate(std::move(args.hook_gate_fd))) return 1;
   pollfd p{.fd = args.gofer_fds.at(0).get(), .events = 0};
   while (poll(&p, 1, -1) < 0 && errno == EINTR) {
   }
