@@ -17,6 +17,7 @@ sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 import isolated  # noqa: E402
 from engine import Containerd, HERE, processes, require, run_tests, until, until_none, use_shim  # noqa: E402
 from images import make_archive, root_of  # noqa: E402
+from stream import Stream  # noqa: E402
 
 LIMIT = 400
 IMAGE = "docker.io/library/busybox:latest"
@@ -30,7 +31,7 @@ METHODS = {
     "ListPodSandbox": ("Empty", None), "CreateContainer": (None, None), "StartContainer": ("ContainerRequest", "Empty"),
     "StopContainer": (None, "Empty"), "RemoveContainer": ("ContainerRequest", "Empty"),
     "ContainerStatus": ("ContainerRequest", None), "ListContainers": ("Empty", None), "ExecSync": (None, None),
-    "ContainerStats": ("ContainerRequest", None), "ImageStatus": (None, None),
+    "Exec": (None, "StreamResponse"), "Attach": (None, "StreamResponse"), "ContainerStats": ("ContainerRequest", None), "ImageStatus": (None, None),
 }  # fmt: skip
 
 
@@ -81,10 +82,10 @@ class Tests:
         )  # fmt: skip
         return self.cri.RunPodSandbox(config=config).pod_sandbox_id, config
 
-    def create(self, pod, name, *command, attempt=0, mounts=(), memory=0):
+    def create(self, pod, name, *command, attempt=0, mounts=(), memory=0, stdin=False, tty=False):
         config = self.cri.pb.ContainerConfig(
             metadata={"name": name, "attempt": attempt}, image={"image": IMAGE}, command=command, mounts=mounts,
-            log_path=f"{name}.{attempt}.log",
+            log_path=f"{name}.{attempt}.log", stdin=stdin, tty=tty,
             linux={"resources": {"memory_limit_in_bytes": memory},
                    "security_context": {"namespace_options": {"pid": self.pids}}},
         )  # fmt: skip
@@ -183,6 +184,71 @@ class Tests:
         require(self.exited(b) == 137, f"b: {self.status(b).exit_code}")
         self.cri.RemoveContainer(container_id=a)
         require(self.cri.PodSandboxStatus(pod_sandbox_id=pod[0]).status.state == 0, "the pod is not ready")
+
+    def stream(self, container, *command, **options):
+        """A streaming exec, as of kubectl exec."""
+        return Stream(self.cri.Exec(container_id=container, cmd=command, stdout=True, **options).url)
+
+    def test_exec_stream(self):
+        pod = self.pod()
+        a = self.start(pod, "a", "sleep", "1000")
+        done = self.stream(a, "sh", "-c", "echo out; echo err >&2; exit 3", stderr=True).finish()
+        require(done == ("out\n", "err\n", 3), f"exec: {done}")
+        stream = self.stream(a, "head", "-n", "2", stdin=True)
+        stream.type("one\ntw")
+        stream.type("o\nthree\n")
+        require(stream.finish() == ("one\ntwo\n", "", 0), "its input")
+        data = os.urandom(50_000).hex()
+        stream = self.stream(a, "sh", "-c", f"head -c {len(data)} | tee /tmp/copied | wc -c", stdin=True)
+        for at in range(0, len(data), 30_000):
+            stream.type(data[at : at + 30_000])
+        require(stream.finish()[0].strip() == str(len(data)), "100 kB of input")
+        require(self.stream(a, "cat", "/tmp/copied").finish() == (data, "", 0), "100 kB of output")
+        require(self.stream(a, "sh", "-c", "kill -9 $$").finish()[2] == 137, "death by a signal")
+        # A client that goes away takes nobody along.
+        stream = self.stream(a, "cat", stdin=True)
+        stream.type("x\n")
+        stream.until("x\n")
+        stream.close()
+        require(self.exec(a, "echo", "y") == "y", "the container was hurt")
+
+    def test_exec_stream_with_a_terminal(self):
+        pod = self.pod()
+        a = self.start(pod, "a", "sleep", "1000")
+        stream = self.stream(a, "sh", stdin=True, tty=True)
+        stream.resize(31, 77)
+        stream.type("until test \"$(stty size)\" = '31 77'; do sleep 0.1; done; tty; echo siz''ed\n")
+        stream.until("/dev/pts/")
+        stream.until("sized\n")
+        stream.resize(50, 120)
+        stream.type("until test \"$(stty size)\" = '50 120'; do sleep 0.1; done; echo resiz''ed\n")
+        stream.until("resized\n")
+        stream.type("exit 6\n")
+        require(stream.finish()[2] == 6, "exit status")
+
+    def test_attach(self):
+        pod = self.pod()
+        a = self.start(pod, "a", "sh", "-c", "while read -r line; do echo got $line; test $line != end || exit 4; done", stdin=True)
+        stream = Stream(self.cri.Attach(container_id=a, stdin=True, stdout=True, stderr=True).url)
+        stream.type("one\n")
+        stream.until("got one\n")
+        stream.close()
+        again = Stream(self.cri.Attach(container_id=a, stdin=True, stdout=True, stderr=True).url)
+        again.type("end\n")
+        again.until("got end\n")
+        require(self.exited(a) == 4, f"exit code {self.status(a).exit_code}")
+        require(self.log(pod, "a") == [("stdout", "got one"), ("stdout", "got end")], f"log: {self.log(pod, 'a')}")
+
+    def test_attach_to_a_terminal(self):
+        pod = self.pod()
+        a = self.start(pod, "a", "sh", stdin=True, tty=True)
+        stream = Stream(self.cri.Attach(container_id=a, stdin=True, stdout=True, tty=True).url)
+        stream.resize(41, 103)
+        stream.type("until test \"$(stty size)\" = '41 103'; do sleep 0.1; done; tty; echo siz''ed\n")
+        stream.until("/dev/pts/0\n")
+        stream.until("sized\n")
+        stream.type("exit 5\n")
+        require(self.exited(a) == 5, f"exit code {self.status(a).exit_code}")
 
     def test_one_pid_namespace(self):
         pod = self.pod(pid=self.cri.pb.POD)
@@ -315,6 +381,8 @@ def main():
 sandbox_image = "{IMAGE}"
 disable_apparmor = true
 restrict_oom_score_adj = true
+stream_server_address = "127.0.0.1"
+stream_server_port = "0"
 [{plugin}.cni]
 bin_dir = "/usr/lib/cni"
 conf_dir = "{network(work)}"
