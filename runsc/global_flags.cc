@@ -88,11 +88,24 @@ absl::Status ParseFileAccess(const char* flag, const std::string& value, FileAcc
   return absl::OkStatus();
 }
 
+// Root of a user namespace that an ordinary user made (rootless engines): what XDG_RUNTIME_DIR names is its own, /var/run
+// is not.
+bool IsUsersOwnRoot(const char* runtime) {
+  if (geteuid() != 0 || !runtime || !*runtime) return false;
+  base::UniqueFd map(open("/proc/self/uid_map", O_RDONLY | O_CLOEXEC));
+  char text[128] = {};
+  unsigned inside, outside, count;
+  if (!map.ok() || read(map.get(), text, sizeof text - 1) <= 0) return false;
+  if (sscanf(text, "%u %u %u", &inside, &outside, &count) != 3 || outside == 0) return false;
+  struct stat st;
+  return stat(runtime, &st) == 0 && st.st_uid == 0 && access("/var/run", W_OK) != 0;
+}
+
 absl::Status SetRoot(const std::string& given, Config* config) {
   config->root = given;
   if (given.empty()) {
     const char* runtime = getenv("XDG_RUNTIME_DIR");
-    if (geteuid() == 0) {
+    if (geteuid() == 0 && !IsUsersOwnRoot(runtime)) {
       config->root = "/var/run/runsc";
     } else if (runtime && *runtime) {
       config->root = absl::StrCat(runtime, "/runsc");

@@ -20,6 +20,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <thread>
 
 #include "absl/strings/str_cat.h"
 #include "base/unique_fd.h"
@@ -310,10 +311,12 @@ absl::Status InNamespace(const base::UniqueFd& theirs, const std::function<absl:
   if (fstat(own.get(), &ours) != 0 || fstat(theirs.get(), &sandbox) != 0) return Failed("fstat of a namespace");
   // The caller's own interfaces (--network=host, or a container that asked for this namespace) stay where they are.
   if (ours.st_dev == sandbox.st_dev && ours.st_ino == sandbox.st_ino) return absl::OkStatus();
-  if (setns(theirs.get(), CLONE_NEWNET) != 0) return Failed("entering the sandbox's namespace");
-  absl::Status status = body();
-  // Nothing can be done in the wrong network.
-  if (setns(own.get(), CLONE_NEWNET) != 0) return Failed("setns back to the own namespace");
+  absl::Status status;
+  // The namespace is a thread's, and this one's end: root of a user namespace may enter what belongs to that, and never
+  // come back to the host's.
+  std::thread([&] {
+    status = setns(theirs.get(), CLONE_NEWNET) == 0 ? body() : Failed("entering the sandbox's namespace");
+  }).join();
   return status;
 }
 

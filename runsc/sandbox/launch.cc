@@ -55,6 +55,12 @@ bool ParentIsAlive(int sync_fd) {
   return !(p.revents & POLLHUP);
 }
 
+// Into a network namespace. Not from a new user namespace, which has no rights over it: then the parent goes there first,
+// and must be able to come back.
+bool EntersByItself(const LaunchOptions& options) {
+  return options.netns_fd >= 0 && !(options.namespaces & CLONE_NEWUSER);
+}
+
 // Runs in the clone of a single-threaded process: anything may be called.
 [[noreturn]] void ChildMain(const LaunchOptions& options, int sync_fd, int exe_fd) {
   char go;
@@ -64,6 +70,8 @@ bool ParentIsAlive(int sync_fd) {
   } while (n < 0 && errno == EINTR);
   // The parent died, or gave up: it knows why.
   if (n != 1) _exit(1);
+  // Said once there is something to say it by.
+  const int network_error = EntersByItself(options) && setns(options.netns_fd, CLONE_NEWNET) != 0 ? errno : 0;
   if ((options.namespaces & CLONE_NEWUSER) && (setresgid(0, 0, 0) != 0 || setresuid(0, 0, 0) != 0)) _exit(1);
   if (options.die_with_parent) {
     // After the change of ids, which resets it.
@@ -89,6 +97,8 @@ bool ParentIsAlive(int sync_fd) {
   null = null < 0 ? -1 : fcntl(null, F_DUPFD_CLOEXEC, kStagingFd);
   close_range(0, kStagingFd - 1, 0);
   for (const auto& [number, staged] : moved) dup2(staged, number);
+  errno = network_error;
+  if (network_error) ChildFails("linux.namespaces (network): cannot enter it");
   if (exe < 0) ChildFails("/proc/self/exe");
   if (null < 0) ChildFails("/dev/null");
   for (int number = 0; number <= 2; ++number) {
@@ -172,7 +182,7 @@ absl::StatusOr<LaunchedProcess> Launch(const LaunchOptions& options) {
 
   // The child inherits our network namespace: be in the wanted one while it is made.
   base::UniqueFd own_netns;
-  if (options.netns_fd >= 0) {
+  if (options.netns_fd >= 0 && !EntersByItself(options)) {
     own_netns.Reset(open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC));
     if (!own_netns.ok() || setns(options.netns_fd, CLONE_NEWNET) != 0) {
       return absl::FailedPreconditionError(

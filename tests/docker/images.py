@@ -13,11 +13,19 @@ def root_of(name):
     return subprocess.run([ROOTFS, name], stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
 
 
-def make_archive(root, image, path, command=("sh",)):
-    """Writes a docker-archive (as `docker save` makes them) with one layer, the directory `root`."""
+def make_archive(root, image, path, command=("sh",), all_of_root=False):
+    """Writes a docker-archive (as `docker save` makes them) with one layer, the directory `root`. `all_of_root`: whoever
+    owns a file there, for who has but one id."""
+
+    def entry_of(entry):
+        if all_of_root:
+            entry.uid = entry.gid = 0
+            entry.uname = entry.gname = "root"
+        return entry
+
     layer = io.BytesIO()
     with tarfile.open(fileobj=layer, mode="w") as tar:
-        tar.add(root, arcname=".")
+        tar.add(root, arcname=".", filter=entry_of)
     data = layer.getvalue()
     config = json.dumps({
         "architecture": "amd64", "os": "linux", "config": {"Env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"], "Cmd": command},

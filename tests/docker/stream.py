@@ -72,11 +72,14 @@ class Stream:
         elif opcode in (0, 1, 2) and payload:
             self.text[payload[0]] += payload[1:]
 
-    def until(self, wanted, channel=STDOUT, limit=30):
-        """Reads until the channel has shown it, and drops all up to it."""
+    def until(self, wanted, channel=STDOUT, again="", limit=30):
+        """Reads until the channel has shown it, and drops all up to it. Types `again` when nothing comes."""
         end = time.monotonic() + limit
         while wanted.encode() not in self.text[channel].replace(b"\r", b""):
             require(time.monotonic() < end and not self.ended, f"no {wanted!r} but {self.text}")
+            if again and not self.input and not select.select([self.socket], [], [], 0.5)[0]:
+                self.type(again)
+                continue
             self.receive(limit)
         self.text[channel] = self.text[channel].replace(b"\r", b"").split(wanted.encode(), 1)[1]
 

@@ -21,7 +21,7 @@
 namespace sentry::socket {
 namespace {
 
-constexpr int64_t kConnectNs = 10 * base::kNsPerSecond;
+constexpr int64_t kConnectNs = 25 * base::kNsPerSecond;
 constexpr int kMaxForwards = 256;
 constexpr size_t kChunk = 64 << 10;
 

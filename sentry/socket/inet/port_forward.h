@@ -10,7 +10,7 @@ namespace sentry::socket {
 
 // Connects to `port` of the stack's loopback, by IPv4 and, where nobody listens, IPv6; then carries bytes between that
 // connection and `host`, a connected AF_UNIX stream socket of the host, by two threads, until both directions have
-// ended or either side is gone. Returns once connected. ECONNREFUSED; ETIMEDOUT after 10 s; EAGAIN beyond 256 at a
+// ended or either side is gone. Returns once connected. ECONNREFUSED; ETIMEDOUT after 25 s; EAGAIN beyond 256 at a
 // time. Host calls: poll, recvmsg, sendmsg, shutdown, close.
 Result<void> ForwardPort(RefPtr<net::Stack> stack, uint16_t port, base::UniqueFd host);
 
