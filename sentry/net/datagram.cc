@@ -30,7 +30,7 @@ DatagramEndpoint::~DatagramEndpoint() { Close(); }
 PortTable* DatagramEndpoint::ports() const {
   switch (kind_) {
     case Kind::kUdp:
-      return &stack().udp_ports();
+      return is_lite() ? &stack().udplite_ports() : &stack().udp_ports();
     case Kind::kPing:
       return &stack().ping_ports();
     case Kind::kRaw:

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Endpoints that keep message boundaries: UDP, raw IP, and echo ("ping") sockets. Thread-safe; locks in stack.h.
+// Endpoints that keep message boundaries: UDP and UDP-Lite, raw IP, and echo ("ping") sockets. Thread-safe; locks in
+// stack.h.
 #ifndef SENTRY_NET_DATAGRAM_H_
 #define SENTRY_NET_DATAGRAM_H_
 
@@ -94,6 +95,11 @@ class DatagramEndpoint final : public Endpoint {
   Result<void> JoinGroup(const IpAddress& group, uint32_t interface);
   Result<void> LeaveGroup(const IpAddress& group, uint32_t interface);
 
+  // --- UDP-Lite only: how much of a message, with its header, the checksum covers (0: all of it; -1: the same, said by
+  // its length), and how much of one that is taken it must cover (0: all of it; -1: whatever).
+  bool is_lite() const { return kind_ == Kind::kUdp && protocol_ != kUdpProtocol; }
+  std::atomic<int> send_coverage{-1}, receive_coverage{-1};
+
   // --- Raw only
   // ICMP_FILTER: a bit per type that is not wanted.
   void set_icmp_filter(const std::array<uint32_t, 8>& filter);
@@ -114,6 +120,7 @@ class DatagramEndpoint final : public Endpoint {
   bool IsMember(const IpAddress& group, uint32_t interface) const;
 
  private:
+  static constexpr int kUdpProtocol = 17;
   struct Membership {
     IpAddress group;
     uint32_t interface;
@@ -146,6 +153,7 @@ class DatagramEndpoint final : public Endpoint {
   std::atomic<uint64_t> drops_{0};
 };
 
+// UDP or UDP-Lite.
 void ReceiveUdp(Stack& stack, PacketPtr packet);
 // An echo reply.
 void ReceivePing(Stack& stack, const Packet& packet);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Messages through datagram endpoints (RFC 768; raw(7), icmp(7)).
+// Messages through datagram endpoints (RFC 768, RFC 3828; raw(7), icmp(7)).
 #include <errno.h>
 #include <netinet/in.h>
 #include <linux/icmp.h>
@@ -8,6 +8,7 @@
 #include <sys/epoll.h>
 
 #include <algorithm>
+#include <vector>
 
 #include "sentry/net/checksum.h"
 #include "sentry/net/datagram.h"
@@ -24,6 +25,14 @@ uint16_t Get16(const uint8_t* p) { return static_cast<uint16_t>(p[0] << 8 | p[1]
 void Put16(uint8_t* p, uint32_t v) {
   p[0] = static_cast<uint8_t>(v >> 8);
   p[1] = static_cast<uint8_t>(v);
+}
+
+// Of a packet's first `length` bytes from its front on.
+void AddFront(Checksum& sum, const Packet& packet, size_t length) {
+  if (length >= packet.size()) return sum.Add(packet);
+  std::vector<uint8_t> front(length);
+  packet.CopyTo(front.data(), length);
+  sum.Add(front.data(), length);
 }
 
 }  // namespace
@@ -53,12 +62,19 @@ void DatagramEndpoint::AddHeader(Packet& packet, const SocketAddress& to, uint16
     uint8_t* h = packet.Push(kUdpHeader);
     Put16(h, port);
     Put16(h + 2, to.port);
-    Put16(h + 4, static_cast<uint32_t>(length));
+    size_t covered = length;
+    if (is_lite()) {
+      const int wanted = send_coverage;
+      if (wanted > 0) covered = std::min(length, static_cast<size_t>(wanted));
+      Put16(h + 4, static_cast<uint32_t>(wanted == 0 ? 0 : covered));
+    } else {
+      Put16(h + 4, static_cast<uint32_t>(length));
+    }
     Put16(h + 6, 0);
     if (!checksum) return;
     Checksum sum;
-    sum.AddPseudoHeader(packet.source, packet.destination, IPPROTO_UDP, length);
-    sum.Add(packet);
+    sum.AddPseudoHeader(packet.source, packet.destination, static_cast<uint8_t>(protocol_), length);
+    AddFront(sum, packet, covered);
     uint16_t value = sum.Finish();
     if (value == 0) value = 0xffff;  // 0 is "none"
     memcpy(h + 6, &value, 2);
@@ -137,7 +153,7 @@ Result<size_t> DatagramEndpoint::Send(Buffer data, const SendOptions& options, c
   packet->payload = std::move(data);
   packet->source = path.source;
   packet->destination = to.ip;
-  packet->trusted_checksums = path.local && kind_ == Kind::kUdp;
+  packet->trusted_checksums = path.local && kind_ == Kind::kUdp && !is_lite();
   output.protocol = static_cast<uint8_t>(protocol_);
   output.ttl = options.ttl >= 0 ? static_cast<uint8_t>(options.ttl) : TtlFor(to.ip);
   output.traffic_class =
@@ -145,8 +161,7 @@ Result<size_t> DatagramEndpoint::Send(Buffer data, const SendOptions& options, c
   output.dont_fragment = v4 && length + headers <= path.mtu && discover != IP_PMTUDISC_DONT;
   output.multicast_loop = v4 ? ip().multicast_loop : ip().multicast_loop6;
   AddHeader(*packet, to, user_.port, !packet->trusted_checksums);
-  if (kind_ == Kind::kUdp)
-    Count(v4 ? stack().statistics().udp4.out_datagrams : stack().statistics().udp6.out_datagrams);
+  if (kind_ == Kind::kUdp) Count(stack().udp_statistics(v4, is_lite()).out_datagrams);
   TRY(stack().Send(std::move(packet), path, output));
   return length;
 }
@@ -200,7 +215,7 @@ void DatagramEndpoint::Deliver(const Packet& packet, Buffer data, const SocketAd
   d.ttl = packet.ttl;
   d.traffic_class = packet.traffic_class;
   d.received_ns = ip().timestamp ? stack().environment().RealtimeNs() : 0;
-  UdpStatistics& stats = packet.is_v4 ? stack().statistics().udp4 : stack().statistics().udp6;
+  UdpStatistics& stats = stack().udp_statistics(packet.is_v4, is_lite());
   Section section(mu_);
   if (closed_) return;
   if (filter_) {
@@ -280,20 +295,36 @@ bool DatagramEndpoint::ReceiveRaw(const Packet& packet) {
   return true;
 }
 
+namespace {
+
+bool IsCoveredEnough(const DatagramEndpoint& endpoint, size_t covered, size_t length) {
+  const int wanted = endpoint.receive_coverage;
+  return covered == length || wanted < 0 || (wanted > 0 && covered >= static_cast<size_t>(wanted));
+}
+
+}  // namespace
+
 void ReceiveUdp(Stack& stack, PacketPtr packet) {
   const bool v4 = packet->is_v4;
-  UdpStatistics& stats = v4 ? stack.statistics().udp4 : stack.statistics().udp6;
+  const bool lite = packet->protocol == IPPROTO_UDPLITE;
+  UdpStatistics& stats = stack.udp_statistics(v4, lite);
+  PortTable& ports = lite ? stack.udplite_ports() : stack.udp_ports();
   const uint8_t* h = packet->Front(kUdpHeader);
   if (!h) return Count(stats.in_errors);
-  const size_t length = Get16(h + 4);
-  if (length < kUdpHeader || length > packet->size()) return Count(stats.in_errors);
-  packet->TrimTo(length);
-  // IPv6 has no "no checksum" (RFC 8200, 8.1).
+  // UDP-Lite has in its place how much the checksum covers; 0: everything.
+  size_t length = Get16(h + 4), covered = length;
+  if (lite && covered == 0) covered = packet->size();
+  if (covered < kUdpHeader || covered > packet->size()) return Count(stats.in_errors);
+  if (lite)
+    length = packet->size();
+  else
+    packet->TrimTo(length);
+  // IPv6 has no "no checksum" (RFC 8200, 8.1), nor has UDP-Lite.
   const bool has_sum = h[6] || h[7];
-  if (!packet->trusted_checksums && (has_sum || !v4)) {
+  if (!packet->trusted_checksums && (has_sum || !v4 || lite)) {
     Checksum sum;
-    sum.AddPseudoHeader(packet->source, packet->destination, IPPROTO_UDP, length);
-    sum.Add(*packet);
+    sum.AddPseudoHeader(packet->source, packet->destination, packet->protocol, length);
+    AddFront(sum, *packet, covered);
     if (!has_sum || sum.Finish() != 0) {
       Count(stats.in_checksum_errors);
       return Count(stats.in_errors);
@@ -303,28 +334,30 @@ void ReceiveUdp(Stack& stack, PacketPtr packet) {
   const uint16_t port = Get16(h + 2);
   if (packet->broadcast) {
     packet->Consume(kUdpHeader);
-    for (const RefPtr<Endpoint>& found : stack.udp_ports().FindAll(packet->destination, port, from)) {
+    for (const RefPtr<Endpoint>& found : ports.FindAll(packet->destination, port, from)) {
       auto& endpoint = static_cast<DatagramEndpoint&>(*found);
       if (packet->destination.IsMulticast() && !endpoint.IsMember(packet->destination, packet->interface)) continue;
+      if (!IsCoveredEnough(endpoint, covered, length)) continue;
       Buffer data = Buffer::Copy(packet->head + packet->begin, packet->header_size());
       data.Append(packet->payload.Share(0, packet->payload.size()));
       endpoint.Deliver(*packet, std::move(data), from, port, packet->begin, kUdpHeader);
     }
     return;
   }
-  if (UdpService* service = stack.FindUdpService(packet->destination, port)) {
+  if (UdpService* service = lite ? nullptr : stack.FindUdpService(packet->destination, port)) {
     packet->Consume(kUdpHeader);
     service->Receive(from, packet->TakePayload());
     return;
   }
   const uint64_t hash = FourTuple{packet->destination, packet->source, port, from.port}.Hash(stack.hash_secret());
-  RefPtr<Endpoint> endpoint = stack.udp_ports().Find(packet->destination, port, from, packet->interface, false, hash);
+  RefPtr<Endpoint> endpoint = ports.Find(packet->destination, port, from, packet->interface, false, hash);
   if (!endpoint) {
     Count(stats.no_ports);
     stack.SendIcmpError(*packet, v4 ? ICMP_DEST_UNREACH : ICMPV6_DEST_UNREACH,
                         v4 ? ICMP_PORT_UNREACH : ICMPV6_PORT_UNREACH);
     return;
   }
+  if (!IsCoveredEnough(static_cast<DatagramEndpoint&>(*endpoint), covered, length)) return Count(stats.in_errors);
   packet->Consume(kUdpHeader);
   const size_t data_at = packet->begin;
   Buffer data = packet->TakePayload();

@@ -224,9 +224,12 @@ void Stack::DeliverIcmpError(Packet& packet, IcmpError error) {
       tcp_->OnIcmpError(error, local, remote);
       break;
     case IPPROTO_UDP:
-      if (RefPtr<Endpoint> endpoint = udp_ports_.Find(local.ip, local.port, remote, 0, false, 0))
+    case IPPROTO_UDPLITE: {
+      PortTable& ports = protocol == IPPROTO_UDP ? udp_ports_ : udplite_ports_;
+      if (RefPtr<Endpoint> endpoint = ports.Find(local.ip, local.port, remote, 0, false, 0))
         endpoint->OnIcmpError(error, local, remote);
       break;
+    }
     case IPPROTO_ICMP:
     case IPPROTO_ICMPV6:
       local.port = Get16(t + 4);  // the echo's id

@@ -173,6 +173,7 @@ void Stack::Deliver(PacketPtr packet) {
       if (!packet->broadcast) tcp_->Receive(std::move(packet));
       return;
     case IPPROTO_UDP:
+    case IPPROTO_UDPLITE:
       ReceiveUdp(*this, std::move(packet));
       return;
     case IPPROTO_ICMP:

@@ -96,7 +96,11 @@ class Stack : public RefCounted<Stack> {
   Settings& settings() { return settings_; }
   Statistics& statistics() { return statistics_; }
   IpStatistics& ip_statistics(bool v4) { return v4 ? statistics_.ip4 : statistics_.ip6; }
+  UdpStatistics& udp_statistics(bool v4, bool lite) {
+    return lite ? v4 ? statistics_.udplite4 : statistics_.udplite6 : v4 ? statistics_.udp4 : statistics_.udp6;
+  }
   PortTable& udp_ports() { return udp_ports_; }
+  PortTable& udplite_ports() { return udplite_ports_; }
   PortTable& ping_ports() { return ping_ports_; }
   TcpTable& tcp() { return *tcp_; }
   uint64_t hash_secret() const { return hash_secret_; }
@@ -142,7 +146,7 @@ class Stack : public RefCounted<Stack> {
   TimerQueue timers_;
   Settings settings_;
   Statistics statistics_;
-  PortTable udp_ports_, ping_ports_;
+  PortTable udp_ports_, udplite_ports_, ping_ports_;
   std::unique_ptr<TcpTable> tcp_;
   Reassembler reassembler_;
   std::atomic<uint32_t> next_id_;

@@ -45,7 +45,7 @@ struct Statistics {
   IpStatistics ip4, ip6;
   IcmpStatistics icmp4, icmp6;
   TcpStatistics tcp;
-  UdpStatistics udp4, udp6;
+  UdpStatistics udp4, udp6, udplite4, udplite6;
 };
 
 }  // namespace sentry::net

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// SOCK_DGRAM (udp(7), echo sockets of icmp(7)) and SOCK_RAW (raw(7)) of AF_INET and AF_INET6.
+// SOCK_DGRAM (udp(7), udplite(7), echo sockets of icmp(7)) and SOCK_RAW (raw(7)) of AF_INET and AF_INET6.
 #include <linux/capability.h>
 #include <linux/sockios.h>
 #include <netinet/in.h>
@@ -23,6 +23,7 @@ using Kind = DatagramEndpoint::Kind;
 
 constexpr size_t kMaxMessage = 65535;
 constexpr int kRawFilter = 1;  // ICMP_FILTER, ICMPV6_FILTER
+constexpr int kSolUdplite = 136, kSendCoverage = 10, kReceiveCoverage = 11, kUdpHeader = 8;  // udplite(7)
 
 class DatagramSocket final : public InetSocket {
  public:
@@ -53,6 +54,9 @@ class DatagramSocket final : public InetSocket {
   EventMask Poll() override { return endpoint_->Poll(); }
 
  private:
+  std::atomic<int>& Coverage(int option) {
+    return option == kSendCoverage ? endpoint_->send_coverage : endpoint_->receive_coverage;
+  }
   DatagramEndpoint::BindOptions BindOptionsNow() {
     return {.reuse_address = options().reuse_address != 0,
             .reuse_port = options().reuse_port != 0,
@@ -336,9 +340,14 @@ Result<int64_t> DatagramSocket::QueueSize(unsigned request) {
 }
 
 Result<void> DatagramSocket::SetProtocolOption(int level, int name, std::string_view value) {
-  if (level == SOL_UDP && endpoint_->kind() == Kind::kUdp) {
+  if ((level == SOL_UDP || level == kSolUdplite) && endpoint_->kind() == Kind::kUdp) {
     const int number = TRY(OptionInt(value));
     switch (name) {
+      case kSendCoverage:
+      case kReceiveCoverage:
+        if (!endpoint_->is_lite()) return Errno(ENOPROTOOPT);
+        Coverage(name) = number == 0 ? 0 : std::clamp(number, kUdpHeader, 65535);
+        return OkResult();
       case UDP_CORK: {
         cork_ = number != 0;
         if (number) return OkResult();
@@ -378,8 +387,11 @@ Result<void> DatagramSocket::SetProtocolOption(int level, int name, std::string_
 }
 
 Result<std::string> DatagramSocket::GetProtocolOption(int level, int name) {
-  if (level == SOL_UDP && endpoint_->kind() == Kind::kUdp) {
+  if ((level == SOL_UDP || level == kSolUdplite) && endpoint_->kind() == Kind::kUdp) {
     switch (name) {
+      case kSendCoverage:
+      case kReceiveCoverage:
+        return OptionBytes(std::max(Coverage(name).load(), 0));
       case UDP_CORK:
         return OptionBytes(cork_);
       case UDP_NO_CHECK6_TX:
@@ -412,7 +424,8 @@ bool MayPing(const net::Settings& settings) {
 
 Result<vfs::FileRef> NewDatagramSocket(int family, int type, int protocol, int flags) {
   RefPtr<net::Stack> stack = CallersStack();
-  const Kind kind = type == SOCK_RAW ? Kind::kRaw : protocol == IPPROTO_UDP ? Kind::kUdp : Kind::kPing;
+  const bool udp = protocol == IPPROTO_UDP || protocol == IPPROTO_UDPLITE;
+  const Kind kind = type == SOCK_RAW ? Kind::kRaw : udp ? Kind::kUdp : Kind::kPing;
   if (kind == Kind::kPing && !MayPing(stack->settings())) return Errno(EACCES);
   auto endpoint = MakeRef<DatagramEndpoint>(*stack, family == AF_INET6, kind, protocol);
   if (kind == Kind::kRaw && protocol == IPPROTO_RAW) endpoint->ip().header_included = family == AF_INET;

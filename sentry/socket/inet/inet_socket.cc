@@ -27,7 +27,8 @@ Result<vfs::FileRef> Create(int type, int protocol, int flags) {
       return NewTcpSocket(kFamily, flags);
     case SOCK_DGRAM: {
       const int echo = kV6 ? int{IPPROTO_ICMPV6} : int{IPPROTO_ICMP};
-      if (protocol && protocol != IPPROTO_UDP && protocol != echo) return Errno(EPROTONOSUPPORT);
+      if (protocol && protocol != IPPROTO_UDP && protocol != IPPROTO_UDPLITE && protocol != echo)
+        return Errno(EPROTONOSUPPORT);
       return NewDatagramSocket(kFamily, type, protocol ? protocol : int{IPPROTO_UDP}, flags);
     }
     case SOCK_RAW:

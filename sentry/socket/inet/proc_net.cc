@@ -311,25 +311,17 @@ std::string ProcNetSnmp(net::Stack& stack) {
                          {"InErrs", V(t.in_errors)},
                          {"OutRsts", V(t.out_resets)},
                          {"InCsumErrors", V(t.in_checksum_errors)}});
-  const net::UdpStatistics& u = s.udp4;
-  text += Fields("Udp", {{"InDatagrams", V(u.in_datagrams)},
-                         {"NoPorts", V(u.no_ports)},
-                         {"InErrors", V(u.in_errors)},
-                         {"OutDatagrams", V(u.out_datagrams)},
-                         {"RcvbufErrors", V(u.receive_buffer_errors)},
-                         {"SndbufErrors", V(u.send_buffer_errors)},
-                         {"InCsumErrors", V(u.in_checksum_errors)},
-                         {"IgnoredMulti", 0},
-                         {"MemErrors", 0}});
-  text += Fields("UdpLite", {{"InDatagrams", 0},
-                             {"NoPorts", 0},
-                             {"InErrors", 0},
-                             {"OutDatagrams", 0},
-                             {"RcvbufErrors", 0},
-                             {"SndbufErrors", 0},
-                             {"InCsumErrors", 0},
-                             {"IgnoredMulti", 0},
-                             {"MemErrors", 0}});
+  for (const auto& [name, u] : {std::pair("Udp", &s.udp4), std::pair("UdpLite", &s.udplite4)}) {
+    text += Fields(name, {{"InDatagrams", V(u->in_datagrams)},
+                          {"NoPorts", V(u->no_ports)},
+                          {"InErrors", V(u->in_errors)},
+                          {"OutDatagrams", V(u->out_datagrams)},
+                          {"RcvbufErrors", V(u->receive_buffer_errors)},
+                          {"SndbufErrors", V(u->send_buffer_errors)},
+                          {"InCsumErrors", V(u->in_checksum_errors)},
+                          {"IgnoredMulti", 0},
+                          {"MemErrors", 0}});
+  }
   return text;
 }
 
@@ -391,19 +383,20 @@ std::string ProcNetNetstat(net::Stack& stack) {
 }
 
 std::string ProcNetSockstat(net::Stack& stack) {
-  int tcp = 0, udp = 0, raw = 0;
+  int tcp = 0, udp = 0, lite = 0, raw = 0;
   const auto count = [](const auto& list, int& n) {
     for (const auto& e : list) n += !e->is_v6();
   };
   count(stack.tcp().ports().All(false), tcp);
   count(stack.udp_ports().All(false), udp);
+  count(stack.udplite_ports().All(false), lite);
   count(stack.RawEndpoints(), raw);
   std::string text;
   const int alloc = stack.tcp().endpoint_count();
-  Add(text, "sockets: used %d\n", alloc + udp + raw);
+  Add(text, "sockets: used %d\n", alloc + udp + lite + raw);
   Add(text, "TCP: inuse %d orphan %d tw %d alloc %d mem %zu\n", tcp, stack.tcp().orphan_count().load(),
       stack.tcp().time_wait_count().load(), alloc, net::Block::total() / 4096);
-  Add(text, "UDP: inuse %d mem 0\nUDPLITE: inuse 0\nRAW: inuse %d\nFRAG: inuse 0 memory 0\n", udp, raw);
+  Add(text, "UDP: inuse %d mem 0\nUDPLITE: inuse %d\nRAW: inuse %d\nFRAG: inuse 0 memory 0\n", udp, lite, raw);
   return text;
 }
 
