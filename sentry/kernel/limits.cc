@@ -2,12 +2,12 @@
 // Resource limits (getrlimit(2)) and usage sums.
 #include <algorithm>
 
+#include "sentry/kernel/core/tunables.h"
 #include "sentry/kernel/thread_group.h"
 
 namespace sentry::kernel {
 namespace {
 
-constexpr uint64_t kNrOpen = 1 << 20;  // fs.nr_open
 constexpr uint64_t kInfinity = RLIM64_INFINITY;
 
 struct Default {
@@ -18,7 +18,7 @@ struct Default {
 constexpr Default kDefaults[] = {
     {RLIMIT_STACK, 8 << 20, kInfinity},
     {RLIMIT_CORE, 0, kInfinity},
-    {RLIMIT_NOFILE, 1024, kNrOpen},
+    {RLIMIT_NOFILE, 1024, 1 << 20},
     {RLIMIT_MEMLOCK, 8 << 20, 8 << 20},
     {RLIMIT_SIGPENDING, 31000, 31000},
     {RLIMIT_MSGQUEUE, 819200, 819200},
@@ -47,7 +47,7 @@ rlimit64 Limits::Get(int resource) const {
 
 Result<void> Limits::Set(int resource, const rlimit64& limit, bool may_raise_hard) {
   if (resource < 0 || resource >= RLIM_NLIMITS || limit.rlim_cur > limit.rlim_max) return Errno(EINVAL);
-  if (resource == RLIMIT_NOFILE && limit.rlim_max > kNrOpen) return Errno(EPERM);
+  if (resource == RLIMIT_NOFILE && limit.rlim_max > static_cast<uint64_t>(tunables::nr_open.Get())) return Errno(EPERM);
   if (limit.rlim_max > hard_[resource].load(std::memory_order_relaxed) && !may_raise_hard) return Errno(EPERM);
   hard_[resource].store(limit.rlim_max, std::memory_order_relaxed);
   soft_[resource].store(limit.rlim_cur, std::memory_order_relaxed);

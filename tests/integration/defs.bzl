@@ -11,9 +11,9 @@ _SUPPORT = [
     "rootfs.sh",
 ]
 
-def _tests(name, script, args, tags = [], data = []):
+def _tests(name, script, args, tags = [], data = [], platforms = PLATFORMS):
     # The roots are in a cache outside of Bazel, which the first test to need one fills: hence long.
-    for driver in ["native"] + PLATFORMS:
+    for driver in ["native"] + platforms:
         native.sh_test(
             name = name + "_" + driver,
             timeout = "long",
@@ -24,7 +24,7 @@ def _tests(name, script, args, tags = [], data = []):
             tags = ["local", driver] + tags,
         )
 
-def guest_test(name, command, root = "debian", options = [], limit = 120, tags = []):
+def guest_test(name, command, root = "debian", options = [], limit = 120, tags = [], platforms = PLATFORMS):
     """<name>_native, <name>_ptrace, ...: a command in a root that ends with status 0 and the line PASSED.
 
     Args:
@@ -34,8 +34,9 @@ def guest_test(name, command, root = "debian", options = [], limit = 120, tags =
       options: of run_guest.sh.
       limit: seconds.
       tags: "long-form" for what only `tools/test --long` runs.
+      platforms: the sandboxed runs.
     """
-    _tests(name, "run_guest.sh", [root] + options + ["--limit", str(limit), "--", command], tags)
+    _tests(name, "run_guest.sh", [root] + options + ["--limit", str(limit), "--", command], tags, platforms = platforms)
 
 def host_test(name, script, args = [], tags = []):
     """<name>_native, <name>_ptrace, ...: a script that takes the driver as its first argument."""

@@ -73,12 +73,12 @@ if command -v ss >/dev/null && command -v python3 >/dev/null; then
   coproc LISTEN { exec python3 -c 'import socket, sys
 a = socket.socket(); a.bind(("127.0.0.1", 0)); a.listen(7)
 c = socket.create_connection(a.getsockname()); d, _ = a.accept(); c.send(b"12345")
-b = socket.socket(socket.AF_UNIX); b.bind("\0system-tools-" + str(a.getsockname()[1])); b.listen()
+b = socket.socket(socket.AF_UNIX); b.bind("\0system-tools-" + str(a.getsockname()[1])); b.listen(9)
 print(a.getsockname()[1], flush=True); sys.stdin.read()'; }
   read -r port <&"${LISTEN[0]}"
   tool ss -Htlnp && wants ss "^LISTEN +0 +7 +127\.0\.0\.1:$port +0\.0\.0\.0:\* +users:\(\(\"python3\",pid=$LISTEN_PID,fd=3\)\)"
   tool ss -Htn state established && wants ss "^5 +0 +127\.0\.0\.1:$port +127\.0\.0\.1:" && wants ss "^0 +0 +127\.0\.0\.1:[0-9]+ +127\.0\.0\.1:$port"
-  tool ss -Hxl && wants ss "@system-tools-$port"
+  tool ss -Hxlp && wants ss "^u_str +LISTEN +0 +9 +@system-tools-$port .*\(\(\"python3\",pid=$LISTEN_PID,fd=[0-9]+\)\)"
   eval "exec ${LISTEN[1]}>&-"
   wait
 fi

@@ -5,9 +5,15 @@
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
 #include <linux/sock_diag.h>
+#include <linux/unix_diag.h>
 #include <netdb.h>
+#include <stddef.h>
+#include <sys/stat.h>
+#include <sys/un.h>
 
 #include <functional>
+#include <string>
+#include <vector>
 
 #include "tests/syscalls/inet_util.h"
 
@@ -203,6 +209,138 @@ TEST_F(Netlink, SocketDiagnosis) {
                     }),
             0);
   EXPECT_EQ(state, 10);  // TCP_LISTEN
+}
+
+class UnixDiagnosis : public Netlink {
+ protected:
+  struct Seen {
+    int state = 0, type = 0, shutdown = -1;
+    uint32_t peer = 0, receive = 0, send = 0;
+    std::string name;
+    std::vector<uint32_t> pending;
+  };
+  static uint32_t Inode(const Fd& fd) {
+    struct stat st;
+    EXPECT_OK(fstat(fd.get(), &st));
+    return static_cast<uint32_t>(st.st_ino);
+  }
+  static unix_diag_req Request(uint32_t states) {
+    unix_diag_req r = {};
+    r.sdiag_family = AF_UNIX;
+    r.udiag_states = states;
+    r.udiag_show = UDIAG_SHOW_NAME | UDIAG_SHOW_PEER | UDIAG_SHOW_ICONS | UDIAG_SHOW_RQLEN;
+    r.udiag_cookie[0] = r.udiag_cookie[1] = ~0u;
+    return r;
+  }
+  static Seen Read(const nlmsghdr* h) {
+    const auto* m = static_cast<const unix_diag_msg*>(NLMSG_DATA(h));
+    Seen seen;
+    seen.state = m->udiag_state;
+    seen.type = m->udiag_type;
+    auto left = static_cast<int>(NLMSG_PAYLOAD(h, sizeof *m));
+    for (auto* a = reinterpret_cast<const rtattr*>(m + 1); RTA_OK(a, left); a = RTA_NEXT(a, left)) {
+      const auto* data = static_cast<const char*>(RTA_DATA(a));
+      const size_t size = RTA_PAYLOAD(a);
+      unix_diag_rqlen lengths;
+      switch (a->rta_type) {
+        case UNIX_DIAG_NAME:
+          seen.name.assign(data, size);
+          break;
+        case UNIX_DIAG_PEER:
+          memcpy(&seen.peer, data, sizeof seen.peer);
+          break;
+        case UNIX_DIAG_ICONS:
+          seen.pending.resize(size / 4);
+          memcpy(seen.pending.data(), data, size);
+          break;
+        case UNIX_DIAG_RQLEN:
+          memcpy(&lengths, data, sizeof lengths);
+          seen.receive = lengths.udiag_rqueue;
+          seen.send = lengths.udiag_wqueue;
+          break;
+        case UNIX_DIAG_SHUTDOWN:
+          seen.shutdown = *data;
+          break;
+        default:
+          break;
+      }
+    }
+    return seen;
+  }
+  // By a dump of everything in these states; false: it is not there.
+  static bool Find(const Fd& fd, uint32_t states, Seen* seen) {
+    Fd s = Open(NETLINK_SOCK_DIAG);
+    Ask(s, SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, Request(states));
+    bool found = false;
+    EXPECT_EQ(0, Answers(s, [&](const nlmsghdr* h) {
+                if (static_cast<const unix_diag_msg*>(NLMSG_DATA(h))->udiag_ino != Inode(fd)) return;
+                found = true;
+                *seen = Read(h);
+              }));
+    return found;
+  }
+  // 0 or the errno.
+  static int Ask1(uint32_t inode, Seen* seen, uint32_t cookie = ~0u) {
+    Fd s = Open(NETLINK_SOCK_DIAG);
+    unix_diag_req r = Request(~0u);
+    r.udiag_ino = inode;
+    r.udiag_cookie[0] = cookie;
+    Ask(s, SOCK_DIAG_BY_FAMILY, 0, r);
+    return Answers(s, [&](const nlmsghdr* h) { *seen = Read(h); });
+  }
+  static constexpr int kEstablished = 1, kClosed = 7, kListening = 10;
+};
+
+TEST_F(UnixDiagnosis, PairsListenersAndWhoWaits) {
+  int pair[2];
+  ASSERT_OK(socketpair(AF_UNIX, SOCK_STREAM, 0, pair));
+  Fd a(pair[0]), b(pair[1]);
+  ASSERT_EQ(5, write(a.get(), "12345", 5));
+  ASSERT_OK(shutdown(a.get(), SHUT_WR));
+  Seen seen;
+  ASSERT_TRUE(Find(b, ~0u, &seen));
+  EXPECT_EQ(kEstablished, seen.state);
+  EXPECT_EQ(SOCK_STREAM, seen.type);
+  EXPECT_EQ(Inode(a), seen.peer);
+  EXPECT_EQ(5u, seen.receive);
+  EXPECT_EQ(1, seen.shutdown) << "nothing more to receive";
+  EXPECT_EQ("", seen.name);
+  ASSERT_TRUE(Find(a, 1 << kEstablished, &seen));
+  EXPECT_EQ(Inode(b), seen.peer);
+  EXPECT_FALSE(Find(a, 1 << kListening, &seen));
+
+  Fd listener(socket(AF_UNIX, SOCK_STREAM, 0)), client(socket(AF_UNIX, SOCK_STREAM, 0));
+  sockaddr_un address = {};
+  address.sun_family = AF_UNIX;
+  const std::string name = std::string(1, '\0') + "diagnosis-" + std::to_string(getpid());
+  memcpy(address.sun_path, name.data(), name.size());
+  const auto length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + name.size());
+  ASSERT_OK(bind(listener.get(), reinterpret_cast<sockaddr*>(&address), length));
+  ASSERT_TRUE(Find(listener, 1 << kClosed, &seen));
+  EXPECT_EQ(name, seen.name);
+  ASSERT_OK(listen(listener.get(), 9));
+  ASSERT_OK(connect(client.get(), reinterpret_cast<sockaddr*>(&address), length));
+  ASSERT_TRUE(Find(listener, 1 << kListening, &seen));
+  EXPECT_EQ(1u, seen.receive) << "who waits";
+  EXPECT_EQ(9u, seen.send) << "how many may";
+  EXPECT_EQ(std::vector<uint32_t>{Inode(client)}, seen.pending);
+  Fd accepted(accept(listener.get(), nullptr, nullptr));
+  ASSERT_TRUE(Find(accepted, 1 << kEstablished, &seen));
+  EXPECT_EQ(Inode(client), seen.peer);
+  EXPECT_EQ(name, seen.name);
+}
+
+TEST_F(UnixDiagnosis, OneByItsInode) {
+  Fd fd(socket(AF_UNIX, SOCK_DGRAM, 0));
+  Seen seen;
+  ASSERT_EQ(0, Ask1(Inode(fd), &seen));
+  EXPECT_EQ(kClosed, seen.state);
+  EXPECT_EQ(SOCK_DGRAM, seen.type);
+  EXPECT_EQ(ESTALE, Ask1(Inode(fd), &seen, 12345));
+  const uint32_t gone = Inode(fd);
+  fd.reset();
+  EXPECT_EQ(ENOENT, Ask1(gone, &seen));
+  EXPECT_EQ(EINVAL, Ask1(0, &seen));
 }
 
 TEST_F(Netlink, Libc) {

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Settings below /proc/sys/net do what they say, in the network namespace of who writes them.
+// Settings below /proc/sys do what they say: those of net in the network namespace of who writes them.
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sched.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 
 #include <functional>
@@ -163,6 +164,65 @@ TEST(NetSysctl, NotForTheUnprivileged) {
               CHILD_CHECK(Set("ipv4/ip_default_ttl", "70") == EACCES);
               CHILD_CHECK(Get("ipv4/ip_default_ttl") == "64\n");
             }));
+}
+
+// Of the whole machine: raised, and put back.
+class Raised {
+ public:
+  Raised(std::string path, const std::string& value) : path_(std::move(path)), old_(ReadFile(path_)) {
+    EXPECT_EQ(0, Write(value));
+  }
+  ~Raised() { EXPECT_EQ(0, Write(old_)); }
+  int Write(const std::string& value) {
+    Fd fd(open(path_.c_str(), O_WRONLY));
+    if (!fd.ok()) return errno;
+    return write(fd.get(), value.data(), value.size()) == static_cast<ssize_t>(value.size()) ? 0 : errno;
+  }
+
+ private:
+  std::string path_, old_;
+};
+
+TEST(FsSysctl, PipeMaxSize) {
+  const char* path = "/proc/sys/fs/pipe-max-size";
+  const long size = 2 * atol(ReadFile(path).c_str());
+  ASSERT_GT(size, 0);
+  auto grow = [size] {
+    return RunInChild([size] {
+      CHILD_CHECK(setresgid(65534, 65534, 65534) == 0 && setresuid(65534, 65534, 65534) == 0);
+      Pipe pipe;
+      const int got = fcntl(pipe.w.get(), F_SETPIPE_SZ, size);
+      if (got == -1) _exit(errno);
+      CHILD_CHECK(got == size && fcntl(pipe.r.get(), F_GETPIPE_SZ) == size);
+    });
+  };
+  EXPECT_EQ(Exited(EPERM), grow());
+  {
+    Raised raised(path, std::to_string(size));
+    EXPECT_EQ(std::to_string(size) + "\n", ReadFile(path));
+    EXPECT_EQ(Exited(0), grow());
+    EXPECT_EQ(EINVAL, raised.Write("none"));
+  }
+  EXPECT_EQ(Exited(EPERM), grow());
+}
+
+TEST(FsSysctl, NrOpen) {
+  const char* path = "/proc/sys/fs/nr_open";
+  const auto old = static_cast<rlim_t>(atol(ReadFile(path).c_str()));
+  auto limit = [](rlim_t hard) {
+    return RunInChild([hard] {
+      const rlimit limit = {64, hard};
+      if (setrlimit(RLIMIT_NOFILE, &limit) != 0) _exit(errno);
+    });
+  };
+  if (limit(old) == Exited(EPERM)) GTEST_SKIP() << "without CAP_SYS_RESOURCE no limit can be raised";
+  EXPECT_EQ(Exited(EPERM), limit(old + 64));
+  {
+    Raised raised(path, std::to_string(old + 64));
+    EXPECT_EQ(Exited(0), limit(old + 64));
+    EXPECT_EQ(Exited(EPERM), limit(old + 65));
+  }
+  EXPECT_EQ(Exited(EPERM), limit(old + 64));
 }
 
 }  // namespace

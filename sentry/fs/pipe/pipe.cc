@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <bit>
 
+#include "sentry/kernel/core/tunables.h"
+
 namespace sentry::fs {
 
 void Pipe::ConsumeLocked(size_t length) {
@@ -141,7 +143,7 @@ size_t Pipe::capacity() const {
 Result<size_t> Pipe::SetCapacity(size_t wanted) {
   if (wanted > (size_t{1} << 31)) return Errno(EINVAL);
   size_t rounded = std::bit_ceil(std::max(wanted, kAtomic));
-  if (rounded > kMaxCapacity) return Errno(EPERM);
+  if (rounded > static_cast<size_t>(tunables::pipe_max_size.Get())) return Errno(EPERM);
   {
     MutexLock lock(mu_);
     if (rounded < used_ || rounded / kAtomic < packets_.size()) return Errno(EBUSY);

@@ -15,7 +15,6 @@ namespace sentry::fs {
 class Pipe final : public vfs::SpecialObject {
  public:
   static constexpr size_t kDefaultCapacity = 65536;
-  static constexpr size_t kMaxCapacity = 1 << 20;  // /proc/sys/fs/pipe-max-size
   // POSIX atomicity: writes up to this are never split.
   static constexpr size_t kAtomic = 4096;
 

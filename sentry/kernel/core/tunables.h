@@ -28,6 +28,8 @@ inline constinit Tunable inotify_max_user_watches{65536, 0, INT32_MAX};
 inline constinit Tunable ip_unprivileged_port_start{1024, 0, 65536};  // of all network namespaces
 inline constinit Tunable lease_break_time{45, 0, INT32_MAX};          // seconds
 inline constinit Tunable leases_enable{1, 0, INT32_MAX};
+inline constinit Tunable nr_open{1 << 20, 64, 1 << 24};           // the highest RLIMIT_NOFILE
+inline constinit Tunable pipe_max_size{1 << 20, 4096, 64 << 20};  // bytes that an unprivileged pipe may hold
 inline constinit Tunable unprivileged_userfaultfd{0, 0, 1};
 }  // namespace tunables
 

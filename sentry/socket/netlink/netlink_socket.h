@@ -70,6 +70,7 @@ class NetlinkSocket final : public Socket {
 // NETLINK_ROUTE, NETLINK_SOCK_DIAG: answers are queued; an error is for the caller to tell.
 Result<void> HandleRoute(NetlinkSocket& socket, const NetlinkRequest& request);
 Result<void> HandleDiag(NetlinkSocket& socket, const NetlinkRequest& request);
+Result<void> HandleUnixDiag(NetlinkSocket& socket, const NetlinkRequest& request);  // of family AF_UNIX
 // Tells the members of a multicast group of the stack's namespace.
 void NotifyGroup(net::Stack& stack, uint32_t group, const std::string& message);
 

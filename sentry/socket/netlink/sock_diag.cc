@@ -106,6 +106,7 @@ Result<void> HandleDiag(NetlinkSocket& socket, const NetlinkRequest& request) {
   if (request.header.nlmsg_type != SOCK_DIAG_BY_FAMILY) return Errno(EINVAL);
   // Each family's request has a length of its own; of those without a handler ss(8) reads /proc/net.
   const auto any = TRY(request.Body<sock_diag_req>());
+  if (any.sdiag_family == AF_UNIX) return HandleUnixDiag(socket, request);
   if (any.sdiag_family != AF_INET && any.sdiag_family != AF_INET6) return Errno(ENOENT);
   const auto wanted = TRY(request.Body<inet_diag_req_v2>());
   if (wanted.sdiag_protocol != IPPROTO_TCP && wanted.sdiag_protocol != IPPROTO_UDP) return Errno(ENOENT);

@@ -390,24 +390,4 @@ size_t UnixEndpoint::FileReferences() const {
   return file ? static_cast<size_t>(file->RefCountForDebug()) : 0;
 }
 
-std::string UnixEndpoint::ProcLine() const {
-  uint64_t inode = 0;
-  MutexLock lock(mu_);
-  if (UnixSocket* file = file_.load(std::memory_order_acquire)) inode = file->inode_number();
-  // SS_UNCONNECTED, SS_CONNECTED; __SO_ACCEPTCON.
-  char line[96];
-  snprintf(line, sizeof line, "%016x: %08X %08X %08X %04X %02X %5lu", 0, 2, 0,
-           state_ == State::kListening ? 0x10000u : 0u, static_cast<unsigned>(type_),
-           state_ == State::kConnected ? 3 : 1, inode);
-  std::string text = line;
-  if (address_) {
-    std::string name = address_->bytes.substr(offsetof(sockaddr_un, sun_path));
-    const bool is_abstract = name.front() == '\0';
-    if (!is_abstract) name.pop_back();
-    std::replace(name.begin(), name.end(), '\0', '@');
-    text += ' ' + name;
-  }
-  return text + '\n';
-}
-
 }  // namespace sentry::socket

@@ -24,6 +24,16 @@ struct PeerCredentials {
   static PeerCredentials OfCaller();
 };
 
+// What sock_diag(7) tells of a socket.
+struct UnixDiagnosis {
+  int type = 0;
+  uint8_t state = 0, shutdown = 0;  // TCP's states; SHUT_* + 1
+  uint64_t inode = 0, peer_inode = 0;
+  std::string name;                          // sun_path as bound
+  size_t receive_queue = 0, send_queue = 0;  // bytes; of a listener: connections, and its backlog
+  std::vector<uint64_t> pending;             // inodes of those who wait for an accept(2)
+};
+
 class UnixEndpoint final : public Message::Payer {
  public:
   static constexpr size_t kMaxDatagrams = 10;  // net.unix.max_dgram_qlen
@@ -71,6 +81,7 @@ class UnixEndpoint final : public Message::Payer {
 
   // A line of /proc/net/unix.
   std::string ProcLine() const;
+  UnixDiagnosis Diagnose() const;
   uint64_t net_namespace() const { return net_namespace_; }
 
   // For InFlight. The count of references to the file, which must exist.
@@ -114,6 +125,7 @@ class UnixEndpoint final : public Message::Payer {
   bool HasSendRoom() const {
     return charged_.load(std::memory_order_relaxed) < send_buffer_.load(std::memory_order_relaxed);
   }
+  uint64_t InodeLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);  // 0: no file yet, or no more
   int TakeErrorLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return std::exchange(error_, 0); }
 
   // endpoint_io.cc

@@ -151,4 +151,11 @@ std::string ProcNetUnix() {
   return text;
 }
 
+std::vector<UnixDiagnosis> DiagnoseUnixSockets() {
+  std::vector<UnixDiagnosis> all;
+  for (const RefPtr<UnixEndpoint>& endpoint : UnixNames::Get().List(GetEnvironment().net_namespace()))
+    all.push_back(endpoint->Diagnose());
+  return all;
+}
+
 }  // namespace sentry::socket

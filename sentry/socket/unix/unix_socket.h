@@ -47,6 +47,8 @@ void RegisterUnixSockets();
 
 // /proc/net/unix of the caller's network namespace.
 std::string ProcNetUnix();
+// Its open sockets.
+std::vector<UnixDiagnosis> DiagnoseUnixSockets();
 
 }  // namespace sentry::socket
 
