@@ -71,6 +71,7 @@ void SystrapContext::SetThread(SystrapAddressSpace& space, StubThread* thread) {
   // What it has now does not matter: set at the next Switch.
   fs_base_ = gs_base_ = ~uint64_t{0};
   memcpy(thread_->fpu().data(), platform_.initial_fpu().data(), platform_.initial_fpu().size());
+  vectors_live_ = false;
   base::MutexLock lock(target_mu_);
   target_ = thread;
   target_pid_ = space.pid();
@@ -316,7 +317,8 @@ SystrapContext::Outcome SystrapContext::RunGuest(Registers& registers) {
   ToContext(registers, &context);
   thread_->WriteContext(context);
   Arrange();
-  mailbox.flags = (set_bases ? FLAG_SET_BASES : 0) | (spin_.spread() ? FLAG_SPIN : 0);
+  mailbox.flags = (set_bases ? FLAG_SET_BASES : 0) | (spin_.spread() ? FLAG_SPIN : 0) |
+                  (std::exchange(vectors_live_, false) ? FLAG_KEEP_VECTORS : 0);
   if (set_bases) {
     mailbox.fs_base = fs_base_ = registers.fs_base;
     mailbox.gs_base = gs_base_ = gs_base;
@@ -351,9 +353,13 @@ void SystrapContext::CountCall(const Registers& registers) {
 }
 
 bool SystrapContext::LeaveGate(Registers& registers) {
-  if (!space_->patched()) return true;
   const uint64_t code = platform_.zygote().layout().page;
   const uint64_t offset = registers.rip - code;
+  if (offset == StubOffset(kSystrapReturn) || offset == StubOffset(kSystrapAnswerReturn)) {
+    registers.rip = registers.rcx;
+    return true;
+  }
+  if (!space_->patched()) return true;
   auto is_past = [&](const uint8_t* label) { return offset >= StubOffset(label); };
   uint64_t gate = registers.rip;
   if (is_past(kSystrapGate) && !is_past(kSystrapGateCall)) {
@@ -383,6 +389,7 @@ bool SystrapContext::LeaveGate(Registers& registers) {
 
 SystrapContext::Outcome SystrapContext::OnEvent(uint32_t signal, Registers& registers) {
   if (signal == SIGNAL_GATE_CALL) {
+    vectors_live_ = true;
     registers.orig_rax = registers.rax;
     registers.rax = static_cast<uint64_t>(-ENOSYS);
     return Event{.kind = Event::Kind::kSyscall};
@@ -467,6 +474,7 @@ base::Result<void> SystrapContext::SetFpu(std::span<const uint8_t> image) {
   std::vector<uint8_t> full(platform_.initial_fpu().size());
   TRY(CheckFpu(image, platform_.xfeatures(), platform_.mxcsr_mask(), full));
   memcpy(thread_->fpu().data(), full.data(), full.size());
+  vectors_live_ = false;
   return base::OkResult();
 }
 
@@ -512,6 +520,7 @@ base::Result<void> SystrapContext::SetRseq(const RseqArea& area) {
 
 base::Result<void> SystrapContext::CallRseq(const RseqArea& area, uint32_t options) {
   if (space_->dead()) return base::Errno(ESRCH);
+  vectors_live_ = false;
   Mailbox& mailbox = thread_->mailbox();
   mailbox.rseq_address = area.address;
   mailbox.rseq_length = area.length;

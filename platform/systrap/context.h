@@ -110,6 +110,7 @@ class SystrapContext final : public Context {
   SpinPolicy spin_;
   bool apart_ = false;  // the stub thread is pinned to another CPU than the slot says
   uint32_t switches_ = 0;
+  bool vectors_live_ = false;  // the last event has left the vector registers alone, and so has the sentry the image
   // From so many short runs between two sleeps on, the thread is one that waits for others and they for it: then a
   // wake-up of another CPU costs more than running at the same time gains.
   static constexpr uint32_t kBriefRuns = 8;

@@ -32,6 +32,8 @@
     .globl kSystrapGuestPark
     .globl kSystrapGuestProbe
     .globl kSystrapGuestProbeEnd
+    .globl kSystrapReturn
+    .globl kSystrapAnswerReturn
     .globl kSystrapGate
     .globl kSystrapGateSwapped
     .globl kSystrapGateStack
@@ -388,6 +390,41 @@ kSystrapGateCall:
     jmp .Lsave
 .Lgate_end:
 
+// LEAVE for a guest that returns from a call, rip in rcx as `syscall` has it, as all but the first hand-over is: iretq takes ten
+// times as long. `label` is where all is done but the jump.
+.macro LEAVE_CALL label
+    mov SC_RIP(%r12), %rax
+    cmp SC_RCX(%r12), %rax
+    jne .Lslow\@
+    testl $TRAP_FLAG, SC_EFLAGS(%r12)
+    jnz .Lslow\@
+    cmpw $USER_CODE, SC_CS(%r12)
+    jne .Lslow\@
+    lea -FRAME_TO_SC(%r12), %rsp
+    push SC_EFLAGS(%r12)
+    mov SC_R8(%r12), %r8
+    mov SC_R9(%r12), %r9
+    mov SC_R10(%r12), %r10
+    mov SC_R11(%r12), %r11
+    mov SC_R13(%r12), %r13
+    mov SC_R14(%r12), %r14
+    mov SC_R15(%r12), %r15
+    mov SC_RDI(%r12), %rdi
+    mov SC_RSI(%r12), %rsi
+    mov SC_RBP(%r12), %rbp
+    mov SC_RBX(%r12), %rbx
+    mov SC_RDX(%r12), %rdx
+    mov SC_RAX(%r12), %rax
+    mov SC_RCX(%r12), %rcx
+    mov SC_R12(%r12), %r12
+    popfq
+    mov (FRAME_TO_SC + SC_RSP)(%rsp), %rsp
+\label:
+    jmp *%rcx
+.Lslow\@:
+    LEAVE
+.endm
+
 // Every signal of a guest thread: %edi = signal, %rsi = siginfo, %rdx = ucontext, %rsp = the frame. No vector register
 // is touched: the kernel has put them into their initial state, and the guest's are in the frame. Here and up to
 // .Lposted a kick that interrupts us is dropped, as what we post will do as well; .Lcall, which may not, looks for it.
@@ -458,7 +495,7 @@ kSystrapGuestWait:
 .Lresume:
     mov MAILBOX_CONTEXT(%rbx), %r12
     mov MAILBOX_FLAGS(%rbx), %eax
-    test %eax, %eax
+    test $~(FLAG_SPIN | FLAG_KEEP_VECTORS), %eax
     jz 1f
     test $FLAG_KICKED, %eax
     jnz .Lkicked
@@ -472,8 +509,11 @@ kSystrapGuestWait:
     wrfsbase %rax
     mov MAILBOX_GS_BASE(%rbx), %rax
     wrgsbase %rax
-1:  LOAD_VECTORS
-    LEAVE
+    mov MAILBOX_FLAGS(%rbx), %eax
+1:  test $FLAG_KEEP_VECTORS, %eax
+    jnz 2f
+    LOAD_VECTORS
+2:  LEAVE_CALL kSystrapReturn
 
 // This process is to get another guest. What this thread is and does must be known for certain before, whatever the last
 // guest did to it: the sentry sees by the notification that the kernel holds this very thread here, the only one left, with
@@ -612,7 +652,7 @@ kSystrapGuestProbeEnd:
     mov %rax, SC_RAX(%r12)
 .Lanswered:
     LOAD_VECTORS
-    LEAVE
+    LEAVE_CALL kSystrapAnswerReturn
 
 // A signal in our own code; %rax = the offset in this page. Kicks, and what somebody outside sends, may come at any time.
 // From here to the page's end a kick is dropped: there is an event to come, or a return to where the kick is noticed.
@@ -626,13 +666,16 @@ kSystrapGuestProbeEnd:
     cmpl $0, 8(%rsi)
     jg 1f
     orl $FLAG_KICKED, MAILBOX_FLAGS(%rbx)
-    LOAD_VECTORS
-    LEAVE
+    jmp .Lreturn
 .Lin_gate:
     or $SIGNAL_IN_GATE, %edi
     mov %edi, MAILBOX_SIGNAL(%rbx)
     jmp .Lsave
-1:  cmp $(.Lunanswered - kSystrapBegin), %rax
+1:  cmp $(kSystrapReturn - kSystrapBegin), %rax
+    je .Lin_gate
+    cmp $(kSystrapAnswerReturn - kSystrapBegin), %rax
+    je .Lin_gate
+    cmp $(.Lunanswered - kSystrapBegin), %rax
     jb 1f
     cmp $(.Lanswered - kSystrapBegin), %rax
     jb .Lgive_up
@@ -661,6 +704,7 @@ kSystrapGuestProbeEnd:
 .Ldrop:
     orl $FLAG_KICKED, MAILBOX_FLAGS(%rbx)
 .Lreturn:
+    LOAD_VECTORS                    // the interrupted code may have the guest's
     LEAVE
 
 // Instead of going on to the guest: an event of the registers that the sentry gave.

@@ -77,10 +77,11 @@
 #define STATE_SLEEP 0x80
 // Mailbox::flags
 #define FLAG_SET_BASES 1
-#define FLAG_RSEQ 2    // rseq(2) first, and back to the sentry with the result
-#define FLAG_KICKED 4  // by the stub: a kick was dropped
-#define FLAG_SPIN 16   // spin for a while after the next event: the sentry runs on another CPU
-#define FLAG_PARK 8    // a notification first, then back to the sentry with what a probe of rseq(2) gave
+#define FLAG_RSEQ 2           // rseq(2) first, and back to the sentry with the result
+#define FLAG_KICKED 4         // by the stub: a kick was dropped
+#define FLAG_SPIN 16          // spin for a while after the next event: the sentry runs on another CPU
+#define FLAG_KEEP_VECTORS 32  // the vector registers are the guest's as they are: no need to load the frame's
+#define FLAG_PARK 8           // a notification first, then back to the sentry with what a probe of rseq(2) gave
 // Mailbox::signal of a signal in the stub's own code.
 #define SIGNAL_IN_STUB 0x100
 // Of any signal in the code of patched calls that has not left the guest's registers behind yet.
@@ -116,6 +117,7 @@
 #define SIGNAL_SYSTEM_CALL 31   // SIGSYS
 #define SIGNAL_GATE_CALL 0x400  // a patched call: no signal
 #define TRAP_FLAG 0x100
+#define USER_CODE 0x33  // the 64-bit code segment
 
 // The service filter turns this call into a notification, whose sender and arguments no guest can forge. Service
 // threads make it, and guest threads that are parked. Without that filter it is harmless.

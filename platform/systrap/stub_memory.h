@@ -23,6 +23,8 @@ extern const uint8_t kSystrapBegin[], kSystrapZygote[], kSystrapHandler[], kSyst
 // Patched calls: where what they do changes the registers that tell about the guest.
 extern const uint8_t kSystrapGate[], kSystrapGateSwapped[], kSystrapGateStack[], kSystrapGateFlags[],
     kSystrapGateAnswered[], kSystrapGateLeave[], kSystrapGateMissed[], kSystrapGateCall[];
+// All registers are the guest's but rip, which is to become rcx.
+extern const uint8_t kSystrapReturn[], kSystrapAnswerReturn[];
 }
 inline uint64_t StubOffset(const uint8_t* label) { return static_cast<uint64_t>(label - kSystrapBegin); }
 
