@@ -318,7 +318,7 @@ SystrapContext::Outcome SystrapContext::RunGuest(Registers& registers) {
   thread_->WriteContext(context);
   Arrange();
   mailbox.flags = (set_bases ? FLAG_SET_BASES : 0) | (spin_.spread() ? FLAG_SPIN : 0) |
-                  (std::exchange(vectors_live_, false) ? FLAG_KEEP_VECTORS : 0);
+                  (vectors_live_ ? FLAG_KEEP_VECTORS : 0);
   if (set_bases) {
     mailbox.fs_base = fs_base_ = registers.fs_base;
     mailbox.gs_base = gs_base_ = gs_base;
@@ -388,8 +388,10 @@ bool SystrapContext::LeaveGate(Registers& registers) {
 }
 
 SystrapContext::Outcome SystrapContext::OnEvent(uint32_t signal, Registers& registers) {
+  // Not resumed at all: nothing has changed.
+  if (signal == (KICK_SIGNAL | SIGNAL_NOT_RESUMED)) return std::nullopt;
+  vectors_live_ = signal == SIGNAL_GATE_CALL;
   if (signal == SIGNAL_GATE_CALL) {
-    vectors_live_ = true;
     registers.orig_rax = registers.rax;
     registers.rax = static_cast<uint64_t>(-ENOSYS);
     return Event{.kind = Event::Kind::kSyscall};
@@ -462,6 +464,10 @@ SystrapContext::Outcome SystrapContext::OnSyscall(Registers& registers) {
 
 size_t SystrapContext::GetFpu(std::span<uint8_t> buffer) {
   if (!space_) return 0;
+  if (vectors_live_) {
+    Adopt();
+    if (!Command(FLAG_SAVE_VECTORS).ok()) return 0;
+  }
   std::span<uint8_t> image = thread_->fpu();
   size_t size = std::min(buffer.size(), image.size());
   memcpy(buffer.data(), image.data(), size);
@@ -519,29 +525,34 @@ base::Result<void> SystrapContext::SetRseq(const RseqArea& area) {
 }
 
 base::Result<void> SystrapContext::CallRseq(const RseqArea& area, uint32_t options) {
-  if (space_->dead()) return base::Errno(ESRCH);
-  vectors_live_ = false;
   Mailbox& mailbox = thread_->mailbox();
   mailbox.rseq_address = area.address;
   mailbox.rseq_length = area.length;
   mailbox.rseq_options = options;
   mailbox.rseq_signature = area.signature;
-  mailbox.flags = FLAG_RSEQ;
+  // Forged or not: the area is the guest's affair.
+  const auto result = static_cast<int64_t>(TRY(Command(FLAG_RSEQ)));
+  if (result == 0) return base::OkResult();
+  return base::Errno(result < 0 && result > -4096 ? static_cast<int>(-result) : EINVAL);
+}
+
+base::Result<uint64_t> SystrapContext::Command(uint32_t flags) {
+  if (space_->dead()) return base::Errno(ESRCH);
+  Mailbox& mailbox = thread_->mailbox();
+  mailbox.flags = flags;
   constexpr uint64_t kNone = 1;
   volatile uint64_t& slot = mailbox.result;
   slot = kNone;
-  // A late kick makes an event before the call.
-  for (int i = 0; slot == kNone; ++i) {
+  // A late kick makes an event before the command.
+  for (int i = 0;; ++i) {
+    const uint64_t result = slot;
+    if (result != kNone) return result;
     if (i == kMaxLateKicks) {
-      Inconsistent("no answer to rseq");
+      Inconsistent("no answer to a command");
       return base::Errno(ESRCH);
     }
     if (!HandOver()) return base::Errno(ESRCH);
   }
-  // Forged or not: the area is the guest's affair.
-  int64_t result = static_cast<int64_t>(slot);
-  if (result == 0) return base::OkResult();
-  return base::Errno(result < 0 && result > -4096 ? static_cast<int>(-result) : EINVAL);
 }
 
 void SystrapContext::SetAffinity(uint64_t cpus) {

@@ -91,6 +91,8 @@ class SystrapContext final : public Context {
   bool WaitForEvent();
   // rseq(2) in the stub thread.
   base::Result<void> CallRseq(const RseqArea& area, uint32_t options);
+  // Has the stub thread do what `flags` say; its result, which is the guest's word. ESRCH: the stub is dead.
+  base::Result<uint64_t> Command(uint32_t flags);
   Outcome OnEvent(uint32_t signal, Registers& registers);
   Outcome OnSyscall(Registers& registers);
   // The call has trapped; maybe it need not any more.
@@ -110,7 +112,7 @@ class SystrapContext final : public Context {
   SpinPolicy spin_;
   bool apart_ = false;  // the stub thread is pinned to another CPU than the slot says
   uint32_t switches_ = 0;
-  bool vectors_live_ = false;  // the last event has left the vector registers alone, and so has the sentry the image
+  bool vectors_live_ = false;  // the guest's vector registers are in its stub thread's CPU, not in the frame
   // From so many short runs between two sleeps on, the thread is one that waits for others and they for it: then a
   // wake-up of another CPU costs more than running at the same time gains.
   static constexpr uint32_t kBriefRuns = 8;

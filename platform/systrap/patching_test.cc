@@ -343,6 +343,7 @@ void Storm(bool answers, bool other_patches) {
   r.rip = kSite + 32;
   r.rsi = kDataAddress;
   int calls = 0;
+  std::vector<uint8_t> image(TestPlatform().FpuStateSize());
   while (received < 3000) {
     Event event = guest.context().Switch(r);
     if (event.kind == Kind::kInterrupted) {
@@ -360,6 +361,16 @@ void Storm(bool answers, bool other_patches) {
     ++calls;
     EXPECT_TRUE(r.orig_rax == SYS_getpid || r.orig_rax == SYS_getppid) << r.orig_rax;
     r.rax = r.orig_rax == SYS_getpid ? 4711 : 4712;
+    // The vector registers are looked at, also given anew, in some calls and left where they are in others.
+    if (calls % 3 == 0) {
+      EXPECT_EQ(guest.context().GetFpu(image), image.size());
+      uint64_t xmm15;
+      memcpy(&xmm15, image.data() + 160 + 16 * 15, sizeof xmm15);
+      EXPECT_EQ(xmm15, 0x1234567u);
+      if (calls % 2 == 0) {
+        EXPECT_TRUE(guest.context().SetFpu(image).ok());
+      }
+    }
   }
   stop = true;
   interrupter.join();

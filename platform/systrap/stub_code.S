@@ -380,12 +380,6 @@ kSystrapGateCall:
     mov (STUB_DATA + DATA_GATE_FPU)(%rcx), %rdi
     add %rbx, %rdi
     mov %rdi, SC_FPSTATE(%r12)
-    mov (STUB_DATA + DATA_XFEATURES)(%rcx), %eax
-    mov (STUB_DATA + DATA_XFEATURES + 4)(%rcx), %edx
-    .irp offset, 512, 520, 528, 536, 544, 552, 560, 568
-    movq $0, \offset(%rdi)          // xrstor wants the header's unused parts so
-    .endr
-    xsave64 (%rdi)
     movl $SIGNAL_GATE_CALL, MAILBOX_SIGNAL(%rbx)
     jmp .Lsave
 .Lgate_end:
@@ -501,6 +495,8 @@ kSystrapGuestWait:
     jnz .Lkicked
     test $FLAG_RSEQ, %eax
     jnz .Lrseq
+    test $FLAG_SAVE_VECTORS, %eax
+    jnz .Lsave_vectors
     test $FLAG_PARK, %eax
     jnz .Lpark
     test $FLAG_SET_BASES, %eax
@@ -514,6 +510,20 @@ kSystrapGuestWait:
     jnz 2f
     LOAD_VECTORS
 2:  LEAVE_CALL kSystrapReturn
+
+// Nothing between a patched call and the return from it touches the vector registers: few calls need to know them.
+.Lsave_vectors:
+    mov SC_FPSTATE(%r12), %rdi
+    lea kSystrapBegin(%rip), %rcx
+    mov (STUB_DATA + DATA_XFEATURES)(%rcx), %eax
+    mov (STUB_DATA + DATA_XFEATURES + 4)(%rcx), %edx
+    .irp offset, 512, 520, 528, 536, 544, 552, 560, 568
+    movq $0, \offset(%rdi)          // xrstor wants the header's unused parts so
+    .endr
+    xsave64 (%rdi)
+    movq $0, MAILBOX_RESULT(%rbx)
+    movl $0, MAILBOX_SIGNAL(%rbx)
+    jmp .Lpost
 
 // This process is to get another guest. What this thread is and does must be known for certain before, whatever the last
 // guest did to it: the sentry sees by the notification that the kernel holds this very thread here, the only one left, with
@@ -689,13 +699,13 @@ kSystrapGuestProbeEnd:
 1:  testl $STATE_EVENT, MAILBOX_STATE(%rbx)
     jnz .Lreturn                    // the sentry's turn: it has its event
     cmp $(kSystrapHandler - kSystrapBegin), %rax
-    jb .Lkicked
+    jb .Lkicked_in_stub
     cmp $(.Lposted - kSystrapBegin), %rax
     jb .Ldrop                       // about to post, or to answer
     cmp $(.Lin_stub - kSystrapBegin), %rax
     jae .Ldrop
     cmp $(.Lanswered - kSystrapBegin), %rax
-    jb .Lkicked
+    jb .Lkicked_in_stub
     // The answered call's frame is complete: an event of it.
     movl $KICK_SIGNAL, MAILBOX_SIGNAL(%rbx)
     mov MAILBOX_CONTEXT(%rbx), %r12
@@ -707,9 +717,12 @@ kSystrapGuestProbeEnd:
     LOAD_VECTORS                    // the interrupted code may have the guest's
     LEAVE
 
-// Instead of going on to the guest: an event of the registers that the sentry gave.
+// Instead of going on to the guest: an event of the registers that the sentry gave. The vector registers may be where the
+// guest's are.
+.Lkicked_in_stub:
+    LOAD_VECTORS
 .Lkicked:
-    movl $KICK_SIGNAL, MAILBOX_SIGNAL(%rbx)
+    movl $(KICK_SIGNAL | SIGNAL_NOT_RESUMED), MAILBOX_SIGNAL(%rbx)
     mov MAILBOX_CONTEXT(%rbx), %r12
     lea -FRAME_TO_SC(%r12), %rsp
     testl $FLAG_SET_BASES, MAILBOX_FLAGS(%rbx)

@@ -81,11 +81,14 @@
 #define FLAG_KICKED 4         // by the stub: a kick was dropped
 #define FLAG_SPIN 16          // spin for a while after the next event: the sentry runs on another CPU
 #define FLAG_KEEP_VECTORS 32  // the vector registers are the guest's as they are: no need to load the frame's
+#define FLAG_SAVE_VECTORS 64  // the vector registers into the frame first, and back to the sentry
 #define FLAG_PARK 8           // a notification first, then back to the sentry with what a probe of rseq(2) gave
 // Mailbox::signal of a signal in the stub's own code.
 #define SIGNAL_IN_STUB 0x100
 // Of any signal in the code of patched calls that has not left the guest's registers behind yet.
 #define SIGNAL_IN_GATE 0x200
+// With KICK_SIGNAL: it came before the guest could be resumed.
+#define SIGNAL_NOT_RESUMED 0x800
 #define KICK_SIGNAL 23  // SIGURG
 
 // struct sigcontext_64 of the kernel, and its place in struct rt_sigframe.
