@@ -317,8 +317,8 @@ SystrapContext::Outcome SystrapContext::RunGuest(Registers& registers) {
   ToContext(registers, &context);
   thread_->WriteContext(context);
   Arrange();
-  mailbox.flags = (set_bases ? FLAG_SET_BASES : 0) | (spin_.spread() ? FLAG_SPIN : 0) |
-                  (vectors_live_ ? FLAG_KEEP_VECTORS : 0);
+  mailbox.flags =
+      (set_bases ? FLAG_SET_BASES : 0) | (spin_.spread() ? FLAG_SPIN : 0) | (vectors_live_ ? FLAG_KEEP_VECTORS : 0);
   if (set_bases) {
     mailbox.fs_base = fs_base_ = registers.fs_base;
     mailbox.gs_base = gs_base_ = gs_base;
