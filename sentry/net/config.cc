@@ -2,6 +2,7 @@
 #include "sentry/net/config.h"
 
 #include <errno.h>
+#include <linux/if_arp.h>
 #include <linux/rtnetlink.h>
 
 #include <algorithm>
@@ -234,12 +235,31 @@ Result<void> Config::SetUp(uint32_t index, bool up) {
         interface->addresses.push_back(
             {.ip = IpAddress::LoopbackV6(), .prefix = 128, .scope = RT_SCOPE_HOST, .flags = 0x80});
     }
+    // RFC 4291, appendix A; of the container's own interfaces the host has made it.
+    if (!interface->kind.empty() && interface->type == ARPHRD_ETHER) {
+      const auto& h = interface->hardware_address;
+      const uint8_t bytes[16] = {0xfe, 0x80, 0,    0,    0,    0,    0,   0, static_cast<uint8_t>(h[0] ^ 2),
+                                 h[1], h[2], 0xff, 0xfe, h[3], h[4], h[5]};
+      const IpAddress own = IpAddress::V6Bytes(bytes);
+      if (!interface->Find(own))
+        interface->addresses.push_back({.ip = own, .prefix = 64, .scope = RT_SCOPE_LINK, .flags = 0x80});
+    }
     const std::vector<InterfaceAddress> addresses = interface->addresses;
     for (const InterfaceAddress& a : addresses) AddImplied(*interface, a);
   } else {
     interface->flags &= ~(IFF_UP | IFF_RUNNING | IFF_LOWER_UP);
     std::erase_if(routes, [&](const Route& r) { return r.interface == index; });
     std::erase_if(interface->addresses, [](const InterfaceAddress& a) { return !a.ip.IsV4(); });
+  }
+  return OkResult();
+}
+
+Result<void> Config::RemoveInterface(uint32_t index) {
+  if (!Find(index)) return Errno(ENODEV);
+  std::erase_if(routes, [&](const Route& r) { return r.interface == index; });
+  std::erase_if(interfaces, [&](const Interface& i) { return i.index == index; });
+  for (Interface& i : interfaces) {
+    if (i.master == index) i.master = 0;
   }
   return OkResult();
 }

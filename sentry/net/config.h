@@ -39,6 +39,8 @@ struct Interface {
   uint32_t tx_queue_length = 1000;
   std::array<uint8_t, 6> hardware_address = {};
   std::vector<InterfaceAddress> addresses;
+  std::string kind;     // IFLA_INFO_KIND, of those that links.h makes
+  uint32_t master = 0;  // the bridge that it is a port of
 
   bool IsUp() const { return flags & IFF_UP; }
   bool IsLoopback() const { return flags & IFF_LOOPBACK; }
@@ -96,6 +98,8 @@ struct Config {
   Result<void> AddAddress(uint32_t index, InterfaceAddress address);
   Result<void> RemoveAddress(uint32_t index, const IpAddress& ip, int prefix);
   Result<void> SetUp(uint32_t index, bool up);
+  // With its addresses and routes. ENODEV.
+  Result<void> RemoveInterface(uint32_t index);
   // EEXIST: as NLM_F_EXCL; `replace`: NLM_F_REPLACE.
   Result<void> AddRoute(Route route, bool replace, bool append);
   Result<void> RemoveRoute(const Route& pattern);

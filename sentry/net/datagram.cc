@@ -230,9 +230,11 @@ void DatagramEndpoint::OnIcmpError(const IcmpError& error, const SocketAddress& 
     queued.error.transport = nullptr;
     queued.origin = error.is_v4 ? SO_EE_ORIGIN_ICMP : SO_EE_ORIGIN_ICMP6;
     queued.destination = remote;
-    constexpr size_t kUdpHeader = 8;
-    if (kind_ == Kind::kUdp && error.transport_size > kUdpHeader)
-      queued.data = Buffer::Copy(error.transport + kUdpHeader, error.transport_size - kUdpHeader);
+    // Raw and echo sockets see the header of what they sent, and no ports.
+    const size_t header = kind_ == Kind::kUdp ? 8 : 0;
+    if (kind_ != Kind::kUdp) queued.destination.port = 0;
+    if (error.transport_size > header)
+      queued.data = Buffer::Copy(error.transport + header, error.transport_size - header);
     errors_.push_back(std::move(queued));
     error_ = error.error;
   } else if (remote_ && error.fatal) {

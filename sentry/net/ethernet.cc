@@ -89,11 +89,18 @@ class EthernetLink::Table final : public Timed {
   using State = Neighbour::State;
 
   explicit Table(EthernetLink& link) : link_(&link) {}
-  // Whoever runs timers holds the stack, whose interfaces never go: the link is there unless the stack goes.
   void OnTimer(int64_t now_ns) override {
-    if (EthernetLink* link = link_.load(std::memory_order_acquire)) link->OnTimer(now_ns);
+    RefPtr<EthernetLink> link;
+    {
+      MutexLock lock(link_mu_);
+      if (link_ && link_->TryIncRef()) link = RefPtr<EthernetLink>::Adopt(link_);
+    }
+    if (link) link->OnTimer(now_ns);
   }
-  void Orphan() { link_.store(nullptr, std::memory_order_release); }
+  void Orphan() {
+    MutexLock lock(link_mu_);
+    link_ = nullptr;
+  }
 
   // The entry for an address, made if need be in the place of the one that was not used for the longest time.
   Entry& Get(const IpAddress& ip) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu) {
@@ -114,17 +121,19 @@ class EthernetLink::Table final : public Timed {
   std::map<IpAddress, Entry> entries ABSL_GUARDED_BY(mu);
 
  private:
-  std::atomic<EthernetLink*> link_;
+  Mutex link_mu_;
+  EthernetLink* link_ ABSL_GUARDED_BY(link_mu_);
 };
 
 EthernetLink::EthernetLink(Stack& stack, RefPtr<FrameDevice> device, const HardwareAddress& own)
     : stack_(stack), device_(std::move(device)), own_(own), table_(MakeRef<Table>(*this)) {}
 
-EthernetLink::~EthernetLink() = default;
+EthernetLink::~EthernetLink() { table_->Orphan(); }
 
 void EthernetLink::Stop() {
   stack_.timers().Cancel(*table_);
   table_->Orphan();
+  device_->Stop(*this);
 }
 
 void EthernetLink::SendFrame(const Packet& packet, const HardwareAddress& to, uint16_t type) {

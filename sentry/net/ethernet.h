@@ -14,6 +14,7 @@
 
 namespace sentry::net {
 
+class EthernetLink;
 class Stack;
 
 using HardwareAddress = std::array<uint8_t, 6>;
@@ -25,6 +26,10 @@ class FrameDevice : public RefCounted<FrameDevice> {
   // An Ethernet header and what follows it. False: it had to drop the frame. May be called with an endpoint's lock
   // held, and never blocks.
   virtual bool Send(std::span<const uint8_t> header, const Packet& packet) = 0;
+  // The interface went up or down.
+  virtual void set_up(bool up) {}
+  // The link is about to go.
+  virtual void Stop(const EthernetLink& link) {}
 };
 
 // States as Linux's NUD_* (linux/neighbour.h) and RFC 4861, 7.3.2.
@@ -41,9 +46,11 @@ class EthernetLink final : public Link {
   EthernetLink(Stack& stack, RefPtr<FrameDevice> device, const HardwareAddress& own);
   ~EthernetLink() override;
   void set_interface(uint32_t index) { interface_ = index; }
+  const RefPtr<FrameDevice>& device() const { return device_; }
 
   void Transmit(PacketPtr packet, const IpAddress& next_hop) override;
   void Stop() override;
+  void set_up(bool up) override { device_->set_up(up); }
   // A frame that starts with its Ethernet header. Within no lock.
   void ReceiveFrame(PacketPtr frame);
   // A solicitation or an advertisement (RFC 4861, 4.3 and 4.4), at its ICMPv6 header.

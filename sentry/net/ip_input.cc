@@ -66,7 +66,8 @@ void Stack::ReceiveV4(PacketPtr packet) {
     return Count(stats.in_address_errors);
   if (!config->IsLocal(packet->destination)) {
     packet->broadcast = packet->destination.IsMulticast() || config->IsBroadcast(packet->destination);
-    if (!packet->broadcast) return Count(stats.in_address_errors);  // no forwarding
+    if (!packet->broadcast && settings_.forwarding) return Forward(std::move(packet), *config);
+    if (!packet->broadcast) return Count(stats.in_address_errors);
   }
   const uint16_t fragment = Get16(h + 6);
   const uint16_t id = Get16(h + 4);
@@ -116,7 +117,11 @@ void Stack::ReceiveV6(PacketPtr packet) {
   if (!in->IsLoopback() && (packet->source.IsLoopback() || packet->destination.IsLoopback()))
     return Count(stats.in_address_errors);
   packet->broadcast = packet->destination.IsMulticast();
-  if (!packet->broadcast && !config->IsLocal(packet->destination)) return Count(stats.in_address_errors);
+  if (!packet->broadcast && !config->IsLocal(packet->destination)) {
+    packet->protocol = next;
+    if (settings_.forwarding6) return Forward(std::move(packet), *config);
+    return Count(stats.in_address_errors);
+  }
   packet->Consume(kV6Header);
 
   for (int i = 0;; ++i) {

@@ -146,7 +146,9 @@ void Stack::Reply(const Packet& to, PacketPtr packet, uint8_t protocol) {
   std::shared_ptr<const Config> config = this->config();
   packet->destination = to.source;
   const uint32_t scope = to.source.IsLinkLocalV6() ? to.interface : 0;
-  auto path = config->Lookup(to.source, to.broadcast ? IpAddress::Any(to.source.IsV4()) : to.destination, scope);
+  // About a packet that was for somebody else the nearest address speaks.
+  const bool own = !to.broadcast && config->IsLocal(to.destination);
+  auto path = config->Lookup(to.source, own ? to.destination : IpAddress::Any(to.source.IsV4()), scope);
   if (!path.ok()) return;
   packet->source = path->source;
   const bool v4 = packet->source.IsV4();

@@ -25,7 +25,9 @@ class Link : public RefCounted<Link> {
   // Of a link whose neighbours have hardware addresses: Neighbor Discovery in, and what is known.
   virtual void ReceiveDiscovery(Packet& packet) {}
   virtual std::vector<Neighbour> Neighbours() const;
-  // The stack goes; snapshots of its configuration may keep the link for a while.
+  // The interface is up or down, after each change of the configuration.
+  virtual void set_up(bool up) {}
+  // The stack or the interface goes; snapshots of its configuration may keep the link for a while.
   virtual void Stop() {}
   LinkStatistics& statistics() { return statistics_; }
 

@@ -73,6 +73,9 @@ PacketPtr Packet::Clone() const {
   copy->broadcast = broadcast;
   copy->trusted_checksums = trusted_checksums;
   copy->received_ns = received_ns;
+  copy->hops = hops;
+  copy->segment_size = segment_size;
+  copy->partial_checksum = partial_checksum;
   copy->begin = begin;
   copy->end = end;
   memcpy(copy->head, head, sizeof head);

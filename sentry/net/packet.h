@@ -52,6 +52,11 @@ struct Packet {
   bool broadcast = false;          // or multicast: no errors are sent about it
   bool trusted_checksums = false;  // it never left this stack
   bool has_router_alert = false;
+  // Of frames from a device of the host's: TCP segments that it joined, by how long they were; the transport's checksum
+  // is yet to be made.
+  uint16_t segment_size = 0;
+  bool partial_checksum = false;
+  uint8_t hops = 0;         // devices of the sandbox's own that it went over (virtual_device.h)
   int64_t received_ns = 0;  // CLOCK_REALTIME; 0: not asked for
 
   uint16_t begin = kHeaderRoom, end = kHeaderRoom;

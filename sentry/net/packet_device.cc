@@ -84,6 +84,8 @@ void PacketDevice::Run(EthernetLink& link) {
     if (packet->size() != static_cast<size_t>(n) - sizeof header) continue;  // no memory: lost, as on a full ring
     // The sender is this host: there was no wire to harm it, or the device has checked it.
     packet->trusted_checksums = header.flags & (kNeedsChecksum | kChecksumValid);
+    packet->partial_checksum = header.flags & kNeedsChecksum;
+    if (header.gso_type != 0) packet->segment_size = header.gso_size;
     link.ReceiveFrame(std::move(packet));
   }
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "sentry/net/stack.h"
 
+#include <errno.h>
 #include <linux/if_arp.h>
 
 #include <algorithm>
@@ -54,6 +55,7 @@ std::shared_ptr<const Config> Stack::config() const {
 }
 
 Result<void> Stack::Change(const std::function<Result<void>(Config&)>& change) {
+  if (frozen_.load(std::memory_order_relaxed)) return Errno(EPERM);
   std::shared_ptr<const Config> old;
   MutexLock lock(config_mu_);
   auto copy = std::make_shared<Config>(*config_);
@@ -61,7 +63,17 @@ Result<void> Stack::Change(const std::function<Result<void>(Config&)>& change) {
   copy->generation = generation_.load(std::memory_order_relaxed) + 1;
   old = std::exchange(config_, std::move(copy));
   generation_.store(config_->generation, std::memory_order_release);
+  for (const Interface& i : config_->interfaces) i.link->set_up(i.IsUp());
   return OkResult();
+}
+
+int Stack::NumberOf(uint64_t other_stack, bool assign) {
+  constexpr size_t kMaxNumbers = 65536;
+  MutexLock lock(numbers_mu_);
+  auto it = numbers_.find(other_stack);
+  if (it != numbers_.end()) return it->second;
+  if (!assign || numbers_.size() >= kMaxNumbers) return -1;
+  return numbers_.emplace(other_stack, static_cast<int>(numbers_.size())).first->second;
 }
 
 uint32_t Stack::AddInterface(Interface interface) {

@@ -41,6 +41,8 @@ struct Settings {
   std::atomic<int> tcp_max_time_wait{16384};
   std::atomic<bool> tcp_default_reno{false};
   std::atomic<bool> echo_ignore_all{false};
+  // Packets for others are passed on (net.ipv4.ip_forward, net.ipv6.conf.all.forwarding).
+  std::atomic<bool> forwarding{false}, forwarding6{false};
   // net.ipv4.ping_group_range.
   std::atomic<uint32_t> ping_group_low{1}, ping_group_high{0};
 };
@@ -73,6 +75,9 @@ class Stack : public RefCounted<Stack> {
   uint64_t config_generation() const { return generation_.load(std::memory_order_acquire); }
   // `change` works on a copy; an error leaves things as they were.
   Result<void> Change(const std::function<Result<void>(Config&)>& change);
+  // From now on Change answers EPERM: the configuration is somebody else's.
+  bool is_frozen() const { return frozen_.load(std::memory_order_relaxed); }
+  void Freeze() { frozen_.store(true, std::memory_order_relaxed); }
   // The new interface's index.
   uint32_t AddInterface(Interface interface);
 
@@ -104,6 +109,10 @@ class Stack : public RefCounted<Stack> {
   PortTable& ping_ports() { return ping_ports_; }
   TcpTable& tcp() { return *tcp_; }
   uint64_t hash_secret() const { return hash_secret_; }
+  // Never used again, unlike the address.
+  uint64_t id() const { return id_; }
+  // What this stack calls another one's namespace (NETNSA_NSID), if it has a number for it or `assign`; else -1.
+  int NumberOf(uint64_t other_stack, bool assign);
 
   // At most one; before packets come.
   void SetUdpService(const SocketAddress& at, RefPtr<UdpService> service) {
@@ -126,6 +135,8 @@ class Stack : public RefCounted<Stack> {
   friend class LoopbackLink;
   void ReceiveV4(PacketPtr packet);
   void ReceiveV6(PacketPtr packet);
+  // A packet for somebody else, at its IP header (ip_forward.cc).
+  void Forward(PacketPtr packet, const Config& config);
   // To raw endpoints and the protocol; the packet starts with the transport header.
   void Deliver(PacketPtr packet);
   bool DeliverRaw(const Packet& packet);
@@ -134,6 +145,8 @@ class Stack : public RefCounted<Stack> {
   void DeliverIcmpError(Packet& packet, IcmpError error);
   void Reply(const Packet& to, PacketPtr packet, uint8_t protocol);
   Result<void> Fragment(PacketPtr packet, const Path& path, const OutputOptions& options, const Interface& out);
+  void ForwardInPieces(PacketPtr packet, const Path& path, const Interface& out);
+  void ForwardSegments(PacketPtr packet, const Path& path, const Interface& out);
   void PushIpHeader(Packet& packet, const Path& path, const OutputOptions& options, uint16_t id, uint16_t fragment);
   bool TakeIcmpToken();
 
@@ -143,6 +156,9 @@ class Stack : public RefCounted<Stack> {
   mutable Mutex config_mu_{LockRank::kNetTable};
   std::shared_ptr<const Config> config_ ABSL_GUARDED_BY(config_mu_);
   std::atomic<uint64_t> generation_{1};
+  std::atomic<bool> frozen_{false};
+  Mutex numbers_mu_;
+  std::map<uint64_t, int> numbers_ ABSL_GUARDED_BY(numbers_mu_);
   TimerQueue timers_;
   Settings settings_;
   Statistics statistics_;

@@ -15,7 +15,7 @@ struct IpStatistics {
   Counter in_receives{0}, in_header_errors{0}, in_address_errors{0}, in_unknown_protocols{0}, in_discards{0},
       in_delivers{0}, out_requests{0}, out_discards{0}, out_no_routes{0}, reassembly_timeouts{0},
       reassembly_requests{0}, reassembly_oks{0}, reassembly_fails{0}, fragment_oks{0}, fragment_fails{0},
-      fragment_creates{0}, in_octets{0}, out_octets{0};
+      fragment_creates{0}, in_octets{0}, out_octets{0}, forwarded{0}, in_no_routes{0};
 };
 
 struct IcmpStatistics {

@@ -6,11 +6,20 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <memory>
 
 #include "sentry/kernel/core/credentials.h"
 #include "sentry/vfs/vfs.h"
 
 namespace sentry::socket {
+
+// A network namespace, held while it is worked on. `id` as Environment::net_namespace has it.
+struct NetNamespaceHandle {
+  uint64_t id = 0;
+  bool is_first = false;
+  RefPtr<UserNamespace> owner;
+  std::shared_ptr<const void> hold;
+};
 
 struct Environment {
   // The caller's process id in the sandbox's root pid namespace.
@@ -23,6 +32,9 @@ struct Environment {
   bool (*in_first_net_namespace)() = nullptr;
   // The user namespace that owns it. Null: the root one.
   RefPtr<UserNamespace> (*net_owner)() = nullptr;
+  // Of a process as the caller names it (ESRCH), or a namespace's file among the caller's descriptors (EBADF, EINVAL).
+  Result<NetNamespaceHandle> (*net_namespace_of_pid)(pid_t pid) = nullptr;
+  Result<NetNamespaceHandle> (*net_namespace_of_fd)(int fd) = nullptr;
   // Where the caller's path names start. The credentials are those of Caller::Current().
   vfs::WalkContext (*walk)();
 };

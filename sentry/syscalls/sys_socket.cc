@@ -6,6 +6,7 @@
 
 #include <algorithm>
 
+#include "sentry/fs/proc/ns_file.h"
 #include "sentry/kernel/kernel.h"
 #include "sentry/kernel/task_set.h"
 #include "sentry/socket/environment.h"
@@ -42,6 +43,28 @@ vfs::WalkContext Walk() {
           .umask = task.fs().umask()};
 }
 
+Result<socket::NetNamespaceHandle> Hold(const RefPtr<kernel::NetNamespace>& net) {
+  if (!net) return Errno(EINVAL);
+  return socket::NetNamespaceHandle{
+      .id = net->inode_number(),
+      .is_first = net->is_first(),
+      .owner = net->owner(),
+      .hold = std::make_shared<const RefPtr<kernel::NetNamespace>>(net),
+  };
+}
+
+Result<socket::NetNamespaceHandle> NetNamespaceOfPid(pid_t pid) {
+  Task& task = Task::Current();
+  RefPtr<Task> found = task.kernel().tasks().FindTask(task.pid_ns(), pid);
+  RefPtr<kernel::Namespaces> namespaces = found ? found->namespaces_ref() : nullptr;
+  if (!namespaces) return Errno(ESRCH);
+  return Hold(namespaces->net);
+}
+
+Result<socket::NetNamespaceHandle> NetNamespaceOfFd(int fd) {
+  return Hold(TRY(fs::NamespaceOf(*TRY(GetFile(Task::Current(), fd)))).net);
+}
+
 // At start, before any guest runs.
 [[maybe_unused]] const bool kRegistered = [] {
   socket::SetEnvironment({.caller_pid = [] { return Task::Current().group().tgid(); },
@@ -49,6 +72,8 @@ vfs::WalkContext Walk() {
                           .net_namespace = [] { return Task::Current().namespaces().net->inode_number(); },
                           .in_first_net_namespace = [] { return Task::Current().namespaces().net->is_first(); },
                           .net_owner = [] { return Task::Current().namespaces().net->owner(); },
+                          .net_namespace_of_pid = &NetNamespaceOfPid,
+                          .net_namespace_of_fd = &NetNamespaceOfFd,
                           .walk = &Walk});
   kernel::NetNamespace::SetEndHook(&socket::ForgetStack);
   socket::RegisterUnixSockets();

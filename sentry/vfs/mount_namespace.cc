@@ -5,6 +5,7 @@
 #include "sentry/vfs/dentry_cache.h"
 #include "sentry/vfs/mount_table.h"
 #include "sentry/vfs/path.h"
+#include "sentry/vfs/special_files.h"
 
 namespace sentry::vfs {
 MountNamespace::MountNamespace(CloneTag, RefPtr<UserNamespace> owner)
@@ -98,7 +99,8 @@ Result<void> MountNamespace::Bind(const Path& source, const Path& on, bool recur
   if (source.mount->unbindable_) return Errno(EINVAL);
   // A detached tree may be bound as well.
   const MountNamespace* from = source.mount->namespace_;
-  if (from != this && !(from && from->anonymous_)) return Errno(EINVAL);
+  const bool is_namespace = IsNamespaceFile(source);
+  if (from != this && !(from && from->anonymous_) && !is_namespace) return Errno(EINVAL);
   if (!recursive && Table::HasLockedChildren(*source.mount, *source.dentry)) return Errno(EINVAL);
   Path target = TRY(Table::CheckTarget(*this, on, source.inode()->IsDirectory()));
   if (source.dentry->IsUnhashed()) return Errno(ENOENT);
@@ -106,8 +108,13 @@ Result<void> MountNamespace::Bind(const Path& source, const Path& on, bool recur
       static_cast<size_t>(Table::kMaxMounts)) {
     return Errno(ENOSPC);
   }
-  RefPtr<Mount> copy = recursive ? Table::CopyTree(*source.mount, source.dentry, true, Table::CopyAs::kPeer, nullptr)
-                                 : Table::Copy(*source.mount, source.dentry, Table::CopyAs::kPeer);
+  RefPtr<Mount> copy;
+  if (is_namespace)
+    copy = MakeRef<Mount>(RefPtr<Filesystem>(&source.inode()->filesystem()), source.dentry, 0, "nsfs");
+  else if (recursive)
+    copy = Table::CopyTree(*source.mount, source.dentry, true, Table::CopyAs::kPeer, nullptr);
+  else
+    copy = Table::Copy(*source.mount, source.dentry, Table::CopyAs::kPeer);
   copy->locked_ = false;
   auto attached = Table::AttachTree(copy, target, this, &dropped);
   if (!attached.ok()) Table::Discard(*copy, &dropped);

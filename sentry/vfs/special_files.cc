@@ -90,6 +90,11 @@ const RefPtr<Mount>& AnonymousMount() {
 
 bool IsAnonymousMount(const Mount& mount) { return &mount == AnonymousMount().get(); }
 
+bool IsNamespaceFile(const Path& path) {
+  return IsAnonymousMount(*path.mount) && path.inode()->filesystem().TypeName() == "nsfs" &&
+         !path.dentry->name().starts_with("mnt:");
+}
+
 void RegisterDevice(mode_t type, unsigned major, DeviceOpener opener) {
   TheRegistry().devices[{type & S_IFMT, major}] = opener;
 }

@@ -21,6 +21,8 @@ Result<FileRef> OpenFifo(const Path& path, int flags);
 
 // Whether this is the internal mount of the objects below.
 bool IsAnonymousMount(const Mount& mount);
+// A file of /proc/PID/ns, which a bind mount keeps. Not one of a mount namespace: it could come to hold itself.
+bool IsNamespaceFile(const Path& path);
 // A place for objects without a name in any tree (pipes, sockets, eventfds, memfds): a detached dentry on an internal
 // mount. `inode` is a simple inode with mode, owner and a fresh inode number.
 Path NewAnonymousPath(std::string name, mode_t mode, const Credentials& creds);

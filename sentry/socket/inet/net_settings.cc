@@ -46,8 +46,20 @@ constexpr Row kRows[] = {
     {"ipv4/tcp_wmem", kLeastBuffer, kLargestBuffer, {&Settings::tcp_send_default, &Settings::tcp_send_max}, true},
 };
 
+struct Switch {
+  std::string_view name;
+  std::atomic<bool> Settings::*field;
+};
+
+constexpr Switch kSwitches[] = {
+    {"ipv4/conf/all/forwarding", &Settings::forwarding},
+    {"ipv4/icmp_echo_ignore_all", &Settings::echo_ignore_all},
+    {"ipv4/ip_forward", &Settings::forwarding},
+    {"ipv6/conf/all/forwarding", &Settings::forwarding6},
+};
+
 constexpr std::string_view kCongestion = "ipv4/tcp_congestion_control", kPingGroups = "ipv4/ping_group_range",
-                           kIgnoreEchoes = "ipv4/icmp_echo_ignore_all", kBlanks = " \t\n\v\f\r";
+                           kBlanks = " \t\n\v\f\r";
 
 // The next word, taken off `text`; empty at its end.
 std::string_view Word(std::string_view& text) {
@@ -69,6 +81,12 @@ Result<std::vector<int64_t>> Numbers(std::string_view text, size_t most, int64_t
   }
   if (numbers.empty()) return Errno(EINVAL);
   return numbers;
+}
+
+const Switch* FindSwitch(std::string_view name) {
+  for (const Switch& one : kSwitches)
+    if (one.name == name) return &one;
+  return nullptr;
 }
 
 const Row* Find(std::string_view name) {
@@ -112,7 +130,7 @@ Result<void> WritePingGroups(Settings& settings, std::string_view text) {
 Result<std::string> ReadNetSetting(net::Stack& stack, std::string_view name) {
   const Settings& settings = stack.settings();
   if (name == kCongestion) return std::string(settings.tcp_default_reno ? "reno\n" : "cubic\n");
-  if (name == kIgnoreEchoes) return std::string(settings.echo_ignore_all ? "1\n" : "0\n");
+  if (const Switch* one = FindSwitch(name)) return std::string((settings.*one->field) ? "1\n" : "0\n");
   if (name == kPingGroups) {
     const Caller* caller = Caller::CurrentOrNull();
     auto shown = [&](uint32_t gid) {
@@ -130,6 +148,8 @@ Result<std::string> ReadNetSetting(net::Stack& stack, std::string_view name) {
 }
 
 Result<void> WriteNetSetting(net::Stack& stack, std::string_view name, std::string_view text) {
+  // --network=host: the host's are shown by nobody here, and are not to be changed.
+  if (stack.is_frozen()) return Errno(EPERM);
   Settings& settings = stack.settings();
   if (name == kCongestion) {
     const std::string_view word = Word(text);
@@ -137,8 +157,8 @@ Result<void> WriteNetSetting(net::Stack& stack, std::string_view name, std::stri
     settings.tcp_default_reno = word == "reno";
     return OkResult();
   }
-  if (name == kIgnoreEchoes) {
-    settings.echo_ignore_all = TRY(Numbers(text, 1, 0, 1))[0] != 0;
+  if (const Switch* one = FindSwitch(name)) {
+    settings.*one->field = TRY(Numbers(text, 1, 0, 1))[0] != 0;
     return OkResult();
   }
   if (name == kPingGroups) return WritePingGroups(settings, text);

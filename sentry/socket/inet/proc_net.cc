@@ -246,12 +246,12 @@ std::string ProcNetSnmp(net::Stack& stack) {
   const net::Settings& settings = stack.settings();
   const net::IpStatistics& ip = s.ip4;
   const net::TcpStatistics& t = s.tcp;
-  std::string text = Fields("Ip", {{"Forwarding", 2},
+  std::string text = Fields("Ip", {{"Forwarding", settings.forwarding ? 1 : 2},
                                    {"DefaultTTL", settings.default_ttl},
                                    {"InReceives", V(ip.in_receives)},
                                    {"InHdrErrors", V(ip.in_header_errors)},
                                    {"InAddrErrors", V(ip.in_address_errors)},
-                                   {"ForwDatagrams", 0},
+                                   {"ForwDatagrams", V(ip.forwarded)},
                                    {"InUnknownProtos", V(ip.in_unknown_protocols)},
                                    {"InDiscards", V(ip.in_discards)},
                                    {"InDelivers", V(ip.in_delivers)},

@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "sentry/kernel/core/timer.h"
+#include "sentry/net/links.h"
 #include "sentry/socket/environment.h"
 
 namespace sentry::socket {
@@ -131,11 +132,14 @@ RefPtr<net::Stack> CallersStack() {
 
 void ForgetStack(uint64_t net_namespace) {
   RefPtr<net::Stack> gone;
-  MutexLock lock(stacks_mu);
-  auto it = Stacks().find(net_namespace);
-  if (it == Stacks().end()) return;
-  gone = std::move(it->second);
-  Stacks().erase(it);
+  {
+    MutexLock lock(stacks_mu);
+    auto it = Stacks().find(net_namespace);
+    if (it == Stacks().end()) return;
+    gone = std::move(it->second);
+    Stacks().erase(it);
+  }
+  net::RemoveAllLinks(*gone);
 }
 
 }  // namespace sentry::socket

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// NETLINK_ROUTE (rtnetlink(7)): links, addresses, routes and rules of a stack.
+// NETLINK_ROUTE (rtnetlink(7)): addresses, routes, rules and neighbours of a stack; links are in link.cc.
 #include <linux/capability.h>
 #include <linux/fib_rules.h>
 #include <linux/if.h>
@@ -14,6 +14,7 @@
 
 #include "sentry/net/ethernet.h"
 #include "sentry/socket/netlink/netlink_socket.h"
+#include "sentry/socket/netlink/route.h"
 
 namespace sentry::socket {
 namespace {
@@ -27,131 +28,6 @@ Result<IpAddress> ParseIp(std::string_view bytes, int family) {
   if (family == AF_INET && bytes.size() >= 4) return IpAddress::V4Bytes(bytes.data());
   if (family == AF_INET6 && bytes.size() >= 16) return IpAddress::V6Bytes(bytes.data());
   return Errno(EINVAL);
-}
-
-// --- Links
-
-std::string LinkMessage(const net::Interface& i, uint16_t flags, uint32_t sequence, uint32_t port,
-                        uint16_t type = RTM_NEWLINK) {
-  ifinfomsg body = {};
-  body.ifi_family = AF_UNSPEC;
-  body.ifi_type = i.type;
-  body.ifi_index = static_cast<int>(i.index);
-  body.ifi_flags = i.flags;
-  MessageBuilder m(type, flags, sequence, port, body);
-  m.PutString(IFLA_IFNAME, i.name);
-  m.Put(IFLA_TXQLEN, i.tx_queue_length);
-  m.Put(IFLA_OPERSTATE, static_cast<uint8_t>(i.IsLoopback() ? 0 : i.IsUp() ? 6 : 2));
-  m.Put(IFLA_LINKMODE, uint8_t{0});
-  m.Put(IFLA_MTU, i.mtu);
-  m.Put(IFLA_MIN_MTU, uint32_t{0});
-  m.Put(IFLA_MAX_MTU, uint32_t{0});
-  m.Put(IFLA_GROUP, uint32_t{0});
-  m.Put(IFLA_PROMISCUITY, uint32_t{0});
-  m.Put(IFLA_NUM_TX_QUEUES, uint32_t{1});
-  m.Put(IFLA_NUM_RX_QUEUES, uint32_t{1});
-  m.Put(IFLA_CARRIER, static_cast<uint8_t>(1));
-  m.PutString(IFLA_QDISC, "noqueue");
-  m.Put(IFLA_ADDRESS, i.hardware_address.data(), 6);
-  const std::array<uint8_t, 6> broadcast =
-      i.IsLoopback() ? std::array<uint8_t, 6>{} : std::array<uint8_t, 6>{255, 255, 255, 255, 255, 255};
-  m.Put(IFLA_BROADCAST, broadcast.data(), 6);
-  const net::LinkStatistics& s = i.link->statistics();
-  rtnl_link_stats64 stats = {};
-  stats.rx_packets = s.rx_packets;
-  stats.rx_bytes = s.rx_bytes;
-  stats.rx_dropped = s.rx_dropped;
-  stats.tx_packets = s.tx_packets;
-  stats.tx_bytes = s.tx_bytes;
-  stats.tx_dropped = s.tx_dropped;
-  m.Put(IFLA_STATS64, stats);
-  rtnl_link_stats small = {};
-  small.rx_packets = static_cast<uint32_t>(stats.rx_packets);
-  small.rx_bytes = static_cast<uint32_t>(stats.rx_bytes);
-  small.tx_packets = static_cast<uint32_t>(stats.tx_packets);
-  small.tx_bytes = static_cast<uint32_t>(stats.tx_bytes);
-  m.Put(IFLA_STATS, small);
-  return m.Finish();
-}
-
-Result<const net::Interface*> FindLink(const net::Config& config, const ifinfomsg& body,
-                                       const Attributes<IFLA_MAX>& attributes) {
-  const net::Interface* i = nullptr;
-  if (body.ifi_index > 0)
-    i = config.Find(static_cast<uint32_t>(body.ifi_index));
-  else if (attributes.Has(IFLA_IFNAME) || attributes.Has(IFLA_ALT_IFNAME))
-    i = config.Find(attributes.String(attributes.Has(IFLA_IFNAME) ? IFLA_IFNAME : IFLA_ALT_IFNAME));
-  else
-    return Errno(EINVAL);
-  if (!i) return Errno(ENODEV);
-  return i;
-}
-
-Attributes<IFLA_MAX> LinkAttributes(const NetlinkRequest& request) {
-  return Attributes<IFLA_MAX>(request.body.substr(std::min(request.body.size(), NLMSG_ALIGN(sizeof(ifinfomsg)))));
-}
-
-Result<void> GetLink(NetlinkSocket& socket, const NetlinkRequest& request) {
-  auto config = socket.stack().config();
-  if (request.IsDump()) {
-    std::vector<std::string> all;
-    for (const net::Interface& i : config->interfaces)
-      all.push_back(LinkMessage(i, NLM_F_MULTI, request.header.nlmsg_seq, socket.port()));
-    socket.AnswerDump(request, std::move(all));
-    return OkResult();
-  }
-  const auto body = TRY(request.Body<ifinfomsg>());
-  const net::Interface* i = TRY(FindLink(*config, body, LinkAttributes(request)));
-  socket.Queue(LinkMessage(*i, 0, request.header.nlmsg_seq, socket.port()));
-  return OkResult();
-}
-
-Result<void> SetLink(NetlinkSocket& socket, const NetlinkRequest& request) {
-  const auto body = TRY(request.Body<ifinfomsg>());
-  const Attributes<IFLA_MAX> attributes = LinkAttributes(request);
-  uint32_t index = 0;
-  auto changed = socket.stack().Change([&](net::Config& config) -> Result<void> {
-    const net::Interface* found = TRY(FindLink(config, body, attributes));
-    if (request.header.nlmsg_flags & NLM_F_EXCL) return Errno(EEXIST);
-    index = found->index;
-    net::Interface* i = config.FindMutable(index);
-    if (attributes.Has(IFLA_MTU)) {
-      const auto mtu = TRY(attributes.Get<uint32_t>(IFLA_MTU));
-      if (mtu < 68 || mtu > 65536) return Errno(EINVAL);
-      i->mtu = mtu;
-    }
-    if (attributes.Has(IFLA_TXQLEN)) i->tx_queue_length = TRY(attributes.Get<uint32_t>(IFLA_TXQLEN));
-    if (attributes.Has(IFLA_ADDRESS)) {
-      // What answers on the wire is the address that the host gave.
-      return Errno(EOPNOTSUPP);
-    }
-    if (attributes.Has(IFLA_IFNAME) && body.ifi_index > 0) {
-      const std::string name = attributes.String(IFLA_IFNAME);
-      if (name.empty() || name.size() >= IFNAMSIZ || name.find('/') != std::string::npos) return Errno(EINVAL);
-      if (name != i->name && config.Find(name)) return Errno(EEXIST);
-      if (name != i->name && i->IsUp() && i->IsLoopback()) return Errno(EBUSY);
-      i->name = name;
-    }
-    if (body.ifi_flags || body.ifi_change) {
-      const uint32_t change = body.ifi_change ? body.ifi_change : ~0u;
-      constexpr uint32_t kChangeable = IFF_NOARP | IFF_PROMISC | IFF_ALLMULTI | IFF_DEBUG;
-      i->flags = (i->flags & ~(kChangeable & change)) | (body.ifi_flags & kChangeable & change);
-      if (change & IFF_UP) TRY(config.SetUp(index, body.ifi_flags & IFF_UP));
-    }
-    return OkResult();
-  });
-  if (!changed.ok()) {
-    // To make a new one: none of its kinds is there.
-    if (changed.error() == Errno(ENODEV) && (request.header.nlmsg_flags & NLM_F_CREATE)) return Errno(EOPNOTSUPP);
-    if (changed.error() == Errno(EINVAL) && (request.header.nlmsg_flags & NLM_F_CREATE) && body.ifi_index == 0 &&
-        !attributes.Has(IFLA_IFNAME)) {
-      return Errno(EOPNOTSUPP);
-    }
-    return changed;
-  }
-  if (const net::Interface* i = socket.stack().config()->Find(index))
-    NotifyGroup(socket.stack(), RTNLGRP_LINK, LinkMessage(*i, 0, 0, 0));
-  return OkResult();
 }
 
 // --- Addresses
@@ -440,12 +316,12 @@ struct Handler {
   Result<void> (*handle)(NetlinkSocket&, const NetlinkRequest&);
 };
 constexpr Handler kHandlers[] = {
-    {RTM_GETLINK, &GetLink},        {RTM_NEWLINK, &SetLink},        {RTM_SETLINK, &SetLink},
-    {RTM_GETADDR, &GetAddress},     {RTM_NEWADDR, &ChangeAddress},  {RTM_DELADDR, &ChangeAddress},
-    {RTM_GETROUTE, &GetRoute},      {RTM_NEWROUTE, &ChangeRoute},   {RTM_DELROUTE, &ChangeRoute},
-    {RTM_GETRULE, &GetRules},       {RTM_GETNEIGH, &GetNeighbours}, {RTM_GETQDISC, &EmptyDump},
-    {RTM_GETADDRLABEL, &EmptyDump}, {RTM_GETNETCONF, &EmptyDump},   {RTM_GETNEXTHOP, &EmptyDump},
-    {RTM_GETMULTICAST, &EmptyDump},
+    {RTM_GETLINK, &GetLink},       {RTM_NEWLINK, &SetLink},        {RTM_SETLINK, &SetLink},
+    {RTM_DELLINK, &DeleteLink},    {RTM_GETADDR, &GetAddress},     {RTM_NEWADDR, &ChangeAddress},
+    {RTM_DELADDR, &ChangeAddress}, {RTM_GETROUTE, &GetRoute},      {RTM_NEWROUTE, &ChangeRoute},
+    {RTM_DELROUTE, &ChangeRoute},  {RTM_GETRULE, &GetRules},       {RTM_GETNEIGH, &GetNeighbours},
+    {RTM_GETQDISC, &EmptyDump},    {RTM_GETADDRLABEL, &EmptyDump}, {RTM_GETNETCONF, &EmptyDump},
+    {RTM_GETNEXTHOP, &EmptyDump},  {RTM_GETMULTICAST, &EmptyDump}, {RTM_GETNSID, &GetNamespaceNumber},
 };
 
 }  // namespace
