@@ -33,12 +33,12 @@ enum class UpperLayer : uint8_t { kNone, kMemory, kFile };
 
 // `runsc boot`. sentry::BootMain(BootArgs) returns the exit status of the process.
 //
-// The process was started in new pid (it is pid 1), mount, ipc, uts and (unless --network=host or a netns is named in
-// config.json) net namespaces; a session of its own; a user namespace too when rootless or when config.json maps ids.
-// Its mount namespace is still a private copy of the host's. It holds the CLI's capabilities. RLIMIT_NOFILE's soft
-// limit is raised to the hard one; signal mask empty, dispositions default but SIGPIPE and SIGHUP ignored; umask 0;
-// cwd "/"; environment empty but for USER=root. PDEATHSIG is SIGKILL when the CLI stays attached (not across
-// setuid-like credential changes: reset it after dropping them if `die_with_parent`).
+// The process was started in new pid (it is pid 1), mount, ipc, uts and (unless a netns is named in config.json, or it
+// has none and --network=host) net namespaces; a session of its own; a user namespace too when rootless or when
+// config.json maps ids. Its mount namespace is still a private copy of the host's. It holds the CLI's capabilities.
+// RLIMIT_NOFILE's soft limit is raised to the hard one; signal mask empty, dispositions default but SIGPIPE and SIGHUP
+// ignored; umask 0; cwd "/"; environment empty but for USER=root. PDEATHSIG is SIGKILL when the CLI stays attached (not
+// across setuid-like credential changes: reset it after dropping them if `die_with_parent`).
 //
 // It must: confine itself; ReportReady once the control server answers (the container is then `created`) or
 // ReportFailure with one line; run the container's init process on Start; when that process exits, answer waiters,

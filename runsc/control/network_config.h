@@ -30,6 +30,7 @@ struct NetworkInterface {
   std::array<uint8_t, 6> hardware_address = {};
   uint32_t mtu = 0;
   uint32_t flags = 0;  // IFF_*
+  uint16_t type = 1;   // ARPHRD_ETHER; another one only of interfaces that stay outside
   uint32_t tx_queue_length = 0;
   std::vector<NetworkAddress> addresses;
   // AF_PACKET, SOCK_RAW, bound to the interface, with PACKET_VNET_HDR.

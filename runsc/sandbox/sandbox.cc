@@ -84,7 +84,9 @@ absl::Status SetNamespaces(const SandboxOptions& options, bool is_sentry, Launch
   const spec::Namespace* network = linux.Find(spec::NamespaceType::kNetwork);
   const bool named = network && !network->path.empty();
   const NetworkMode mode = options.config->network;
-  if (is_sentry && (mode == NetworkMode::kNone || (mode == NetworkMode::kSandbox && !named))) {
+  // --network=host: the host's network is the caller's, unless config.json asks for another one.
+  const bool is_host = mode == NetworkMode::kHost && !network;
+  if (is_sentry && (mode == NetworkMode::kNone || (!named && !is_host))) {
     launch->namespaces |= CLONE_NEWNET;
   } else if (is_sentry && named) {
     netns->Reset(open(network->path.c_str(), O_RDONLY | O_CLOEXEC));

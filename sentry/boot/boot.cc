@@ -4,6 +4,7 @@
 // only then threads and guests.
 #include "sentry/boot/boot.h"
 
+#include <linux/capability.h>
 #include <malloc.h>
 #include <signal.h>
 #include <sys/prctl.h>
@@ -27,6 +28,7 @@
 #include "sentry/boot/filesystems.h"
 #include "sentry/boot/host_info.h"
 #include "sentry/boot/memory_watch.h"
+#include "sentry/boot/network.h"
 #include "sentry/boot/sandbox.h"
 #include "sentry/fs/host/host_poller.h"
 #include "sentry/fs/tmpfs/tmpfs.h"
@@ -39,9 +41,19 @@
 namespace sentry {
 namespace {
 
+// Of the host's, for --network=host: what the container may do anyhow.
+uint64_t KeptCapabilities(const runsc::BootArgs& args) {
+  const auto& capabilities = args.spec.process.capabilities;
+  if (args.config.network != runsc::NetworkMode::kHost || !capabilities) return 0;
+  return capabilities->bounding & (uint64_t{1} << CAP_NET_BIND_SERVICE);
+}
+
 absl::Status Boot(runsc::BootArgs& args, Sandbox& sandbox, std::unique_ptr<runsc::control::ControlServer>* server) {
   const runsc::spec::Spec& spec = args.spec;
   HostInfo host = ReadHostInfo();
+  const bool host_network = args.config.network == runsc::NetworkMode::kHost;
+  runsc::control::NetworkConfig network;
+  if (host_network) network = VALUE_OR_RETURN(ReadHostNetwork());
   // Further arenas would open files of /proc and /sys to learn how to behave.
   mallopt(M_ARENA_MAX, 1);
   platform::InstallSafeCopyHandler();
@@ -56,7 +68,7 @@ absl::Status Boot(runsc::BootArgs& args, Sandbox& sandbox, std::unique_ptr<runsc
   base::UniqueFd device = VALUE_OR_RETURN(platform::OpenDevice(args.config.platform));
   EmptyRoot empty_root;
   RETURN_IF_ERROR(empty_root.Enter());
-  RETURN_IF_ERROR(DropPrivileges());
+  RETURN_IF_ERROR(DropPrivileges(KeptCapabilities(args)));
   if (args.die_with_parent) prctl(PR_SET_PDEATHSIG, SIGKILL);
 
   auto platform = platform::MakePlatform(args.config.platform, std::move(device));
@@ -84,6 +96,7 @@ absl::Status Boot(runsc::BootArgs& args, Sandbox& sandbox, std::unique_ptr<runsc
   RegisterFilesystems(host, options.total_memory);
   auto poller = fs::HostPoller::Start();
   if (!poller.ok()) return absl::InternalError(absl::StrCat("epoll: ", runsc::ErrnoText(poller.error_number())));
+  if (host_network) RETURN_IF_ERROR(UseHostNetwork(network));
   *server = VALUE_OR_RETURN(runsc::control::ControlServer::Create(std::move(args.control_fd), &sandbox));
 
   RefPtr<Credentials> root = Credentials::Root(kAllCapabilities);
@@ -108,6 +121,7 @@ absl::Status Boot(runsc::BootArgs& args, Sandbox& sandbox, std::unique_ptr<runsc
   }
   const std::string_view platform_name = kernel->platform().Name();
   FilterOptions filter = {.debug = args.config.debug, .ptrace = platform_name == "ptrace"};
+  filter.host_network = host_network;
   if (platform_name == "kvm") filter.kvm_vm = static_cast<platform::kvm::KvmPlatform&>(kernel->platform()).vm_fd();
   RETURN_IF_ERROR(InstallSentryFilter(filter));
   sandbox.first().WatchGofers([&sandbox] { sandbox.Lost("the gofer process ended"); });

@@ -52,9 +52,10 @@ absl::Status EmptyRoot::Finish() {
   return detached_;
 }
 
-absl::Status DropPrivileges() {
+absl::Status DropPrivileges(uint64_t keep) {
   if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return HostError("no_new_privs");
   for (int capability = 0; capability <= CAP_LAST_CAP; ++capability) {
+    if (keep & (uint64_t{1} << capability)) continue;
     // A capability that this host's kernel doesn't know can't be dropped (EINVAL), nor had.
     if (prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) != 0 && errno != EINVAL)
       return HostError("dropping the bounding set");
@@ -62,8 +63,14 @@ absl::Status DropPrivileges() {
   if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) != 0 && errno != EINVAL)
     return HostError("clearing ambient capabilities");
   __user_cap_header_struct header{.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
-  __user_cap_data_struct none[2] = {};
-  if (syscall(SYS_capset, &header, none) != 0) return HostError("capset");
+  __user_cap_data_struct kept[2] = {};
+  if (keep && syscall(SYS_capget, &header, kept) != 0) return HostError("capget");
+  for (int i = 0; i < 2; ++i) {
+    kept[i].permitted &= static_cast<uint32_t>(keep >> (32 * i));
+    kept[i].effective = kept[i].permitted;
+    kept[i].inheritable = 0;
+  }
+  if (syscall(SYS_capset, &header, kept) != 0) return HostError("capset");
   rlimit no_core{};
   if (setrlimit(RLIMIT_CORE, &no_core) != 0) return HostError("RLIMIT_CORE");
   return absl::OkStatus();

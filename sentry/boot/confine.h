@@ -3,6 +3,7 @@
 #ifndef SENTRY_BOOT_CONFINE_H_
 #define SENTRY_BOOT_CONFINE_H_
 
+#include <cstdint>
 #include <string>
 #include <thread>
 #include <vector>
@@ -26,12 +27,15 @@ class EmptyRoot {
   std::thread thread_;
   absl::Status detached_;
 };
-// Drops all capabilities of the calling thread, sets no_new_privs. Irreversible.
-absl::Status DropPrivileges();
+// Drops the capabilities of the calling thread but those of the mask `keep` that it has, sets no_new_privs.
+// Irreversible.
+absl::Status DropPrivileges(uint64_t keep = 0);
 
 struct FilterOptions {
   bool debug = false;  // a forbidden call is named in the log before the process ends
   int kvm_vm = -1;     // the virtual machine whose CPUs run the guests
+  // AF_INET sockets of the host, as sentry/socket/host/host_options.h lists what may be done with them.
+  bool host_network = false;
   bool ptrace = true;  // the platform traces its stubs; else it orders their service threads by notifications
 };
 // Irreversible, for the calling thread and those it makes: install before the first one.

@@ -19,12 +19,15 @@
 #include <ucontext.h>
 #include <unistd.h>
 
+#include <utility>
+
 #include "absl/strings/str_cat.h"
 #include "base/log.h"
 #include "base/sanitizer.h"
 #include "platform/kvm/kvm_abi.h"
 #include "platform/safe_copy.h"
 #include "sentry/boot/confine.h"
+#include "sentry/socket/host/host_options.h"
 
 namespace sentry {
 namespace {
@@ -100,6 +103,33 @@ constexpr Row kAllowed[] = {
     {SYS_dup, "standard streams"},
 };
 
+// --network=host; each row is a call of sentry/socket/host.
+constexpr Row kHostNetwork[] = {{SYS_bind, "host sockets"},
+                                {SYS_connect, "host sockets"},
+                                {SYS_listen, "host sockets"},
+                                {SYS_getsockname, "host sockets"}};
+
+template <typename Allow>
+bool AddHostNetwork(Allow allow) {
+  const auto number = [](int value) { return static_cast<uint64_t>(static_cast<unsigned>(value)); };
+  bool ok = true;
+  for (const Row& row : kHostNetwork) ok = ok && allow(row.number, {});
+  for (const socket::HostSocketKind& kind : socket::kHostSocketKinds) {
+    ok = ok && allow(SYS_socket, {SCMP_A0(SCMP_CMP_EQ, number(kind.family)),
+                                  SCMP_A1(SCMP_CMP_EQ, number(kind.type | SOCK_NONBLOCK | SOCK_CLOEXEC)),
+                                  SCMP_A2(SCMP_CMP_EQ, number(kind.protocol))});
+  }
+  for (const socket::HostOption& option : socket::kHostOptions) {
+    for (const auto& [use, call] :
+         {std::pair{socket::HostOption::kSet, SYS_setsockopt}, std::pair{socket::HostOption::kGet, SYS_getsockopt}}) {
+      if (!(option.use & use)) continue;
+      ok = ok && allow(call, {SCMP_A1(SCMP_CMP_EQ, number(option.level)), SCMP_A2(SCMP_CMP_EQ, number(option.name))});
+    }
+  }
+  for (unsigned request : socket::kHostSocketIoctls) ok = ok && allow(SYS_ioctl, {SCMP_A1(SCMP_CMP_EQ, request)});
+  return ok;
+}
+
 bool AddRules(scmp_filter_ctx filter, const FilterOptions& options, std::string* failed) {
   auto allow = [&](int number, std::initializer_list<scmp_arg_cmp> conditions) {
     if (seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, number, static_cast<unsigned>(conditions.size()),
@@ -151,6 +181,7 @@ bool AddRules(scmp_filter_ctx filter, const FilterOptions& options, std::string*
     for (uint64_t request : {SECCOMP_IOCTL_NOTIF_RECV + 0ul, SECCOMP_IOCTL_NOTIF_SEND + 0ul, SECCOMP_IOW(4, __u64)})
       ok = ok && allow(SYS_ioctl, {SCMP_A1(SCMP_CMP_EQ, request)});
   }
+  if (options.host_network) ok = ok && AddHostNetwork(allow);
   if (options.kvm_vm >= 0) {
     const auto vm = static_cast<uint64_t>(options.kvm_vm);
     for (uint64_t request : {KVM_SET_USER_MEMORY_REGION + 0ul, KVM_CREATE_VCPU + 0ul})

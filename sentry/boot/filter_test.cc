@@ -23,6 +23,7 @@
 #include "base/sanitizer.h"
 #include "platform/kvm/kvm_abi.h"
 #include "sentry/boot/confine.h"
+#include "sentry/socket/host/host_options.h"
 
 namespace sentry {
 namespace {
@@ -137,6 +138,52 @@ TEST(SentryFilter, KvmIoctls) {
           {.kvm_vm = vm, .ptrace = false});
       EXPECT_EQ(call.allowed && vm >= 0, WIFEXITED(status))
           << std::hex << call.request << " of " << call.fd << ", " << vm;
+    }
+  }
+}
+
+// --network=host widens the filter by the host's AF_INET sockets, and by nothing else.
+TEST(SentryFilter, HostSockets) {
+  constexpr unsigned long kTcp = SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC;
+  constexpr unsigned long kUdp = SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC;
+  const struct {
+    Call call;
+    bool allowed;
+  } kCalls[] = {
+      {{"TCP", SYS_socket, {AF_INET, kTcp, IPPROTO_TCP}}, true},
+      {{"UDP over IPv6", SYS_socket, {AF_INET6, kUdp, IPPROTO_UDP}}, true},
+      {{"echo", SYS_socket, {AF_INET, kUdp, IPPROTO_ICMP}}, true},
+      {{"bind", SYS_bind, {99, 0, 0}}, true},
+      {{"connect", SYS_connect, {99, 0, 0}}, true},
+      {{"listen", SYS_listen, {99, 0}}, true},
+      {{"TCP_NODELAY", SYS_setsockopt, {99, IPPROTO_TCP, TCP_NODELAY}}, true},
+      {{"TCP_INFO", SYS_getsockopt, {99, IPPROTO_TCP, TCP_INFO}}, true},
+      {{"SIOCOUTQ", SYS_ioctl, {99, SIOCOUTQ}}, true},
+      {{"a socket that blocks", SYS_socket, {AF_INET, SOCK_STREAM, IPPROTO_TCP}}, false},
+      {{"SCTP", SYS_socket, {AF_INET, kTcp, IPPROTO_SCTP}}, false},
+      {{"raw", SYS_socket, {AF_INET, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_ICMP}}, false},
+      {{"Unix", SYS_socket, {AF_UNIX, kTcp, 0}}, false},
+      {{"netlink", SYS_socket, {AF_NETLINK, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, 0}}, false},
+      {{"packet", SYS_socket, {AF_PACKET, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, 0}}, false},
+      {{"SO_ATTACH_FILTER", SYS_setsockopt, {99, SOL_SOCKET, SO_ATTACH_FILTER}}, false},
+      {{"TCP_INFO is no option to set", SYS_setsockopt, {99, IPPROTO_TCP, TCP_INFO}}, false},
+      {{"TCP_REPAIR", SYS_setsockopt, {99, IPPROTO_TCP, TCP_REPAIR}}, false},
+      {{"TCP_ULP", SYS_setsockopt, {99, IPPROTO_TCP, TCP_ULP}}, false},
+      {{"iptables", SYS_setsockopt, {99, IPPROTO_IP, 64}}, false},
+      {{"SO_PEERCRED", SYS_getsockopt, {99, SOL_SOCKET, SO_PEERCRED}}, false},
+      {{"SIOCSIFFLAGS", SYS_ioctl, {99, SIOCSIFFLAGS}}, false},
+      {{"sendmmsg", SYS_sendmmsg, {99, 0, 0, 0}}, false},
+      {{"openat", SYS_openat, {99, 0, 0}}, false},
+  };
+  for (const auto& [call, allowed] : kCalls) {
+    for (bool host : {true, false}) {
+      const int status = UnderFilter(
+          [&] {
+            Make(call);
+            return 0;
+          },
+          {.host_network = host});
+      EXPECT_EQ(allowed && host, WIFEXITED(status) && WEXITSTATUS(status) == 0) << call.what << ", " << host;
     }
   }
 }

@@ -8,9 +8,11 @@
 
 #include "absl/strings/str_cat.h"
 #include "runsc/errors.h"
+#include "runsc/sandbox/rtnetlink.h"
 #include "sentry/kernel/kernel.h"
 #include "sentry/kernel/namespaces.h"
 #include "sentry/net/packet_device.h"
+#include "sentry/socket/host/host_socket.h"
 #include "sentry/socket/inet/resolver_relay.h"
 #include "sentry/socket/inet/stacks.h"
 
@@ -36,6 +38,16 @@ net::Interface InterfaceOf(const runsc::control::NetworkInterface& from) {
   return interface;
 }
 
+net::InterfaceAddress AddressOf(const runsc::control::NetworkAddress& from) {
+  net::InterfaceAddress address = {.ip = AddressOf(from.ip),
+                                   .prefix = static_cast<int>(from.prefix),
+                                   .scope = static_cast<uint8_t>(from.scope),
+                                   .flags = from.flags,
+                                   .label = from.label};
+  if (!from.broadcast.empty()) address.broadcast = AddressOf(from.broadcast);
+  return address;
+}
+
 net::Route RouteOf(const runsc::control::NetworkRoute& from) {
   net::Route route;
   route.destination = AddressOf(from.destination);
@@ -51,6 +63,17 @@ net::Route RouteOf(const runsc::control::NetworkRoute& from) {
   return route;
 }
 
+RefPtr<net::Stack> FirstStack() {
+  const RefPtr<kernel::NetNamespace> first = kernel::Kernel::Get().NewNamespaces(nullptr)->net;
+  return socket::StackOf(first->inode_number(), first->is_first());
+}
+
+// Of an interface that is only shown: packets go through the host's sockets.
+class OutsideLink final : public net::Link {
+ public:
+  void Transmit(net::PacketPtr, const IpAddress&) override { net::Count(statistics_.tx_dropped); }
+};
+
 absl::Status Failed(const std::string& what, Errno error) {
   return absl::InternalError(absl::StrCat("network: ", what, ": ", runsc::ErrnoText(error.number())));
 }
@@ -58,8 +81,7 @@ absl::Status Failed(const std::string& what, Errno error) {
 }  // namespace
 
 absl::Status SetUpNetwork(runsc::control::NetworkConfig config) {
-  const RefPtr<kernel::NetNamespace> first = kernel::Kernel::Get().NewNamespaces(nullptr)->net;
-  RefPtr<net::Stack> stack = socket::StackOf(first->inode_number(), first->is_first());
+  RefPtr<net::Stack> stack = FirstStack();
   struct Device {
     RefPtr<net::PacketDevice> device;
     RefPtr<net::EthernetLink> link;
@@ -79,13 +101,7 @@ absl::Status SetUpNetwork(runsc::control::NetworkConfig config) {
       stack_config.interfaces.push_back(std::move(interface));
       devices.push_back(std::move(d));
       for (const auto& a : from.addresses) {
-        net::InterfaceAddress address = {.ip = AddressOf(a.ip),
-                                         .prefix = static_cast<int>(a.prefix),
-                                         .scope = static_cast<uint8_t>(a.scope),
-                                         .flags = a.flags,
-                                         .label = a.label};
-        if (!a.broadcast.empty()) address.broadcast = AddressOf(a.broadcast);
-        TRY(stack_config.AddAddress(from.index, address));
+        TRY(stack_config.AddAddress(from.index, AddressOf(a)));
       }
     }
     for (const auto& from : config.routes) {
@@ -106,6 +122,43 @@ absl::Status SetUpNetwork(runsc::control::NetworkConfig config) {
   }
   if (config.resolver.ok()) socket::StartResolverRelay(stack, std::move(config.resolver));
   for (Device& d : devices) net::PacketDevice::Start(std::move(d.device), std::move(d.link), stack);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<runsc::control::NetworkConfig> ReadHostNetwork() {
+  runsc::Rtnetlink rtnetlink;
+  RETURN_IF_ERROR(rtnetlink.Open());
+  runsc::control::NetworkConfig config;
+  RETURN_IF_ERROR(runsc::ReadNetwork(rtnetlink, runsc::Interfaces::kAll, &config));
+  return config;
+}
+
+absl::Status UseHostNetwork(const runsc::control::NetworkConfig& config) {
+  RefPtr<net::Stack> stack = FirstStack();
+  std::string failed_at;
+  auto changed = stack->Change([&](net::Config& stack_config) -> Result<void> {
+    for (const auto& from : config.interfaces) {
+      // The own loopback stands for the host's.
+      if (from.flags & IFF_LOOPBACK) continue;
+      failed_at = from.name;
+      net::Interface interface = InterfaceOf(from);
+      interface.flags = from.flags;
+      interface.type = from.type;
+      interface.link = MakeRef<OutsideLink>();
+      stack_config.interfaces.push_back(std::move(interface));
+      for (const auto& a : from.addresses) {
+        if (a.ip.size() == 4 || a.ip.size() == 16) TRY(stack_config.AddAddress(from.index, AddressOf(a)));
+      }
+    }
+    for (const auto& from : config.routes) {
+      auto added = stack_config.AddRoute(RouteOf(from), false, false);
+      if (!added.ok() && added.error() != Errno(EEXIST)) return added.error();
+    }
+    return OkResult();
+  });
+  if (!changed.ok()) return Failed(failed_at, changed.error());
+  stack->Freeze();
+  socket::UseHostSockets();
   return absl::OkStatus();
 }
 

@@ -28,6 +28,7 @@ def parse(argv):
     parser.add_argument("--cgroup", default="")
     parser.add_argument("--cgroup-mount", action="store_true", help="/sys/fs/cgroup, and a cgroup namespace")
     parser.add_argument("--netns", default="", help="path of the network namespace to join")
+    parser.add_argument("--host-network", action="store_true", help="no network namespace, as docker --network host")
     parser.add_argument("--tmpfs", action="append", default=[], metavar="PATH=OPTIONS")
     parser.add_argument("--env", action="append", default=[])
     parser.add_argument("command", nargs="+")
@@ -74,6 +75,8 @@ def config(args):
         "resources": resources,
         "namespaces": [{"type": t} for t in ("pid", "network", "ipc", "uts", "mount")],
     }
+    if args.host_network:
+        linux["namespaces"] = [n for n in linux["namespaces"] if n["type"] != "network"]
     if args.cgroup_mount:
         linux["namespaces"].append({"type": "cgroup"})
     if args.netns:
