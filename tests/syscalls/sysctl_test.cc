@@ -4,8 +4,10 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sched.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 
 #include <functional>
 #include <string>
@@ -163,6 +165,36 @@ TEST(NetSysctl, NotForTheUnprivileged) {
               CHILD_CHECK(setresgid(65534, 65534, 65534) == 0 && setresuid(65534, 65534, 65534) == 0);
               CHILD_CHECK(Set("ipv4/ip_default_ttl", "70") == EACCES);
               CHILD_CHECK(Get("ipv4/ip_default_ttl") == "64\n");
+            }));
+}
+
+// A user namespace of an ordinary user's, who is root in it; with a network namespace or in the one that was there.
+int AsRootOfAUserNamespace(int more_flags, const std::function<void()>& body) {
+  return RunInChild([&] {
+    CHILD_CHECK(setresgid(65534, 65534, 65534) == 0 && setresuid(65534, 65534, 65534) == 0);
+    prctl(PR_SET_DUMPABLE, 1);  // or the maps are root's
+    CHILD_CHECK(unshare(CLONE_NEWUSER | more_flags) == 0);
+    CHILD_CHECK(WriteFile("/proc/self/setgroups", "deny"));
+    CHILD_CHECK(WriteFile("/proc/self/gid_map", "0 65534 1"));
+    CHILD_CHECK(WriteFile("/proc/self/uid_map", "0 65534 1"));
+    body();
+  });
+}
+
+TEST(NetSysctl, BelongsToTheRootOfTheNamespacesOwner) {
+  EXPECT_EQ(Exited(0), AsRootOfAUserNamespace(CLONE_NEWNET, [] {
+              struct stat st;
+              CHILD_CHECK(stat(Path("ipv4/ip_default_ttl").c_str(), &st) == 0);
+              CHILD_CHECK(st.st_uid == 0 && st.st_gid == 0 && (st.st_mode & 07777) == 0644);
+              CHILD_CHECK(Set("ipv4/ip_default_ttl", "72") == 0);
+              CHILD_CHECK(Get("ipv4/ip_default_ttl") == "72\n");
+              CHILD_CHECK(Option(Tcp(), IPPROTO_IP, IP_TTL) == 72);
+            }));
+  EXPECT_EQ(Exited(0), AsRootOfAUserNamespace(0, [] {
+              struct stat st;
+              CHILD_CHECK(stat(Path("ipv4/ip_default_ttl").c_str(), &st) == 0);
+              CHILD_CHECK(st.st_uid == 65534);
+              CHILD_CHECK(Set("ipv4/ip_default_ttl", "72") == EACCES);
             }));
 }
 

@@ -81,6 +81,37 @@ Result<void> ProcInode::CheckPermission(const Credentials& creds, int mask) {
   return Inode::CheckPermission(creds, mask);
 }
 
+namespace {
+
+// The user namespace that owns the caller's network namespace; null without a caller, or with one that is ending.
+RefPtr<UserNamespace> CallersNetOwner() {
+  const Task* caller = Task::CurrentOrNull();
+  RefPtr<kernel::Namespaces> namespaces = caller ? caller->namespaces_ref() : nullptr;
+  return namespaces && namespaces->net ? namespaces->net->owner() : nullptr;
+}
+
+}  // namespace
+
+// Root of the user namespace that owns the network namespace (net_ctl_set_ownership), if it has one.
+Result<vfs::InodeStat> TextInode::GetStat() {
+  vfs::InodeStat stat = TRY(ProcInode::GetStat());
+  if (!entry_.of_net) return stat;
+  RefPtr<UserNamespace> owner = CallersNetOwner();
+  if (!owner) return stat;
+  if (uint32_t root = owner->ToKernel(IdKind::kUser, 0); root != kInvalidId) stat.uid = root;
+  if (uint32_t root = owner->ToKernel(IdKind::kGroup, 0); root != kInvalidId) stat.gid = root;
+  return stat;
+}
+
+// Who administers the network has what its root has (net_ctl_permissions).
+Result<void> TextInode::CheckPermission(const Credentials& creds, int mask) {
+  if (entry_.of_net && (mask & static_cast<int>(entry_.mode >> 6 & 7)) == mask) {
+    RefPtr<UserNamespace> owner = CallersNetOwner();
+    if (owner && creds.HasCapabilityIn(owner, CAP_NET_ADMIN)) return OkResult();
+  }
+  return ProcInode::CheckPermission(creds, mask);
+}
+
 Result<Context> TextInode::MakeContext() const {
   Context context{fs(), entry_, nullptr};
   if (task_ref()) {

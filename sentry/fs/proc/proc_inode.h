@@ -60,6 +60,7 @@ struct TextEntry {
   OpenCheck open = nullptr;
   const char* text = "";
   FileMaker make_file = nullptr;  // null: an ordinary text file
+  bool of_net = false;            // belongs to who owns the caller's network namespace
 };
 
 class ProcInode : public vfs::Inode {
@@ -90,6 +91,8 @@ class TextInode final : public ProcInode {
  public:
   TextInode(ProcFs& fs, uint64_t ino, const TextEntry& entry, TaskRef task = {})
       : ProcInode(fs, S_IFREG | entry.mode, ino, std::move(task)), entry_(entry) {}
+  Result<vfs::InodeStat> GetStat() override;
+  Result<void> CheckPermission(const Credentials& creds, int mask) override;
   Result<vfs::FileRef> Open(const vfs::Path& path, int flags) override;
   Result<std::string> Generate() const;
   Result<size_t> Store(std::string_view data, RefPtr<const Credentials> opener = {}, bool at_start = true) const;

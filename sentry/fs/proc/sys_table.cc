@@ -134,15 +134,17 @@ ProcNetSettings net_settings = {};
 // The caller's; boot/, which has no task, sets those of the containers.
 RefPtr<kernel::NetNamespace> CallersNet() {
   Task* task = Task::CurrentOrNull();
-  return task ? task->namespaces().net : Kernel::Get().NewNamespaces(nullptr)->net;
+  RefPtr<kernel::Namespaces> namespaces = task ? task->namespaces_ref() : Kernel::Get().NewNamespaces(nullptr);
+  return namespaces ? namespaces->net : nullptr;
 }
 Result<std::string> ReadNetSetting(const Context& context) {
-  if (!net_settings.read) return std::string(context.entry.text);
-  return net_settings.read(*CallersNet(), context.entry.name);
+  RefPtr<kernel::NetNamespace> net = net_settings.read ? CallersNet() : nullptr;
+  return net ? net_settings.read(*net, context.entry.name) : std::string();
 }
 Result<size_t> WriteNetSetting(const Context& context, std::string_view data) {
-  if (!net_settings.write) return Errno(EINVAL);
-  TRY(net_settings.write(*CallersNet(), context.entry.name, data.substr(0, data.find('\0'))));
+  RefPtr<kernel::NetNamespace> net = net_settings.write ? CallersNet() : nullptr;
+  if (!net) return Errno(EINVAL);
+  TRY(net_settings.write(*net, context.entry.name, data.substr(0, data.find('\0'))));
   return data.size();
 }
 
@@ -154,7 +156,7 @@ Result<size_t> WriteNetSetting(const Context& context, std::string_view data) {
   { name, 0444, &ReadTunable<tunables::which> }
 // Of the network namespace of who reads or writes.
 #define NETWORK(name) \
-  { name, 0644, &ReadNetSetting, &WriteNetSetting }
+  { name, 0644, &ReadNetSetting, &WriteNetSetting, nullptr, "", nullptr, true }
 #define SETTING(name, text) \
   { name, 0644, &Stored, &Keep, nullptr, text "\n" }
 
