@@ -333,9 +333,25 @@ void SystrapAddressSpace::TakeBackRoom(uint64_t address, uint64_t length) {
   TakeBackRoomLocked(address, address + length);
 }
 
-std::optional<CallSite> SystrapAddressSpace::SiteOfGate(uint64_t address) {
+namespace {
+std::optional<CallSites::Gate> Copy(const CallSites::Gate* gate) {
+  return gate == nullptr ? std::nullopt : std::optional(*gate);
+}
+}  // namespace
+
+std::optional<CallSites::Gate> SystrapAddressSpace::GateAt(uint64_t address) {
   base::MutexLock lock(mu_);
-  return sites_.SiteOfGate(address);
+  return Copy(sites_.GateAt(address));
+}
+
+std::optional<CallSites::Gate> SystrapAddressSpace::GateReturningTo(uint64_t address, bool gone) {
+  base::MutexLock lock(mu_);
+  return Copy(sites_.GateReturningTo(address, gone));
+}
+
+std::optional<CallSites::Gate> SystrapAddressSpace::RelocatedEndingAt(uint64_t address) {
+  base::MutexLock lock(mu_);
+  return Copy(sites_.RelocatedEndingAt(address));
 }
 
 void SystrapAddressSpace::StopPatching() {
@@ -379,6 +395,7 @@ void SystrapAddressSpace::DropPatchesLocked(uint64_t start, uint64_t end, bool r
                 : Call(SYS_munmap, page.shadow, kPageSize));
     free_pages_.push_back(page.file_offset);
   }
+  if (first != last) patch_epoch_.fetch_add(1, std::memory_order_relaxed);
   sites_.pages.erase(first, last);
   static_assert(CallSites::kMaxPages <= MAX_ORDERS);
   if (!orders.empty() && !RunAllLocked(orders) && !dead()) Kill("patched text that can't be put back");
@@ -387,11 +404,15 @@ void SystrapAddressSpace::DropPatchesLocked(uint64_t start, uint64_t end, bool r
 void SystrapAddressSpace::TakeBackRoomLocked(uint64_t start, uint64_t end) {
   if (!sites_.HasRoomIn(start, end)) return;
   DropPatchesLocked(0, kGuestAddressLimit, /*restore=*/true);
+  patch_epoch_.fetch_add(1, std::memory_order_relaxed);
   std::vector<Order> orders;
+  static_assert(CallSites::kMaxRoomPages <= MAX_ORDERS);
   for (const CallSites::Room& room : sites_.rooms()) {
-    if (!room.mapped || room.address >= end || room.address + kPageSize <= start) continue;
-    orders.push_back(Call(SYS_munmap, room.address, kPageSize));
-    free_pages_.push_back(room.file_offset);
+    if (room.start >= end || room.end <= start) continue;
+    for (const CallSites::RoomPage& page : room.pages) {
+      orders.push_back(Call(SYS_munmap, page.address, kPageSize));
+      free_pages_.push_back(page.file_offset);
+    }
   }
   sites_.TakeBack(start, end);
   if (!orders.empty() && !RunAllLocked(orders) && !dead()) Kill("code of patched calls that can't be removed");
@@ -405,10 +426,8 @@ void SystrapAddressSpace::PatchSite(uint64_t return_address, uint64_t number) {
 }
 
 bool SystrapAddressSpace::PatchLocked(uint64_t return_address, uint64_t number) {
-  const CallSite site = {.address = return_address - CallSite::kLength, .number = static_cast<uint32_t>(number)};
-  const uint64_t address = site.address & ~(kPageSize - 1);
-  const uint64_t end = return_address - address;
-  if (end > kPageSize || address >= kGuestAddressLimit) return false;
+  const uint64_t address = (return_address - 1) & ~(kPageSize - 1);
+  if (address >= kGuestAddressLimit) return false;
   // The clocks have a vDSO, and answers that take a trap.
   if (number == SYS_clock_gettime || number == SYS_gettimeofday || number == SYS_time) return false;
   // Later perhaps.
@@ -416,17 +435,16 @@ bool SystrapAddressSpace::PatchLocked(uint64_t return_address, uint64_t number) 
                           [&](uint64_t from, uint64_t to) { return to - from != kPageSize; })) {
     return true;
   }
-  CallSites::Room* room = sites_.RoomFor(site);
-  if (room == nullptr) return false;
   auto patched = sites_.pages.find(address);
   if (patched == sites_.pages.end() && sites_.pages.size() >= CallSites::kMaxPages) return false;
   const uint64_t offset = TakePageLocked();
   if (offset == 0) return false;
   uint8_t* view = platform_.file().Pointer(offset);
   const uint64_t fd = static_cast<uint64_t>(platform_.file().fd());
-  CallSites::Page page = {.address = address, .file_offset = offset, .shadow = 0};
+  CallSites::Page page = {.address = address, .file_offset = offset, .shadow = 0, .relocated = {}};
   if (patched != sites_.pages.end()) {
     page.shadow = patched->second.shadow;
+    page.relocated = patched->second.relocated;
     memcpy(view, platform_.file().Pointer(patched->second.file_offset), kPageSize);
   } else {
     page.shadow = sites_.FreeShadow();
@@ -445,22 +463,27 @@ bool SystrapAddressSpace::PatchLocked(uint64_t return_address, uint64_t number) 
       return false;
     }
   }
+  const std::optional<CallSite> site =
+      FindCallSite(std::span<const uint8_t, kPageSize>(view, kPageSize), address, return_address - address, number);
+  const uint64_t gate = site ? sites_.PlaceFor(*site) : 0;
+  CallSites::RoomPage* room_page = gate == 0 ? nullptr : sites_.PageOf(gate);
   std::vector<Order> orders;
-  bool ok = IsCallSite(std::span<const uint8_t, kPageSize>(view, kPageSize), end, number);
-  if (ok && !room->mapped) {
-    room->file_offset = TakePageLocked();
-    ok = room->file_offset != 0;
+  bool ok = gate != 0;
+  if (ok && room_page == nullptr) {
+    const uint64_t room_offset = TakePageLocked();
+    ok = room_offset != 0;
     if (ok) {
-      memset(platform_.file().Pointer(room->file_offset), 0xcc, kPageSize);
-      orders.push_back(Call(SYS_mmap, room->address, kPageSize, PROT_READ | PROT_EXEC, MAP_SHARED | MAP_FIXED, fd,
-                            room->file_offset));
-      room->mapped = true;
+      memset(platform_.file().Pointer(room_offset), 0xcc, kPageSize);
+      orders.push_back(Call(SYS_mmap, gate & ~(kPageSize - 1), kPageSize, PROT_READ | PROT_EXEC, MAP_SHARED | MAP_FIXED,
+                            fd, room_offset));
+      room_page = &sites_.AddPage(gate, room_offset);
     }
   }
   if (ok) {
     const uint64_t code = platform_.zygote().layout().page + StubOffset(kSystrapGate);
-    const uint64_t gate = CallSites::WriteGate(*room, platform_.file().Pointer(room->file_offset), site, code);
-    CallSites::WriteJump(view, site, gate);
+    sites_.WriteGate(platform_.file().Pointer(room_page->file_offset), gate, *site, code);
+    CallSites::WriteJump(view, *site, gate);
+    if (!site->moved) page.relocated[site->return_address()] = gate;
     orders.push_back(Call(SYS_mmap, address, kPageSize, PROT_READ | PROT_EXEC, MAP_SHARED | MAP_FIXED, fd, offset));
     // Before any thread can get there.
     patched_.store(true, std::memory_order_seq_cst);

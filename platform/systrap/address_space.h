@@ -48,8 +48,12 @@ class SystrapAddressSpace final : public AddressSpace {
   bool patched() const { return patched_.load(std::memory_order_relaxed); }
   // No more; what was is undone.
   void StopPatching() ABSL_LOCKS_EXCLUDED(mu_);
-  // The site of a gate; see CallSites.
-  std::optional<CallSite> SiteOfGate(uint64_t address) ABSL_LOCKS_EXCLUDED(mu_);
+  // See CallSites.
+  std::optional<CallSites::Gate> GateAt(uint64_t address) ABSL_LOCKS_EXCLUDED(mu_);
+  std::optional<CallSites::Gate> GateReturningTo(uint64_t address, bool gone) ABSL_LOCKS_EXCLUDED(mu_);
+  std::optional<CallSites::Gate> RelocatedEndingAt(uint64_t address) ABSL_LOCKS_EXCLUDED(mu_);
+  // Grows whenever text is put back or gates go: what the functions above said is no longer so.
+  uint32_t patch_epoch() const { return patch_epoch_.load(std::memory_order_relaxed); }
 
   pid_t pid() const { return pid_; }
   // A guest thread that waits for its first registers, in initial vector state. EAGAIN, ENOMEM, ESRCH.
@@ -102,6 +106,7 @@ class SystrapAddressSpace final : public AddressSpace {
   std::vector<StubThread*> parked_ ABSL_GUARDED_BY(mu_);
   std::vector<uint64_t> units_ ABSL_GUARDED_BY(mu_);  // of the shared file, area by area
   std::atomic<bool> patched_{false};
+  std::atomic<uint32_t> patch_epoch_{0};
   bool patching_ ABSL_GUARDED_BY(mu_);
   CallSites sites_ ABSL_GUARDED_BY(mu_);
   std::vector<uint64_t> refused_ ABSL_GUARDED_BY(mu_);      // return addresses that can't be patched

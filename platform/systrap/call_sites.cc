@@ -12,9 +12,19 @@ namespace {
 
 constexpr uint8_t kMovEax = 0xb8;
 constexpr uint8_t kJmp = 0xe9;
-// lea 9(%rip), %rcx: the GateTarget, 16 bytes from the gate's start.
-constexpr uint8_t kLea[] = {0x48, 0x8d, 0x0d, 9, 0, 0, 0};
-constexpr uint64_t kTargetOffset = 16;
+constexpr uint8_t kInt3 = 0xcc;
+constexpr uint64_t kJumpLength = 5;
+// A relocated site's gate is where byte 2 of the jump, the second of the displacement, is int3: in one such stretch of
+// addresses of every 64 KiB.
+constexpr uint64_t kIntOffset = uint64_t{kInt3} << 8;
+constexpr uint64_t kStretch = 256;
+constexpr uint64_t kPeriod = 64 << 10;
+// rdgsbase %rcx; mov %gs:MAILBOX_SELF, %r11; not %r11; lea 1(%rcx, %r11), %rcx; jrcxz: is what %gs holds an area's
+// address, and written there? No flag is touched.
+constexpr uint8_t kCheck[] = {0xf3, 0x48, 0x0f, 0xae, 0xc9, 0x65, 0x4c, 0x8b, 0x1c, 0x25, MAILBOX_SELF, 0,
+                              0,    0,    0x49, 0xf7, 0xd3, 0x4a, 0x8d, 0x4c, 0x19, 0x01, 0xe3};
+constexpr uint64_t kMoveInGate = 5;
+constexpr uint64_t kCheckLength = sizeof kCheck + 1;
 constexpr int64_t kReach = int64_t{0x7fff'0000};
 
 // Prefixes, REX among them, that would make another instruction of a 0xb8 behind them; and the last bytes of opcodes
@@ -60,11 +70,11 @@ int32_t Displacement(uint64_t to, uint64_t from) {
   return static_cast<int32_t>(distance);
 }
 
-}  // namespace
-
-bool IsCallSite(std::span<const uint8_t, kPageSize> page, uint64_t end, uint64_t number) {
-  if (number >= ANSWERED_CALLS || end > kPageSize || end < CallSite::kLength + CallSite::kLookBack) return false;
-  const uint8_t* site = page.data() + end - CallSite::kLength;
+// That the instruction before `syscall` can be nothing but the move: with rax as it is, all else that ends in these
+// bytes would have faulted, or is told by the bytes before.
+bool IsMovedSite(std::span<const uint8_t, kPageSize> page, uint64_t end, uint64_t number) {
+  if (number >= ANSWERED_CALLS || end < CallSite::kMoveLength + CallSite::kLookBack) return false;
+  const uint8_t* site = page.data() + end - CallSite::kMoveLength;
   uint32_t immediate;
   memcpy(&immediate, site + 1, sizeof immediate);
   if (site[0] != kMovEax || immediate != number || site[5] != 0x0f || site[6] != 0x05) return false;
@@ -72,60 +82,209 @@ bool IsCallSite(std::span<const uint8_t, kPageSize> page, uint64_t end, uint64_t
   return !TakesImmediate(site[-2]) && !TakesImmediate(site[-3]) && !TakesImmediate(site[-4]);
 }
 
+// The length of the instruction if it does the same elsewhere, can't fault and is at least as long as what the jump
+// takes of it: arithmetic and moves between registers and immediates. Else 0.
+size_t TailLength(std::span<const uint8_t> code) {
+  size_t at = 0;
+  const bool rex = !code.empty() && (code[0] & 0xf0) == 0x40;
+  const bool wide = rex && (code[0] & 8) != 0;
+  if (rex) ++at;
+  if (code.size() < at + 2) return 0;
+  const uint8_t opcode = code[at], modrm = code[at + 1];
+  const bool registers = modrm >= 0xc0;
+  size_t length = 0;
+  if (opcode < 0x40 && (opcode & 7) == 5) {
+    length = at + 5;  // add, or, adc, sbb, and, sub, xor, cmp: rax, immediate
+  } else if (opcode < 0x40 && ((opcode & 7) == 1 || (opcode & 7) == 3) && registers) {
+    length = at + 2;  // the same, of two registers
+  } else if (opcode == 0x83 && registers) {
+    length = at + 3;
+  } else if (opcode == 0x81 && registers) {
+    length = at + 6;
+  } else if ((opcode == 0x85 || opcode == 0x89 || opcode == 0x8b || opcode == 0x63) && registers) {
+    length = at + 2;  // test, mov, movsxd
+  } else if (opcode == 0xff && (modrm & 0xf0) == 0xc0) {
+    length = at + 2;  // inc, dec
+  } else if (opcode == 0xc7 && (modrm & 0xf8) == 0xc0) {
+    length = at + 6;
+  } else if ((opcode & 0xf8) == 0xb8 && !wide) {
+    length = at + 5;
+  }
+  if (length < kJumpLength - CallSite::kSyscallLength || length > code.size()) return 0;
+  return length;
+}
+
+void Put(uint8_t*& to, std::span<const uint8_t> bytes) {
+  memcpy(to, bytes.data(), bytes.size());
+  to += bytes.size();
+}
+void PutWord(uint8_t*& to, uint32_t word) {
+  memcpy(to, &word, sizeof word);
+  to += sizeof word;
+}
+
+}  // namespace
+
+std::optional<CallSite> FindCallSite(std::span<const uint8_t, kPageSize> page, uint64_t address, uint64_t end,
+                                     uint64_t number) {
+  if (end > kPageSize || end < CallSite::kSyscallLength) return std::nullopt;
+  if (page[end - 2] != 0x0f || page[end - 1] != 0x05) return std::nullopt;
+  CallSite site;
+  if (IsMovedSite(page, end, number)) {
+    site.address = address + end - CallSite::kMoveLength;
+    site.number = static_cast<uint32_t>(number);
+    return site;
+  }
+  site.moved = false;
+  site.address = address + end - CallSite::kSyscallLength;
+  site.tail_length = static_cast<uint8_t>(TailLength(page.subspan(end)));
+  if (site.tail_length == 0) return std::nullopt;
+  memcpy(site.tail.data(), page.data() + end, site.tail_length);
+  return site;
+}
+
+uint64_t CallSites::Gate::own_syscall() const { return address + kCheckLength; }
+uint64_t CallSites::Gate::tail() const { return own_syscall() + CallSite::kSyscallLength; }
+
 void CallSites::Lend(uint64_t start, uint64_t end) {
-  if (rooms_.size() < kMaxRooms && end - start >= kPageSize) rooms_.push_back({.address = start});
+  if (rooms_.size() < kMaxRooms) rooms_.push_back({.start = start, .end = end, .pages = {}});
 }
 
 void CallSites::TakeBack(uint64_t start, uint64_t end) {
-  std::erase_if(rooms_, [&](const Room& room) { return room.address < end && start < room.address + kPageSize; });
+  gone_.clear();
+  std::erase_if(rooms_, [&](const Room& room) {
+    if (room.start >= end || start >= room.end) return false;
+    std::erase_if(gates_, [&](const Gate& gate) {
+      if (gate.address < room.start || gate.address >= room.end) return false;
+      gone_.push_back(gate);
+      return true;
+    });
+    return true;
+  });
 }
 
 bool CallSites::HasRoomIn(uint64_t start, uint64_t end) const {
   return std::any_of(rooms_.begin(), rooms_.end(),
-                     [&](const Room& room) { return room.address < end && start < room.address + kPageSize; });
+                     [&](const Room& room) { return room.start < end && start < room.end; });
 }
 
-CallSites::Room* CallSites::RoomFor(const CallSite& site) {
-  for (Room& room : rooms_) {
-    const int64_t distance = static_cast<int64_t>(room.address - site.address);
+bool CallSites::IsFree(const Room& room, uint64_t slot) const {
+  const uint64_t index = slot % kPageSize / kSlotSize;
+  if (index == 0 || slot < room.start || slot + kSlotSize > room.end) return false;
+  for (const RoomPage& page : room.pages) {
+    if (slot - page.address < kPageSize) return !page.used[index];
+  }
+  size_t mapped = 0;
+  for (const Room& other : rooms_) mapped += other.pages.size();
+  return mapped < kMaxRoomPages;
+}
+
+uint64_t CallSites::PlaceFor(const CallSite& site) const {
+  for (const Gate& gate : gates_) {
+    if (gate.site == site) return gate.address;
+  }
+  const uint64_t from = site.address + kJumpLength;
+  for (const Room& room : rooms_) {
+    const int64_t distance = static_cast<int64_t>(room.start - site.address);
     if (distance > kReach || distance < -kReach) continue;
-    bool known = std::any_of(room.sites.begin(), room.sites.end(), [&](const CallSite& its) {
-      return its.address == site.address && its.number == site.number;
-    });
-    if (known || room.sites.size() < kSlots - 1) return &room;
+    if (!site.moved) {
+      uint64_t first = room.start + (from + kIntOffset - room.start) % kPeriod;
+      for (; first < room.end; first += kPeriod) {
+        const uint64_t aligned = (first + kSlotSize - 1) & ~(kSlotSize - 1);
+        for (uint64_t slot = aligned; slot < first + kStretch; slot += kSlotSize) {
+          if (IsFree(room, slot)) return slot;
+        }
+      }
+      continue;
+    }
+    auto in_page = [&](uint64_t page) -> uint64_t {
+      for (uint64_t slot = page; slot < page + kPageSize; slot += kSlotSize) {
+        if (IsFree(room, slot)) return slot;
+      }
+      return 0;
+    };
+    for (const RoomPage& page : room.pages) {
+      if (const uint64_t slot = in_page(page.address); slot != 0) return slot;
+    }
+    for (uint64_t page = room.start; page < room.end; page += kPageSize) {
+      if (const uint64_t slot = in_page(page); slot != 0) return slot;
+    }
+  }
+  return 0;
+}
+
+CallSites::RoomPage* CallSites::PageOf(uint64_t address) {
+  for (Room& room : rooms_) {
+    for (RoomPage& page : room.pages) {
+      if (address - page.address < kPageSize) return &page;
+    }
   }
   return nullptr;
 }
 
-uint64_t CallSites::WriteGate(Room& room, uint8_t* view, const CallSite& site, uint64_t stub_code) {
-  for (size_t i = 0; i < room.sites.size(); ++i) {
-    if (room.sites[i].address == site.address && room.sites[i].number == site.number) {
-      return room.address + (i + 1) * kSlotSize;
-    }
+CallSites::RoomPage& CallSites::AddPage(uint64_t address, uint64_t file_offset) {
+  for (Room& room : rooms_) {
+    if (address < room.start || address >= room.end) continue;
+    return room.pages.emplace_back(
+        RoomPage{.address = address & ~(kPageSize - 1), .file_offset = file_offset, .used = {}});
   }
-  room.sites.push_back(site);
-  const uint64_t offset = room.sites.size() * kSlotSize;
+  FATAL("no room at %#lx", address);
+}
+
+// A gate is
+//   (moved)     mov $number, %eax
+//               the check; to `ours` if it holds
+//   (moved)     jmp to the site's `syscall`
+//   (relocated) syscall; the tail; jmp behind the site
+//   ours:       lea to where the call returns to, %rcx
+//               jmp to the stub's code
+void CallSites::WriteGate(uint8_t* view, uint64_t address, const CallSite& site, uint64_t stub_code) {
+  RoomPage* page = PageOf(address);
+  CHECK_THAT(page != nullptr);
+  const uint64_t offset = address % kPageSize;
+  if (page->used[offset / kSlotSize]) return;
+  page->used.set(offset / kSlotSize);
+  gates_.push_back({.address = address, .site = site});
   memcpy(view, &stub_code, sizeof stub_code);
-  uint8_t gate[kSlotSize];
-  memset(gate, 0xcc, sizeof gate);
-  memcpy(gate, kLea, sizeof kLea);
-  // jmp *entry(%rip)
-  uint8_t* jump = gate + sizeof kLea;
-  const int32_t displacement = Displacement(room.address, room.address + offset + sizeof kLea + 6);
-  jump[0] = 0xff;
-  jump[1] = 0x25;
-  memcpy(jump + 2, &displacement, sizeof displacement);
-  const GateTarget target = {.return_address = site.return_address(), .number = site.number, .unused = 0};
-  memcpy(gate + kTargetOffset, &target, sizeof target);
-  memcpy(view + offset, gate, sizeof gate);
-  return room.address + offset;
+  std::array<uint8_t, kSlotSize> gate;
+  gate.fill(kInt3);
+  uint8_t* to = gate.data();
+  auto here = [&] { return address + static_cast<uint64_t>(to - gate.data()); };
+  if (site.moved) {
+    *to++ = kMovEax;
+    PutWord(to, site.number);
+  }
+  Put(to, kCheck);
+  uint8_t* const distance = to++;
+  auto jump = [&](uint64_t target) {
+    *to++ = kJmp;
+    PutWord(to, static_cast<uint32_t>(Displacement(target, here() + 4)));
+  };
+  if (site.moved) {
+    jump(site.syscall());
+  } else {
+    CHECK_THAT(here() == gates_.back().own_syscall());
+    *to++ = 0x0f;
+    *to++ = 0x05;
+    Put(to, std::span(site.tail).first(site.tail_length));
+    jump(site.return_address() + site.tail_length);
+  }
+  *distance = static_cast<uint8_t>(to - distance - 1);
+  constexpr uint8_t kLea[] = {0x48, 0x8d, 0x0d};
+  Put(to, kLea);
+  PutWord(to, static_cast<uint32_t>(Displacement(gates_.back().returns_to(), here() + 4)));
+  constexpr uint8_t kJumpTo[] = {0xff, 0x25};
+  Put(to, kJumpTo);
+  PutWord(to, static_cast<uint32_t>(Displacement(address - offset, here() + 4)));
+  memcpy(view + offset, gate.data(), gate.size());
 }
 
 void CallSites::WriteJump(uint8_t* view, const CallSite& site, uint64_t gate) {
   uint8_t* at = view + site.address % kPageSize;
-  const int32_t displacement = Displacement(gate, site.syscall());
+  const int32_t displacement = Displacement(gate, site.address + kJumpLength);
   at[0] = kJmp;
   memcpy(at + 1, &displacement, sizeof displacement);
+  CHECK_THAT(site.moved || at[CallSite::kSyscallLength] == kInt3);
 }
 
 uint64_t CallSites::FreeShadow() const {
@@ -136,14 +295,28 @@ uint64_t CallSites::FreeShadow() const {
   }
 }
 
-std::optional<CallSite> CallSites::SiteOfGate(uint64_t address) const {
-  for (const Room& room : rooms_) {
-    if (address < room.address || address >= room.address + kPageSize) continue;
-    const uint64_t slot = (address - room.address) / kSlotSize;
-    if (slot == 0 || slot > room.sites.size()) return std::nullopt;
-    return room.sites[slot - 1];
+const CallSites::Gate* CallSites::GateAt(uint64_t address) const {
+  for (const Gate& gate : gates_) {
+    if (address - gate.address < kSlotSize) return &gate;
   }
-  return std::nullopt;
+  return nullptr;
+}
+
+const CallSites::Gate* CallSites::GateReturningTo(uint64_t address, bool gone) const {
+  auto in = [&](const std::vector<Gate>& gates) -> const Gate* {
+    const auto it =
+        std::find_if(gates.begin(), gates.end(), [&](const Gate& gate) { return gate.returns_to() == address; });
+    return it == gates.end() ? nullptr : &*it;
+  };
+  const Gate* gate = in(gates_);
+  return gate != nullptr || !gone ? gate : in(gone_);
+}
+
+const CallSites::Gate* CallSites::RelocatedEndingAt(uint64_t address) const {
+  auto page = pages.find((address - 1) & ~(kPageSize - 1));
+  if (page == pages.end()) return nullptr;
+  const auto end = page->second.relocated.find(address);
+  return end == page->second.relocated.end() ? nullptr : GateAt(end->second);
 }
 
 }  // namespace platform::systrap

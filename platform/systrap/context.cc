@@ -72,6 +72,8 @@ void SystrapContext::SetThread(SystrapAddressSpace& space, StubThread* thread) {
   fs_base_ = gs_base_ = ~uint64_t{0};
   memcpy(thread_->fpu().data(), platform_.initial_fpu().data(), platform_.initial_fpu().size());
   vectors_live_ = false;
+  detour_ = {};
+  returns_ = {};
   base::MutexLock lock(target_mu_);
   target_ = thread;
   target_pid_ = space.pid();
@@ -315,6 +317,14 @@ SystrapContext::Outcome SystrapContext::RunGuest(Registers& registers) {
     return event;
   }
   ToContext(registers, &context);
+  // Steps are shown the text as it is.
+  if ((registers.eflags & TRAP_FLAG) != 0 && space_->patched()) [[unlikely]]
+    space_->StopPatching();
+  resume_epoch_ = space_->patch_epoch();
+  if (registers.rip == detour_.shown && detour_.epoch == resume_epoch_) {
+    if (context.rcx == context.rip) context.rcx = detour_.actual;
+    context.rip = detour_.actual;
+  }
   thread_->WriteContext(context);
   Arrange();
   mailbox.flags =
@@ -352,46 +362,79 @@ void SystrapContext::CountCall(const Registers& registers) {
   if (before < kHotCalls && site.count >= kHotCalls) space_->PatchSite(registers.rip, registers.orig_rax);
 }
 
+void SystrapContext::TakeDetour(uint64_t shown, uint64_t actual) {
+  detour_ = {.shown = shown, .actual = actual, .epoch = space_->patch_epoch()};
+}
+
+bool SystrapContext::ShowReturn(Registers& registers) {
+  if (!space_->patched()) return false;
+  if (const uint32_t epoch = space_->patch_epoch(); epoch != returns_epoch_) {
+    returns_ = {};
+    returns_epoch_ = epoch;
+  }
+  const uint64_t rip = registers.rip;
+  Return& known = returns_[rip * 0x9e37'79b9'7f4a'7c15u >> 60];
+  static_assert(std::tuple_size_v<decltype(returns_)> == 16);
+  if (known.actual != rip) {
+    const std::optional<CallSites::Gate> gate = space_->GateReturningTo(rip, PatchesUndone());
+    known = {.actual = rip, .shown = gate ? gate->site.return_address() : rip};
+  }
+  if (known.shown == rip) return false;
+  if (registers.rcx == rip) registers.rcx = known.shown;
+  registers.rip = known.shown;
+  TakeDetour(known.shown, rip);
+  return true;
+}
+
 bool SystrapContext::LeaveGate(Registers& registers) {
-  const uint64_t code = platform_.zygote().layout().page;
-  const uint64_t offset = registers.rip - code;
+  const uint64_t offset = registers.rip - platform_.zygote().layout().page;
   if (offset == StubOffset(kSystrapReturn) || offset == StubOffset(kSystrapAnswerReturn)) {
     registers.rip = registers.rcx;
+    ShowReturn(registers);
     return true;
   }
   if (!space_->patched()) return true;
   auto is_past = [&](const uint8_t* label) { return offset >= StubOffset(label); };
-  uint64_t gate = registers.rip;
   if (is_past(kSystrapGate) && !is_past(kSystrapGateCall)) {
-    if (is_past(kSystrapGateMissed)) {
-      registers.rip = registers.r11;
-      return true;
-    }
-    volatile Mailbox& mailbox = thread_->mailbox();
     const bool on_stack = is_past(kSystrapGateStack) && !is_past(kSystrapGateLeave);
     if (on_stack && is_past(kSystrapGateFlags)) registers.eflags = thread_->ReadGateFlags();
-    if (on_stack) registers.rsp = mailbox.guest_rsp;
-    if (is_past(kSystrapGateAnswered) && offset <= StubOffset(kSystrapGateLeave)) {
+    if (on_stack) registers.rsp = static_cast<volatile Mailbox&>(thread_->mailbox()).guest_rsp;
+    if (is_past(kSystrapGateAnswered)) {
       registers.rip = registers.rcx;
       registers.r11 = registers.eflags;
+      ShowReturn(registers);
       return true;
     }
-    gate = is_past(kSystrapGateSwapped) ? registers.r11 : registers.rcx;
-  } else if (registers.rip >= kGuestAddressLimit) {
+    const std::optional<CallSites::Gate> gate = space_->GateReturningTo(registers.rcx, PatchesUndone());
+    if (!gate) return false;
+    registers.rip = gate->site.syscall();
     return true;
   }
-  std::optional<CallSite> site = space_->SiteOfGate(gate);
-  if (!site) return gate == registers.rip;
-  registers.rip = site->syscall();
-  registers.rax = site->number;
+  if (registers.rip >= kGuestAddressLimit) return true;
+  const std::optional<CallSites::Gate> gate = space_->GateAt(registers.rip);
+  if (!gate) return true;
+  const CallSite& site = gate->site;
+  const uint64_t in_tail = registers.rip - gate->tail();
+  if (!site.moved && (in_tail == 0 || in_tail == site.tail_length)) {
+    if (registers.rcx == gate->tail()) registers.rcx = site.return_address();
+    registers.rip = site.return_address() + in_tail;
+    if (in_tail == 0) TakeDetour(registers.rip, gate->tail());
+    return true;
+  }
+  registers.rip = site.syscall();
+  if (site.moved) registers.rax = site.number;
   return true;
 }
 
 SystrapContext::Outcome SystrapContext::OnEvent(uint32_t signal, Registers& registers) {
   // Not resumed at all: nothing has changed.
-  if (signal == (KICK_SIGNAL | SIGNAL_NOT_RESUMED)) return std::nullopt;
+  if (signal == (KICK_SIGNAL | SIGNAL_NOT_RESUMED)) {
+    ShowReturn(registers);
+    return std::nullopt;
+  }
   vectors_live_ = signal == SIGNAL_GATE_CALL;
   if (signal == SIGNAL_GATE_CALL) {
+    ShowReturn(registers);
     registers.orig_rax = registers.rax;
     registers.rax = static_cast<uint64_t>(-ENOSYS);
     return Event{.kind = Event::Kind::kSyscall};
@@ -401,7 +444,8 @@ SystrapContext::Outcome SystrapContext::OnEvent(uint32_t signal, Registers& regi
     if (registers.rcx == registers.rip && registers.r11 == registers.eflags) [[likely]] {
       registers.orig_rax = registers.rax;
       registers.rax = static_cast<uint64_t>(-ENOSYS);
-      CountCall(registers);
+      // A gate makes it itself if %gs is the guest's.
+      if (!ShowReturn(registers)) CountCall(registers);
       return Event{.kind = Event::Kind::kSyscall};
     }
     return OnSyscall(registers);
@@ -419,7 +463,11 @@ SystrapContext::Outcome SystrapContext::OnEvent(uint32_t signal, Registers& regi
   // Sent by someone outside, not raised by an instruction: no business of the guest.
   if (event.info.si_code <= 0) return std::nullopt;
   // The code of a patched call met something that the call itself doesn't: it is made in the other way.
-  if (registers.rip != rip && signal != SIGTRAP) return std::nullopt;
+  if (registers.rip != rip && signal != SIGTRAP) {
+    const std::optional<CallSites::Gate> gate = space_->GateAt(rip);
+    if (gate && registers.rip == gate->site.address) TakeDetour(registers.rip, gate->own_syscall());
+    return std::nullopt;
+  }
   event.info.si_signo = static_cast<int>(signal);
   switch (signal) {
     case SIGSEGV:
@@ -429,6 +477,7 @@ SystrapContext::Outcome SystrapContext::OnEvent(uint32_t signal, Registers& regi
       if (event.info.si_code == BUS_ADRALN) return event;
       break;
     case SIGTRAP:
+      if (space_->patched() && IsOfPatch(rip, registers)) return std::nullopt;
       trap_code_ = event.info.si_code;
       return event;
     case SIGILL:
@@ -441,6 +490,23 @@ SystrapContext::Outcome SystrapContext::OnEvent(uint32_t signal, Registers& regi
   event.address = reinterpret_cast<uint64_t>(event.info.si_addr);
   event.access = FaultAccess(thread_->ReadContext());
   return event;
+}
+
+bool SystrapContext::IsOfPatch(uint64_t rip, Registers& registers) {
+  if (registers.rip != rip) {
+    // A step over the jump of a site that has nothing before the call: on to the call itself.
+    const std::optional<CallSites::Gate> gate = space_->GateAt(rip);
+    if (!gate || registers.rip != gate->site.address || gate->site.moved) return false;
+    space_->StopPatching();
+    return true;
+  }
+  // The int3 that a thread finds which was in the call when its site was patched, or returned from a signal.
+  const std::optional<CallSites::Gate> gate = space_->RelocatedEndingAt(rip - 1);
+  if (!gate && !PatchesUndone()) return false;
+  registers.rip = rip - 1;
+  if (!gate) return true;  // perhaps: the next look will show
+  TakeDetour(registers.rip, gate->tail());
+  return true;
 }
 
 SystrapContext::Outcome SystrapContext::OnSyscall(Registers& registers) {
@@ -539,11 +605,10 @@ base::Result<void> SystrapContext::CallRseq(const RseqArea& area, uint32_t optio
 base::Result<uint64_t> SystrapContext::Command(uint32_t flags) {
   if (space_->dead()) return base::Errno(ESRCH);
   Mailbox& mailbox = thread_->mailbox();
-  mailbox.flags = flags;
   constexpr uint64_t kNone = 1;
   volatile uint64_t& slot = mailbox.result;
   slot = kNone;
-  // A late kick makes an event before the command.
+  // A late kick makes an event before the command, and may leave its flag.
   for (int i = 0;; ++i) {
     const uint64_t result = slot;
     if (result != kNone) return result;
@@ -551,6 +616,7 @@ base::Result<uint64_t> SystrapContext::Command(uint32_t flags) {
       Inconsistent("no answer to a command");
       return base::Errno(ESRCH);
     }
+    mailbox.flags = flags;
     if (!HandOver()) return base::Errno(ESRCH);
   }
 }

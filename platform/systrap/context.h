@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <sys/syscall.h>
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <iterator>
@@ -100,6 +101,14 @@ class SystrapContext final : public Context {
   // If the thread is in the code of a patched call, shows it at the call's site instead. False: it is in code of ours,
   // but not by a call.
   bool LeaveGate(Registers& registers);
+  // The call returns to `registers.rip`. If that is a gate's tail, it is shown at the site, and goes on at the tail
+  // when it is resumed there: true.
+  bool ShowReturn(Registers& registers);
+  // Since the thread was resumed.
+  bool PatchesUndone() const { return space_->patch_epoch() != resume_epoch_; }
+  void TakeDetour(uint64_t shown, uint64_t actual);
+  // Whether a SIGTRAP at `rip`, shown at `registers.rip`, is none of the guest's.
+  bool IsOfPatch(uint64_t rip, Registers& registers);
   void Kick();
   Event Dead();
   // The guest tampered with what only the stub may touch.
@@ -112,6 +121,21 @@ class SystrapContext final : public Context {
   SpinPolicy spin_;
   bool apart_ = false;  // the stub thread is pinned to another CPU than the slot says
   uint32_t switches_ = 0;
+  // What is to be resumed at `shown` goes to `actual`, in a gate, unless patches have been undone since.
+  struct Detour {
+    uint64_t shown = ~uint64_t{0};
+    uint64_t actual = 0;
+    uint32_t epoch = 0;
+  };
+  Detour detour_;
+  // Where calls return to, recently, and what is shown of that.
+  struct Return {
+    uint64_t actual = 0;
+    uint64_t shown = 0;
+  };
+  std::array<Return, 16> returns_;
+  uint32_t returns_epoch_ = 0;
+  uint32_t resume_epoch_ = 0;
   bool vectors_live_ = false;  // the guest's vector registers are in its stub thread's CPU, not in the frame
   // From so many short runs between two sleeps on, the thread is one that waits for others and they for it: then a
   // wake-up of another CPU costs more than running at the same time gains.

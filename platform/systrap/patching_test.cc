@@ -30,7 +30,8 @@ using testing::TestPlatform;
 // What programs start with: bytes to look back at.
 #define NOPS ".fill 16, 1, 0x90;"
 constexpr uint64_t kSite = kCodeAddress + 16;
-constexpr uint64_t kRoom = kCodeAddress - 16 * kPageSize;
+constexpr uint64_t kRoomLength = 32 * kPageSize;
+constexpr uint64_t kRoom = kCodeAddress - 64 * kPageSize;
 constexpr uint64_t kFlags = 0x8d5;  // the arithmetic ones
 
 uint64_t StubPage() { return static_cast<SystrapPlatform&>(TestPlatform()).zygote().layout().page; }
@@ -54,7 +55,7 @@ Registers Start() {
 
 void Offer(TestGuest& guest) {
   guest.space().MarkText(kCodeAddress, kPageSize);
-  guest.space().LendRoom(kRoom, kPageSize);
+  guest.space().LendRoom(kRoom, kRoomLength);
 }
 
 // Makes the call at the site until it doesn't trap.
@@ -75,7 +76,8 @@ TEST(CallSiteTest, Recognised) {
     const uint8_t code[] = {0xb8, 39, 0, 0, 0, 0x0f, 0x05};
     memcpy(page + end - sizeof code, code, sizeof code);
     std::copy(before.begin(), before.end(), page + end - sizeof code - before.size());
-    return IsCallSite(page, end, number);
+    const std::optional<CallSite> site = FindCallSite(page, kCodeAddress, end, number);
+    return site && site->moved;
   };
   EXPECT_TRUE(is_site({}, 100, 39));
   EXPECT_TRUE(is_site({0xf3, 0x0f, 0x1e, 0xfa}, 100, 39)) << "endbr64";
@@ -158,6 +160,186 @@ TEST(PatchingTest, OtherCallsAreEventsAsByATrap) {
   EXPECT_EQ(jumped.orig_rax, 110u);
 }
 
+TEST(CallSiteTest, Tails) {
+  auto tail = [](std::initializer_list<uint8_t> code, uint64_t end = 100) -> size_t {
+    uint8_t page[kPageSize];
+    memset(page, 0x90, sizeof page);
+    page[end - 2] = 0x0f;
+    page[end - 1] = 0x05;
+    std::copy_n(code.begin(), std::min<size_t>(code.size(), kPageSize - end), page + end);
+    const std::optional<CallSite> site = FindCallSite(page, kCodeAddress, end, 0);
+    if (!site) return 0;
+    EXPECT_FALSE(site->moved);
+    EXPECT_EQ(site->address, kCodeAddress + end - 2);
+    EXPECT_TRUE(std::equal(site->tail.begin(), site->tail.begin() + site->tail_length, code.begin()));
+    return site->tail_length;
+  };
+  EXPECT_EQ(tail({0x48, 0x3d, 0x00, 0xf0, 0xff, 0xff, 0x77}), 6u) << "cmp $-4096, %rax: the C library's";
+  EXPECT_EQ(tail({0x48, 0x83, 0xeb, 0x01}), 4u) << "sub $1, %rbx";
+  EXPECT_EQ(tail({0x48, 0x89, 0xc3}), 3u) << "mov %rax, %rbx";
+  EXPECT_EQ(tail({0x49, 0x81, 0xfc, 1, 2, 3, 4}), 7u) << "cmp $0x4030201, %r12";
+  EXPECT_EQ(tail({0x83, 0xf8, 0xff}), 3u) << "cmp $-1, %eax";
+  EXPECT_EQ(tail({0x3d, 1, 0, 0, 0}), 5u) << "cmp $1, %eax";
+  EXPECT_EQ(tail({0xbf, 1, 0, 0, 0}), 5u) << "mov $1, %edi";
+  EXPECT_EQ(tail({0x48, 0xff, 0xc3}), 3u) << "inc %rbx";
+  EXPECT_EQ(tail({0x89, 0xc3, 0x90}), 0u) << "mov %eax, %ebx: too short";
+  EXPECT_EQ(tail({0xc3, 0x90, 0x90}), 0u) << "ret";
+  EXPECT_EQ(tail({0x48, 0x89, 0x03}), 0u) << "mov %rax, (%rbx): can fault";
+  EXPECT_EQ(tail({0x48, 0x8d, 0x05, 0, 0, 0, 0}), 0u) << "lea 0(%rip), %rax";
+  EXPECT_EQ(tail({0x0f, 0x84, 0, 0, 0, 0}), 0u) << "je";
+  EXPECT_EQ(tail({0xff, 0xd0, 0x90}), 0u) << "call *%rax";
+  EXPECT_EQ(tail({0x48, 0xff, 0xe0}), 0u) << "jmp *%rax";
+  EXPECT_EQ(tail({0x48, 0xb8, 1, 2, 3, 4, 5, 6, 7, 8}), 0u) << "movabs";
+  EXPECT_EQ(tail({0x48, 0x3d, 0x00, 0xf0, 0xff, 0xff}, kPageSize - 6), 6u);
+  EXPECT_EQ(tail({0x48, 0x3d, 0x00, 0xf0, 0xff, 0xff}, kPageSize - 5), 0u) << "on two pages";
+}
+
+// rsi, rdi, rdx: rax, rcx, r11 behind the call; r8: what the tail makes of the flags; r9: the red zone.
+GUEST_PROGRAM(relocated, NOPS
+              "syscall; cmp $0xfffffffffffff000, %rax; mov -8(%rsp), %r9; mov %rax, %rsi; mov %rcx, %rdi; mov %r11, "
+              "%rdx; seta %r8b;"
+              "mov $1000, %eax; syscall; jmp .");
+constexpr uint64_t kRelocatedEnd = kSite + 2;
+
+void HeatRelocated(TestGuest& guest) {
+  Registers r = Start();
+  for (int i = 0; i < 1000 && !IsPatched(guest, kSite); ++i) {
+    r.rip = kSite;
+    r.rax = SYS_getppid;
+    ASSERT_EQ(guest.context().Switch(r).kind, Kind::kSyscall);
+  }
+  ASSERT_TRUE(IsPatched(guest, kSite));
+}
+
+TEST(RelocatedTest, CallsAsByATrap) {
+  TestGuest guest(relocated());
+  Offer(guest);
+  guest.context().SetAnswer(SYS_getpid, 4711);
+  auto calls = [&] {
+    std::vector<Registers> seen;
+    // Several numbers at one site, large ones too.
+    for (uint64_t number : {uint64_t{SYS_read}, uint64_t{SYS_getppid}, uint64_t{511}, uint64_t{512},
+                            uint64_t{1} << 32 | SYS_getpid, ~uint64_t{0}, uint64_t{SYS_getpid}}) {
+      Registers r = Start();
+      r.rax = number;
+      r.eflags = 0x202 | kFlags;
+      guest.Word((r.rsp - kDataAddress) / 8 - 1) = 111;
+      Event event = guest.context().Switch(r);
+      if (number != SYS_getpid) {
+        EXPECT_EQ(event.kind, Kind::kSyscall);
+        EXPECT_EQ(r.orig_rax, number);
+        EXPECT_EQ(r.rip, kRelocatedEnd);
+        EXPECT_EQ(r.rcx, kRelocatedEnd);
+        EXPECT_EQ(r.r11, 0x202 | kFlags);
+        seen.push_back(r);
+        r.rax = static_cast<uint64_t>(-int64_t{EINVAL});
+        event = guest.context().Switch(r);
+      }
+      EXPECT_EQ(event.kind, Kind::kSyscall);
+      EXPECT_EQ(r.orig_rax, 1000u);
+      EXPECT_EQ(r.rsi, number == SYS_getpid ? 4711 : static_cast<uint64_t>(-int64_t{EINVAL}));
+      EXPECT_EQ(r.rdx, 0x202 | kFlags);
+      EXPECT_EQ(r.r8 & 1, number != SYS_getpid ? 1u : 0u);
+      EXPECT_EQ(r.r9, 111u);
+      r.rdi = 0;  // rcx, which tells the difference
+      seen.push_back(r);
+    }
+    return seen;
+  };
+  const std::vector<Registers> trapped = calls();
+  HeatRelocated(guest);
+  const std::vector<Registers> jumped = calls();
+  ASSERT_EQ(trapped.size(), jumped.size());
+  for (size_t i = 0; i < trapped.size(); ++i) {
+    Registers expected = trapped[i], got = jumped[i];
+    if (got.orig_rax == 1000) expected.rcx = got.rcx = 0;
+    EXPECT_EQ(memcmp(&expected, &got, sizeof got), 0) << i;
+  }
+  EXPECT_TRUE(IsPatched(guest, kSite));
+}
+
+// Whoever was in the call, or comes from a signal's handler, returns to where the jump is now.
+TEST(RelocatedTest, ReturnsIntoTheJump) {
+  TestGuest guest(relocated());
+  Offer(guest);
+  HeatRelocated(guest);
+  auto returned = [&](Context& context) {
+    Registers r = Start();
+    r.rip = kRelocatedEnd;
+    r.rax = static_cast<uint64_t>(-int64_t{EINTR});
+    ASSERT_EQ(context.Switch(r).kind, Kind::kSyscall);
+    EXPECT_EQ(r.orig_rax, 1000u);
+    EXPECT_EQ(r.r8 & 1, 1u);
+  };
+  returned(guest.context());
+  // A new thread.
+  auto cloned = guest.context().CloneInSpace();
+  ASSERT_TRUE(cloned.ok());
+  std::thread([&] {
+    returned(**cloned);
+    (*cloned)->Release();
+  }).join();
+  // One that went in by a patch that is undone meanwhile, and the other way round.
+  Registers r = Start();
+  r.rax = SYS_getppid;
+  ASSERT_EQ(guest.context().Switch(r).kind, Kind::kSyscall);
+  guest.space().Protect(kCodeAddress, kPageSize, testing::kReadExec);
+  ASSERT_FALSE(IsPatched(guest, kSite));
+  r.rax = 0;
+  ASSERT_EQ(guest.context().Switch(r).kind, Kind::kSyscall);
+  EXPECT_EQ(r.orig_rax, 1000u);
+  EXPECT_EQ(r.rdi, kRelocatedEnd) << "the text's own";
+  EXPECT_TRUE(IsPatched(guest, kSite) == false);
+  // A breakpoint of the guest's own there is the guest's.
+  guest.space().MarkText(kCodeAddress, kPageSize);
+  TestMemory().Pointer(guest.code_range().start)[16 + 2] = 0xcc;
+  r = Start();
+  r.rip = kRelocatedEnd;
+  Event event = guest.context().Switch(r);
+  ASSERT_EQ(event.kind, Kind::kSignal);
+  EXPECT_EQ(event.info.si_signo, SIGTRAP);
+  EXPECT_EQ(r.rip, kRelocatedEnd + 1);
+}
+
+TEST(RelocatedTest, SingleSteps) {
+  TestGuest guest(relocated());
+  Offer(guest);
+  HeatRelocated(guest);
+  Registers r = Start();
+  r.rax = SYS_getppid;
+  r.eflags |= TRAP_FLAG;
+  ASSERT_EQ(guest.context().Switch(r).kind, Kind::kSyscall);
+  EXPECT_EQ(r.rip, kRelocatedEnd);
+  r.rax = 0;
+  Event event = guest.context().Switch(r);
+  ASSERT_EQ(event.kind, Kind::kSignal);
+  EXPECT_EQ(event.info.si_signo, SIGTRAP);
+  EXPECT_EQ(r.rip, kRelocatedEnd + 6);
+}
+
+TEST(RelocatedTest, GuestsThatUseGs) {
+  TestGuest guest(relocated());
+  Offer(guest);
+  HeatRelocated(guest);
+  for (uint64_t base : {uint64_t{kDataAddress}, uint64_t{0x5000}, uint64_t{kRoom}, uint64_t{kSite} + 1}) {
+    for (int i = 0; i < 3; ++i) {
+      Registers r = Start();
+      r.gs_base = base;
+      r.rax = SYS_getppid;
+      ASSERT_EQ(guest.context().Switch(r).kind, Kind::kSyscall);
+      EXPECT_EQ(r.orig_rax, uint64_t{SYS_getppid});
+      EXPECT_EQ(r.rip, kRelocatedEnd);
+      EXPECT_EQ(r.rcx, kRelocatedEnd);
+      EXPECT_EQ(r.gs_base, base);
+      r.rax = static_cast<uint64_t>(-int64_t{EINVAL});
+      ASSERT_EQ(guest.context().Switch(r).kind, Kind::kSyscall);
+      EXPECT_EQ(r.orig_rax, 1000u);
+      EXPECT_EQ(r.r8 & 1, 1u);
+    }
+  }
+  EXPECT_TRUE(IsPatched(guest, kSite));
+}
+
 // The sentry's view is the original; every change of the mapping ends the patch.
 TEST(PatchingTest, EndsWithTheMapping) {
   const std::array<uint8_t, 7> original = {0xb8, 110, 0, 0, 0, 0x0f, 0x05};
@@ -180,7 +362,7 @@ TEST(PatchingTest, EndsWithTheMapping) {
     TestGuest guest(handed_over());
     Offer(guest);
     Heat(guest);
-    guest.space().TakeBackRoom(kRoom, kPageSize);
+    guest.space().TakeBackRoom(kRoom, kRoomLength);
     EXPECT_TRUE(is_original(guest));
     still_calls(guest);
   }
@@ -221,7 +403,7 @@ TEST(PatchingTest, EndsWithTheMapping) {
 TEST(PatchingTest, OnlyTextInReachOfARoom) {
   {
     TestGuest guest(handed_over());
-    guest.space().LendRoom(kRoom, kPageSize);
+    guest.space().LendRoom(kRoom, kRoomLength);
     Registers r = Start();
     for (int i = 0; i < 300; ++i) {
       r.rip = kSite;
@@ -232,7 +414,7 @@ TEST(PatchingTest, OnlyTextInReachOfARoom) {
   {
     TestGuest guest(handed_over());
     guest.space().MarkText(kCodeAddress, kPageSize);
-    guest.space().LendRoom(uint64_t{1} << 40, kPageSize);
+    guest.space().LendRoom(uint64_t{1} << 40, kRoomLength);
     Registers r = Start();
     for (int i = 0; i < 300; ++i) {
       r.rip = kSite;
@@ -314,8 +496,21 @@ GUEST_PROGRAM(
     "stc; mov $110, %eax; syscall; jnc 9f;"
     "3: cmp $4712, %rax; jne 9f; mov %rdi, (%rsi); jmp 4b; 9: ud2");
 
-void Storm(bool answers, bool other_patches) {
-  TestGuest guest(storm());
+// The same by calls whose numbers come from elsewhere, with something behind them that a jump can take the place of.
+GUEST_PROGRAM(
+    relocated_storm, NOPS
+    ".fill 32, 1, 0x90;"
+    "1: mov $0x1234567, %rdx; mov %rdx, %r8; mov %rdx, %r12; mov %rdx, %r14; movq %rdx, %xmm3; movq %rdx, %xmm15;"
+    "mov %rdx, -8(%rsp); mov %rdx, -64(%rsp); mov $39, %r13d; mov $110, %ebp;"
+    "4: mov %r13, %rax; syscall; cmp $4711, %rax; jne 9f;"
+    "inc %rdi; cmp %rdx, %r8; jne 9f; cmp %rdx, %r12; jne 9f; cmp %rdx, %r14; jne 9f;"
+    "movq %xmm3, %rax; cmp %rdx, %rax; jne 9f; movq %xmm15, %rax; cmp %rdx, %rax; jne 9f;"
+    "cmp %rdx, -8(%rsp); jne 9f; cmp %rdx, -64(%rsp); jne 9f;"
+    "stc; mov %rbp, %rax; syscall; mov %rax, %rbx; jnc 9f;"
+    "cmp $4712, %rbx; jne 9f; mov %rdi, (%rsi); jmp 4b; 9: ud2");
+
+void Storm(std::span<const uint8_t> program, bool answers, bool other_patches) {
+  TestGuest guest(program);
   Offer(guest);
   if (answers) guest.context().SetAnswer(SYS_getpid, 4711);
   std::atomic<int> sent{0}, received{0};
@@ -349,7 +544,7 @@ void Storm(bool answers, bool other_patches) {
     if (event.kind == Kind::kInterrupted) {
       // Always at an instruction of its own.
       EXPECT_GE(r.rip, kCodeAddress);
-      EXPECT_LT(r.rip, kCodeAddress + storm().size());
+      EXPECT_LT(r.rip, kCodeAddress + program.size());
       ++received;
       continue;
     }
@@ -380,13 +575,16 @@ void Storm(bool answers, bool other_patches) {
   EXPECT_TRUE(SpaceOf(guest).patched());
 }
 
-TEST(PatchingTest, InterruptsAnywhere) { Storm(false, false); }
-TEST(PatchingTest, InterruptsAnywhereInAnswers) { Storm(true, false); }
-TEST(PatchingTest, InterruptsWhileTextChanges) { Storm(true, true); }
+TEST(PatchingTest, InterruptsAnywhere) { Storm(storm(), false, false); }
+TEST(PatchingTest, InterruptsAnywhereInAnswers) { Storm(storm(), true, false); }
+TEST(PatchingTest, InterruptsWhileTextChanges) { Storm(storm(), true, true); }
+TEST(RelocatedTest, InterruptsAnywhere) { Storm(relocated_storm(), false, false); }
+TEST(RelocatedTest, InterruptsAnywhereInAnswers) { Storm(relocated_storm(), true, false); }
+TEST(RelocatedTest, InterruptsWhileTextChanges) { Storm(relocated_storm(), true, true); }
 
 // Threads in the same text, while it is patched and put back.
-TEST(PatchingTest, ThreadsWhileTextChanges) {
-  TestGuest guest(storm());
+void Threads(std::span<const uint8_t> program) {
+  TestGuest guest(program);
   Offer(guest);
   auto cloned = guest.context().CloneInSpace();
   ASSERT_TRUE(cloned.ok());
@@ -431,6 +629,9 @@ TEST(PatchingTest, ThreadsWhileTextChanges) {
   EXPECT_TRUE(SpaceOf(guest).patched());
 }
 
+TEST(PatchingTest, ThreadsWhileTextChanges) { Threads(storm()); }
+TEST(RelocatedTest, ThreadsWhileTextChanges) { Threads(relocated_storm()); }
+
 // Every byte of the code of patched calls, with registers that fit and that don't.
 TEST(PatchingTest, HostileJumps) {
   auto guest = std::make_unique<TestGuest>(handed_over());
@@ -441,9 +642,9 @@ TEST(PatchingTest, HostileJumps) {
       Registers r = Start();
       r.rip = StubPage() + offset;
       const uint64_t area = static_cast<SystrapContext&>(guest->context()).thread()->address();
-      const uint64_t targets[] = {kRoom + CallSites::kSlotSize + 16, kDataAddress, 8};
+      const uint64_t targets[] = {kSite + 7, kDataAddress, 8};
       r.rcx = r.r11 = targets[variant];
-      r.rax = variant == 0 ? area : kDataAddress;
+      r.rax = variant == 0 ? SYS_getppid : kDataAddress;
       r.rbx = area;
       r.r12 = variant == 1 ? kDataAddress + 1024 : area + 0x5000;
       if (variant == 0) r.rsp = area + GATE_STACK - 8;

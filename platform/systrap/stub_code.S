@@ -35,12 +35,10 @@
     .globl kSystrapReturn
     .globl kSystrapAnswerReturn
     .globl kSystrapGate
-    .globl kSystrapGateSwapped
     .globl kSystrapGateStack
     .globl kSystrapGateFlags
     .globl kSystrapGateAnswered
     .globl kSystrapGateLeave
-    .globl kSystrapGateMissed
     .globl kSystrapGateCall
     .globl kSystrapEnd
 
@@ -306,53 +304,47 @@ kSystrapZygote:
     iretq
 .endm
 
-// A patched call comes here from its gate, %rcx = its struct GateTarget, with all other registers as at the instruction
-// before `syscall`. %rax, %rcx and %r11 are free; nothing may touch the guest's stack, and the flags only once they are
-// saved. A signal in here up to kSystrapGateCall is an event, of which the sentry makes one at the site. What is in
-// %gs is the thread's area, unless the guest has put something else there: then it makes the call by `syscall`.
+// A patched call comes here from its gate, %rcx = where it returns to, with all other registers, the number in %rax among them,
+// as at `syscall`, and the thread's area in %gs: the gate has looked. %rcx and %r11 are free; nothing may touch the guest's
+// stack, and the flags only once they are saved. A signal in here up to kSystrapGateCall is an event, of which the sentry makes
+// one at the site.
     .balign 64
 kSystrapGate:
-    rdgsbase %rax
-    mov %gs:MAILBOX_SELF, %r11
-    not %r11
-    lea 1(%rax, %r11), %r11         // the base less what is said there
-    xchg %rcx, %r11
-kSystrapGateSwapped:
-    jrcxz 1f
-    jmp 2f
-1:  mov %rsp, MAILBOX_GUEST_RSP(%rax)
-    lea GATE_STACK(%rax), %rsp
+    mov %rsp, %gs:MAILBOX_GUEST_RSP
+    rdgsbase %r11
+    lea GATE_STACK(%r11), %rsp
 kSystrapGateStack:
     pushfq
 kSystrapGateFlags:
-    mov GATE_NUMBER(%r11), %ecx
-    mov AREA_ANSWERS(%rax, %rcx, 8), %rcx
-    test %rcx, %rcx
+    cmp $ANSWERED_CALLS, %rax
+    jae kSystrapGateCall
+    mov AREA_ANSWERS(%r11, %rax, 8), %r11
+    test %r11, %r11
     jle kSystrapGateCall
-    lea -1(%rcx), %rax
-    mov GATE_RETURN(%r11), %rcx
+    lea -1(%r11), %rax
 kSystrapGateAnswered:
     mov (%rsp), %r11
     popfq
     mov (MAILBOX_GUEST_RSP - GATE_STACK)(%rsp), %rsp
 kSystrapGateLeave:
     jmp *%rcx
-2:  mov GATE_NUMBER(%r11), %eax
-    mov GATE_RETURN(%r11), %rcx
-    lea -2(%rcx), %r11
-kSystrapGateMissed:
-    jmp *%r11
 
 // The call is the sentry's: a frame for it, as a signal would have made one. A kick is dropped, for there is an event to
 // come, but not the vector registers.
 kSystrapGateCall:
-    lea kSystrapBegin(%rip), %rcx
-    mov (STUB_DATA + DATA_GATE_CONTEXT)(%rcx), %ecx
-    add %rax, %rcx
-    mov %r12, SC_R12(%rcx)
-    mov %rcx, %r12
+    rdgsbase %r11
+    push %rax
+    lea kSystrapBegin(%rip), %rax
+    mov (STUB_DATA + DATA_GATE_CONTEXT)(%rax), %eax
+    add %r11, %rax
+    mov %r12, SC_R12(%rax)
+    mov %rax, %r12
     mov %rbx, SC_RBX(%r12)
-    mov %rax, %rbx
+    mov %r11, %rbx
+    pop %rax
+    mov %rax, SC_RAX(%r12)
+    mov %rcx, SC_RCX(%r12)
+    mov %rcx, SC_RIP(%r12)
     mov (%rsp), %rax
     mov %rax, SC_EFLAGS(%r12)
     mov %rax, SC_R11(%r12)
@@ -367,11 +359,6 @@ kSystrapGateCall:
     mov %rsi, SC_RSI(%r12)
     mov %rbp, SC_RBP(%r12)
     mov %rdx, SC_RDX(%r12)
-    mov GATE_NUMBER(%r11), %eax
-    mov %rax, SC_RAX(%r12)
-    mov GATE_RETURN(%r11), %rax
-    mov %rax, SC_RCX(%r12)
-    mov %rax, SC_RIP(%r12)
     mov MAILBOX_GUEST_RSP(%rbx), %rax
     mov %rax, SC_RSP(%r12)
     movabs $0x002b000000000033, %rax

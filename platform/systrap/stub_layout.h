@@ -42,10 +42,6 @@
 // The stack of a patched call, in the alternate signal stack.
 #define GATE_STACK (AREA_ANSWERS - 64)
 
-// struct GateTarget
-#define GATE_RETURN 0
-#define GATE_NUMBER 8
-
 // One 8-byte word per call. 0: the sentry answers; > 0: the result, plus 1; < 0: how the stub computes it.
 #define ANSWERED_CALLS 512
 #define ANSWER_CLOCK_GETTIME -1

@@ -21,8 +21,8 @@ extern "C" {
 extern const uint8_t kSystrapBegin[], kSystrapZygote[], kSystrapHandler[], kSystrapGuestWake[], kSystrapGuestWait[],
     kSystrapGuestRseq[], kSystrapGuestPark[], kSystrapGuestProbe[], kSystrapGuestProbeEnd[], kSystrapEnd[];
 // Patched calls: where what they do changes the registers that tell about the guest.
-extern const uint8_t kSystrapGate[], kSystrapGateSwapped[], kSystrapGateStack[], kSystrapGateFlags[],
-    kSystrapGateAnswered[], kSystrapGateLeave[], kSystrapGateMissed[], kSystrapGateCall[];
+extern const uint8_t kSystrapGate[], kSystrapGateStack[], kSystrapGateFlags[], kSystrapGateAnswered[],
+    kSystrapGateLeave[], kSystrapGateCall[];
 // All registers are the guest's but rip, which is to become rcx.
 extern const uint8_t kSystrapReturn[], kSystrapAnswerReturn[];
 }

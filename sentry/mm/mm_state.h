@@ -256,7 +256,7 @@ struct MemoryManager::State {
   uint64_t virtual_bytes = 0, data_bytes = 0, stack_bytes = 0, code_bytes = 0, locked_bytes = 0;
   uint64_t peak_virtual = 0, peak_resident = 0;
   ImageInfo image;
-  std::vector<uint64_t> rooms;  // pages lent to the platform
+  std::vector<uint64_t> rooms;  // lent to the platform
 };
 
 class ABSL_SCOPED_LOCKABLE MemoryManager::Lock {

@@ -11,6 +11,8 @@ namespace {
 constexpr uint64_t kAboveLibraries = 1 << 20;
 constexpr uint64_t kBelowImage = 64 << 10;
 constexpr uint64_t kSegmentGap = 4 << 20;
+// Virtual: what the platform maps there are single pages.
+constexpr uint64_t kRoomSize = 128 << 10;
 
 }  // namespace
 
@@ -21,24 +23,24 @@ void MemoryManager::State::LendRooms() {
     image_start = it->second.start;
     if (it == vmas.begin() || std::prev(it)->second.end + kSegmentGap < image_start) break;
   }
-  const uint64_t candidates[] = {mmap_base + kAboveLibraries, image_start > kGuestAddressMin + kBelowImage + kPageSize
-                                                                  ? image_start - kBelowImage - kPageSize
+  const uint64_t candidates[] = {mmap_base + kAboveLibraries, image_start > kGuestAddressMin + kBelowImage + kRoomSize
+                                                                  ? image_start - kBelowImage - kRoomSize
                                                                   : 0};
   for (uint64_t room : candidates) {
-    if (room < kGuestAddressMin || room + kPageSize > kGuestAddressLimit || !IsFree(room, room + kPageSize)) continue;
+    if (room < kGuestAddressMin || room + kRoomSize > kGuestAddressLimit || !IsFree(room, room + kRoomSize)) continue;
     if (std::find(rooms.begin(), rooms.end(), room) != rooms.end()) continue;
     rooms.push_back(room);
-    mm.address_space_->LendRoom(room, kPageSize);
+    mm.address_space_->LendRoom(room, kRoomSize);
   }
 }
 
 void MemoryManager::State::TakeBackRooms(uint64_t start, uint64_t end) {
   for (auto it = rooms.begin(); it != rooms.end();) {
-    if (*it >= end || start >= *it + kPageSize) {
+    if (*it >= end || start >= *it + kRoomSize) {
       ++it;
       continue;
     }
-    mm.address_space_->TakeBackRoom(*it, kPageSize);
+    mm.address_space_->TakeBackRoom(*it, kRoomSize);
     it = rooms.erase(it);
   }
 }
