@@ -339,9 +339,9 @@ std::optional<CallSites::Gate> Copy(const CallSites::Gate* gate) {
 }
 }  // namespace
 
-std::optional<CallSites::Gate> SystrapAddressSpace::GateAt(uint64_t address) {
+std::optional<CallSites::Gate> SystrapAddressSpace::GateAt(uint64_t address, bool gone) {
   base::MutexLock lock(mu_);
-  return Copy(sites_.GateAt(address));
+  return Copy(sites_.GateAt(address, gone));
 }
 
 std::optional<CallSites::Gate> SystrapAddressSpace::GateReturningTo(uint64_t address, bool gone) {
@@ -395,16 +395,17 @@ void SystrapAddressSpace::DropPatchesLocked(uint64_t start, uint64_t end, bool r
                 : Call(SYS_munmap, page.shadow, kPageSize));
     free_pages_.push_back(page.file_offset);
   }
-  if (first != last) patch_epoch_.fetch_add(1, std::memory_order_relaxed);
   sites_.pages.erase(first, last);
   static_assert(CallSites::kMaxPages <= MAX_ORDERS);
-  if (!orders.empty() && !RunAllLocked(orders) && !dead()) Kill("patched text that can't be put back");
+  if (orders.empty()) return;
+  if (!RunAllLocked(orders) && !dead()) Kill("patched text that can't be put back");
+  // Whoever was resumed before this may have met what was there.
+  patch_epoch_.fetch_add(1, std::memory_order_seq_cst);
 }
 
 void SystrapAddressSpace::TakeBackRoomLocked(uint64_t start, uint64_t end) {
   if (!sites_.HasRoomIn(start, end)) return;
   DropPatchesLocked(0, kGuestAddressLimit, /*restore=*/true);
-  patch_epoch_.fetch_add(1, std::memory_order_relaxed);
   std::vector<Order> orders;
   static_assert(CallSites::kMaxRoomPages <= MAX_ORDERS);
   for (const CallSites::Room& room : sites_.rooms()) {
@@ -416,6 +417,7 @@ void SystrapAddressSpace::TakeBackRoomLocked(uint64_t start, uint64_t end) {
   }
   sites_.TakeBack(start, end);
   if (!orders.empty() && !RunAllLocked(orders) && !dead()) Kill("code of patched calls that can't be removed");
+  patch_epoch_.fetch_add(1, std::memory_order_seq_cst);
 }
 
 void SystrapAddressSpace::PatchSite(uint64_t return_address, uint64_t number) {
@@ -423,6 +425,13 @@ void SystrapAddressSpace::PatchSite(uint64_t return_address, uint64_t number) {
   if (!patching_ || dead() || refused_.size() >= kMaxRefused) return;
   if (std::find(refused_.begin(), refused_.end(), return_address) != refused_.end()) return;
   if (!PatchLocked(return_address, number)) refused_.push_back(return_address);
+}
+
+void SystrapAddressSpace::RefuseSite(uint64_t return_address) {
+  base::MutexLock lock(mu_);
+  if (refused_.size() < kMaxRefused) refused_.push_back(return_address);
+  const uint64_t page = (return_address - 1) & ~(kPageSize - 1);
+  DropPatchesLocked(page, page + kPageSize, /*restore=*/true);
 }
 
 bool SystrapAddressSpace::PatchLocked(uint64_t return_address, uint64_t number) {

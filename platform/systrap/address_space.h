@@ -44,12 +44,14 @@ class SystrapAddressSpace final : public AddressSpace {
   // A thread makes the call `number` often, that returns to `return_address`: it may get there without a trap from now
   // on.
   void PatchSite(uint64_t return_address, uint64_t number) ABSL_LOCKS_EXCLUDED(mu_);
+  // Undoes the patches of that site's page; it gets none any more.
+  void RefuseSite(uint64_t return_address) ABSL_LOCKS_EXCLUDED(mu_);
   // Whether anything was ever patched here.
   bool patched() const { return patched_.load(std::memory_order_relaxed); }
   // No more; what was is undone.
   void StopPatching() ABSL_LOCKS_EXCLUDED(mu_);
   // See CallSites.
-  std::optional<CallSites::Gate> GateAt(uint64_t address) ABSL_LOCKS_EXCLUDED(mu_);
+  std::optional<CallSites::Gate> GateAt(uint64_t address, bool gone) ABSL_LOCKS_EXCLUDED(mu_);
   std::optional<CallSites::Gate> GateReturningTo(uint64_t address, bool gone) ABSL_LOCKS_EXCLUDED(mu_);
   std::optional<CallSites::Gate> RelocatedEndingAt(uint64_t address) ABSL_LOCKS_EXCLUDED(mu_);
   // Grows whenever text is put back or gates go: what the functions above said is no longer so.

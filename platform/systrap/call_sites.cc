@@ -295,21 +295,22 @@ uint64_t CallSites::FreeShadow() const {
   }
 }
 
-const CallSites::Gate* CallSites::GateAt(uint64_t address) const {
-  for (const Gate& gate : gates_) {
-    if (address - gate.address < kSlotSize) return &gate;
+template <typename Predicate>
+const CallSites::Gate* CallSites::FindGate(bool gone, Predicate predicate) const {
+  for (const auto* gates : {&gates_, &gone_}) {
+    const auto it = std::find_if(gates->begin(), gates->end(), predicate);
+    if (it != gates->end()) return &*it;
+    if (!gone) break;
   }
   return nullptr;
 }
 
+const CallSites::Gate* CallSites::GateAt(uint64_t address, bool gone) const {
+  return FindGate(gone, [&](const Gate& gate) { return address - gate.address < kSlotSize; });
+}
+
 const CallSites::Gate* CallSites::GateReturningTo(uint64_t address, bool gone) const {
-  auto in = [&](const std::vector<Gate>& gates) -> const Gate* {
-    const auto it =
-        std::find_if(gates.begin(), gates.end(), [&](const Gate& gate) { return gate.returns_to() == address; });
-    return it == gates.end() ? nullptr : &*it;
-  };
-  const Gate* gate = in(gates_);
-  return gate != nullptr || !gone ? gate : in(gone_);
+  return FindGate(gone, [&](const Gate& gate) { return gate.returns_to() == address; });
 }
 
 const CallSites::Gate* CallSites::RelocatedEndingAt(uint64_t address) const {

@@ -111,8 +111,8 @@ class CallSites {
 
   // The gate that has `address` in its code, that a call returns from to `address` of the text or the gate's own, or
   // whose site ends at `address` on a page that is patched now.
-  const Gate* GateAt(uint64_t address) const;
   // `gone`: one that was there before the last room was taken back will do.
+  const Gate* GateAt(uint64_t address, bool gone = false) const;
   const Gate* GateReturningTo(uint64_t address, bool gone = false) const;
   const Gate* RelocatedEndingAt(uint64_t address) const;
 
@@ -123,6 +123,8 @@ class CallSites {
   std::map<uint64_t, Page> pages;
 
  private:
+  template <typename Predicate>
+  const Gate* FindGate(bool gone, Predicate predicate) const;
   bool IsFree(const Room& room, uint64_t slot) const;
 
   std::vector<Room> rooms_;

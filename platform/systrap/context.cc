@@ -27,6 +27,8 @@ constexpr int kMaxLateKicks = 1000;
 // The host calls that patch a site cost some twenty traps.
 constexpr uint32_t kHotCalls = 100;
 constexpr uint32_t kAnswersPerEvent = 64;
+// Threads that were in a call when its site was patched, and some signals.
+constexpr uint32_t kMaxReturnsIntoJumps = 1000;
 // A kick that a guest in the stub's code managed to lose is sent again.
 constexpr int64_t kKickPeriodNs = base::kNsPerSecond / 50;
 // Without a watch for dead stubs.
@@ -359,7 +361,8 @@ void SystrapContext::CountCall(const Registers& registers) {
   }
   const uint32_t before = site.count;
   site.count += weight;
-  if (before < kHotCalls && site.count >= kHotCalls) space_->PatchSite(registers.rip, registers.orig_rax);
+  // Again later: the text may have been about to change.
+  if (before / kHotCalls != site.count / kHotCalls) space_->PatchSite(registers.rip, registers.orig_rax);
 }
 
 void SystrapContext::TakeDetour(uint64_t shown, uint64_t actual) {
@@ -411,7 +414,7 @@ bool SystrapContext::LeaveGate(Registers& registers) {
     return true;
   }
   if (registers.rip >= kGuestAddressLimit) return true;
-  const std::optional<CallSites::Gate> gate = space_->GateAt(registers.rip);
+  const std::optional<CallSites::Gate> gate = space_->GateAt(registers.rip, PatchesUndone());
   if (!gate) return true;
   const CallSite& site = gate->site;
   const uint64_t in_tail = registers.rip - gate->tail();
@@ -464,7 +467,7 @@ SystrapContext::Outcome SystrapContext::OnEvent(uint32_t signal, Registers& regi
   if (event.info.si_code <= 0) return std::nullopt;
   // The code of a patched call met something that the call itself doesn't: it is made in the other way.
   if (registers.rip != rip && signal != SIGTRAP) {
-    const std::optional<CallSites::Gate> gate = space_->GateAt(rip);
+    const std::optional<CallSites::Gate> gate = space_->GateAt(rip, PatchesUndone());
     if (gate && registers.rip == gate->site.address) TakeDetour(registers.rip, gate->own_syscall());
     return std::nullopt;
   }
@@ -495,7 +498,7 @@ SystrapContext::Outcome SystrapContext::OnEvent(uint32_t signal, Registers& regi
 bool SystrapContext::IsOfPatch(uint64_t rip, Registers& registers) {
   if (registers.rip != rip) {
     // A step over the jump of a site that has nothing before the call: on to the call itself.
-    const std::optional<CallSites::Gate> gate = space_->GateAt(rip);
+    const std::optional<CallSites::Gate> gate = space_->GateAt(rip, PatchesUndone());
     if (!gate || registers.rip != gate->site.address || gate->site.moved) return false;
     space_->StopPatching();
     return true;
@@ -505,6 +508,11 @@ bool SystrapContext::IsOfPatch(uint64_t rip, Registers& registers) {
   if (!gate && !PatchesUndone()) return false;
   registers.rip = rip - 1;
   if (!gate) return true;  // perhaps: the next look will show
+  // Code that goes there without the call would pay a trap each time.
+  if (++returns_into_jumps_ % kMaxReturnsIntoJumps == 0) {
+    space_->RefuseSite(registers.rip);
+    return true;
+  }
   TakeDetour(registers.rip, gate->tail());
   return true;
 }

@@ -136,6 +136,7 @@ class SystrapContext final : public Context {
   std::array<Return, 16> returns_;
   uint32_t returns_epoch_ = 0;
   uint32_t resume_epoch_ = 0;
+  uint32_t returns_into_jumps_ = 0;
   bool vectors_live_ = false;  // the guest's vector registers are in its stub thread's CPU, not in the frame
   // From so many short runs between two sleeps on, the thread is one that waits for others and they for it: then a
   // wake-up of another CPU costs more than running at the same time gains.

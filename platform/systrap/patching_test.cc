@@ -301,6 +301,32 @@ TEST(RelocatedTest, ReturnsIntoTheJump) {
   EXPECT_EQ(r.rip, kRelocatedEnd + 1);
 }
 
+GUEST_PROGRAM(loops_behind,
+              NOPS "syscall; 1: cmp $0xfffffffffffff000, %rax; dec %rbx; jg 1b; mov $1000, %eax; syscall; jmp .");
+
+// Code that comes there without the call, over and over, gets its text back.
+TEST(RelocatedTest, NotWhereOthersJumpTo) {
+  TestGuest guest(loops_behind());
+  Offer(guest);
+  HeatRelocated(guest);
+  auto run = [&](uint64_t loops) {
+    Registers r = Start();
+    r.rax = SYS_getppid;
+    r.rbx = loops;
+    ASSERT_EQ(guest.context().Switch(r).kind, Kind::kSyscall);
+    ASSERT_EQ(r.orig_rax, uint64_t{SYS_getppid});
+    ASSERT_EQ(guest.context().Switch(r).kind, Kind::kSyscall);
+    ASSERT_EQ(r.orig_rax, 1000u);
+    EXPECT_EQ(r.rbx, 0u);
+  };
+  run(100);
+  EXPECT_TRUE(IsPatched(guest, kSite));
+  run(1500);
+  EXPECT_FALSE(IsPatched(guest, kSite));
+  for (int i = 0; i < 300; ++i) run(1);
+  EXPECT_FALSE(IsPatched(guest, kSite));
+}
+
 TEST(RelocatedTest, SingleSteps) {
   TestGuest guest(relocated());
   Offer(guest);
