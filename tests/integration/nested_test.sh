@@ -70,7 +70,7 @@ test_walls() {
 # A user without privileges who makes a sandbox with a user namespace.
 test_rootless() {
   local out
-  out=$(timeout --kill-after=5 150 "${outer[@]}" setpriv --reuid=65534 --regid=65534 --clear-groups \
+  out=$(timeout --kill-after=5 150 "${outer[@]}" env --chdir=/ setpriv --reuid=65534 --regid=65534 --clear-groups \
     "$runsc" --root "$it_shared/inner" --rootless --platform=ptrace do -- sh -c 'id -u; echo hello') || fail "exit status $?: $out"
   [[ $out == $'0\nhello' ]] || fail "said: $out"
 }
