@@ -37,7 +37,7 @@ struct QueuedError {
 class DatagramEndpoint final : public Endpoint {
  public:
   enum class Kind { kUdp, kRaw, kPing };
-  // `protocol`: of a raw endpoint what it takes (IPPROTO_RAW: nothing); of others their own.
+  // `protocol`: of a raw endpoint what it takes; of others their own.
   DatagramEndpoint(Stack& stack, bool v6, Kind kind, int protocol);
   ~DatagramEndpoint() override;
   Kind kind() const { return kind_; }

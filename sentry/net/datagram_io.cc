@@ -271,7 +271,7 @@ Result<Datagram> DatagramEndpoint::Receive(bool peek) {
 }
 
 bool DatagramEndpoint::ReceiveRaw(const Packet& packet) {
-  if (protocol_ != packet.protocol || protocol_ == IPPROTO_RAW) return false;
+  if (protocol_ != packet.protocol) return false;
   const bool v4 = packet.is_v4;
   {
     MutexLock lock(mu_);

@@ -374,6 +374,31 @@ TEST_F(Other, RawHeaderIncludedMayLie) {
   EXPECT_FAILS(EINVAL, sendto(s.get(), &p, 10, 0, at.sa(), at.len));
 }
 
+// Its number is a protocol's, too: it gets the packets that say so, and no others.
+TEST_F(Other, RawOfProtocolRawReceivesItsOwn) {
+  Fd r(socket(AF_INET, SOCK_RAW, IPPROTO_RAW)), s(socket(AF_INET, SOCK_RAW, IPPROTO_RAW));
+  ASSERT_TRUE(r.ok() && s.ok());
+  struct {
+    iphdr ip;
+    char text[4];
+  } __attribute__((packed)) p = {}, got = {};
+  p.ip.version = 4;
+  p.ip.ihl = 5;
+  p.ip.ttl = 9;
+  p.ip.saddr = p.ip.daddr = htonl(INADDR_LOOPBACK);
+  memcpy(p.text, "mine", 4);
+  Addr at("127.0.0.1", 0);
+  for (int protocol : {253, int{IPPROTO_RAW}}) {
+    p.ip.protocol = static_cast<uint8_t>(protocol);
+    ASSERT_EQ(sendto(s.get(), &p, sizeof p, 0, at.sa(), at.len), ssize_t{sizeof p});
+  }
+  ASSERT_TRUE(PollFor(r.get(), POLLIN, 5000));
+  EXPECT_EQ(recv(r.get(), &got, sizeof got, 0), ssize_t{sizeof got});
+  EXPECT_EQ(got.ip.protocol, IPPROTO_RAW);
+  EXPECT_EQ(std::string(got.text, 4), "mine");
+  EXPECT_FALSE(PollFor(r.get(), POLLIN, 0));
+}
+
 TEST_F(Other, PacketsToAnyOfNet127) {
   Fd r(socket(AF_INET, SOCK_DGRAM, 0)), s(socket(AF_INET, SOCK_DGRAM, 0));
   Addr at("127.1.2.3", 0);
