@@ -161,6 +161,18 @@ absl::StatusOr<std::string> CgroupPath(const std::string& cgroups_path, const st
   return spec::CleanPath(path);
 }
 
+std::vector<std::string> Cgroup::Plan(const std::string& base, const std::string& path) {
+  if (IsUnified(base)) return {base + path};
+  std::vector<std::string> planned;
+  for (size_t i = 0; i < std::size(kV1Controllers); ++i) {
+    const std::string hierarchy = absl::StrCat(base, "/", kV1Controllers[i]);
+    struct stat st;
+    if (stat((hierarchy + "/cgroup.procs").c_str(), &st) != 0 || (i >= kV1Limiting && IsLink(hierarchy))) continue;
+    planned.push_back(hierarchy + path);
+  }
+  return planned;
+}
+
 absl::StatusOr<Cgroup> Cgroup::Create(const std::string& base, const std::string& path,
                                       const spec::Resources& resources) {
   std::vector<std::string> made;

@@ -40,6 +40,8 @@ class Cgroup {
   // (/sys/fs/cgroup).
   static absl::StatusOr<Cgroup> Create(const std::string& base, const std::string& path,
                                        const spec::Resources& resources);
+  // The directories that Create makes or joins. To be written down before: a Create that is killed leaves some of them.
+  static std::vector<std::string> Plan(const std::string& base, const std::string& path);
   // For a container that was made before.
   static Cgroup FromPaths(std::vector<std::string> made) { return Cgroup(std::move(made)); }
 

@@ -109,9 +109,11 @@ absl::Status Container::CreateLocked(CreateOptions& options) {
   RETURN_IF_ERROR(store_.Save(record_));
   const spec::Pod pod = spec::PodOf(options.spec.annotations);
   if (pod.role == spec::PodRole::kContainer) RETURN_IF_ERROR(PrepareToJoin(pod.sandbox_id));
-  auto placement = VALUE_OR_RETURN(Placement::Make(config_, options.id, options.spec));
+  auto placement = VALUE_OR_RETURN(Placement::Plan(config_, options.id, options.spec));
   placement.Record(&record_);
   if (placement.IsWanted()) RETURN_IF_ERROR(store_.Save(record_));
+  RETURN_IF_ERROR(placement.Make());
+  placement.Record(&record_);
 
   SandboxOptions sandbox{.config = &config_,
                          .global_arguments = options.global_arguments,
@@ -226,6 +228,14 @@ absl::Status Container::Refresh() {
   // `creating` without a pid yet: the maker is at work.
   bool being_made = record_.status == Status::kCreating && record_.sandbox_pid == 0;
   if (!alive && !being_made) record_.status = Status::kStopped;
+  // A start is under way, or was killed: the sandbox knows how far it came.
+  if (record_.status == Status::kRunning && record_.is_starting) {
+    auto client = Connect();
+    if (client.ok()) {
+      auto info = client->State();
+      if (info.ok() && info->state == control::ContainerState::kCreated) record_.status = Status::kCreated;
+    }
+  }
   return absl::OkStatus();
 }
 
@@ -297,12 +307,14 @@ absl::Status Container::Start() {
   auto client = VALUE_OR_RETURN(Connect());
   // Before the answer: a container that ends at once must not be seen as created.
   record_.status = Status::kRunning;
+  record_.is_starting = true;
   RETURN_IF_ERROR(store_.Save(record_));
   RETURN_IF_ERROR(MoveNetwork(spec, client));
   if (absl::Status started = client.Start(MillisecondsOf(spec.hooks.start_container)); !started.ok()) {
     // One that may not be started yet stays.
     if (auto info = client.State(); info.ok() && info->state == control::ContainerState::kCreated) {
       record_.status = Status::kCreated;
+      record_.is_starting = false;
       RETURN_IF_ERROR(store_.Save(record_));
       return started;
     }
@@ -310,6 +322,8 @@ absl::Status Container::Start() {
     AwaitEnd(record_.sandbox_pid);
     return started;
   }
+  record_.is_starting = false;
+  RETURN_IF_ERROR(store_.Save(record_));
   RunLateHooks("poststart", spec.hooks.poststart, StateJson(false), record_.bundle);
   return absl::OkStatus();
 }
@@ -356,9 +370,14 @@ absl::Status Container::Pause() {
   RETURN_IF_ERROR(Refresh());
   if (record_.status != Status::kRunning) return absl::FailedPreconditionError("container not running");
   auto client = VALUE_OR_RETURN(Connect());
-  RETURN_IF_ERROR(client.Pause());
+  // Before it stands still: whoever finds it paused can let it go on, whether it was or not.
   record_.status = Status::kPaused;
-  return store_.Save(record_);
+  RETURN_IF_ERROR(store_.Save(record_));
+  absl::Status paused = client.Pause();
+  if (paused.ok()) return paused;
+  record_.status = Status::kRunning;
+  RETURN_IF_ERROR(store_.Save(record_));
+  return paused;
 }
 
 absl::Status Container::Resume() {
@@ -366,7 +385,9 @@ absl::Status Container::Resume() {
   RETURN_IF_ERROR(Refresh());
   if (record_.status != Status::kPaused) return absl::FailedPreconditionError("container not paused");
   auto client = VALUE_OR_RETURN(Connect());
-  RETURN_IF_ERROR(client.Resume());
+  // It runs already where a pause or a resume was killed in between.
+  auto info = VALUE_OR_RETURN(client.State());
+  if (info.state == control::ContainerState::kPaused) RETURN_IF_ERROR(client.Resume());
   record_.status = Status::kRunning;
   return store_.Save(record_);
 }

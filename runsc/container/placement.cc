@@ -15,7 +15,7 @@ constexpr char kCgroupBase[] = "/sys/fs/cgroup";
 
 }  // namespace
 
-absl::StatusOr<Placement> Placement::Make(const Config& config, const std::string& id, const spec::Spec& spec) {
+absl::StatusOr<Placement> Placement::Plan(const Config& config, const std::string& id, const spec::Spec& spec) {
   Placement placement;
   spec::Resources resources = spec.linux.resources;
   const spec::PodRole role = spec::PodOf(spec.annotations).role;
@@ -27,13 +27,11 @@ absl::StatusOr<Placement> Placement::Make(const Config& config, const std::strin
   placement.id_ = id;
   placement.resources_ = std::move(resources);
   placement.path_ = VALUE_OR_RETURN(CgroupPath(spec.linux.cgroups_path, id, config.systemd_cgroup));
-  if (config.systemd_cgroup) {
-    placement.unit_ = VALUE_OR_RETURN(SystemdUnitOf(spec.linux.cgroups_path, id));
-    return placement;
-  }
-  RETURN_IF_ERROR(placement.MakeDirectories());
+  if (config.systemd_cgroup) placement.unit_ = VALUE_OR_RETURN(SystemdUnitOf(spec.linux.cgroups_path, id));
   return placement;
 }
+
+absl::Status Placement::Make() { return unit_ || path_.empty() ? absl::OkStatus() : MakeDirectories(); }
 
 absl::Status Placement::MakeDirectories() {
   auto cgroup = Cgroup::Create(kCgroupBase, path_, resources_);
@@ -44,6 +42,7 @@ absl::Status Placement::MakeDirectories() {
   if (resources_.AnyLimit())
     return Annotate(cgroup.status(), "linux.resources: limits cannot be set (--ignore-cgroups runs without)");
   LOG_WARNING("no cgroup: %s", std::string(cgroup.status().message()).c_str());
+  path_.clear();
   return absl::OkStatus();
 }
 
@@ -65,7 +64,8 @@ absl::Status Placement::Join(pid_t pid) {
 
 void Placement::Record(ContainerRecord* record) const {
   record->systemd_unit = started_unit_;
-  if (cgroup_) record->cgroup_paths = cgroup_->paths();
+  record->cgroup_paths.clear();
+  if (!path_.empty()) record->cgroup_paths = cgroup_ ? cgroup_->paths() : Cgroup::Plan(kCgroupBase, path_);
 }
 
 absl::Status RemovePlacement(const ContainerRecord& record) {

@@ -21,16 +21,17 @@ namespace runsc {
 
 class Placement {
  public:
-  // Makes the cgroup, unless it is systemd's to make: that wants a process. Not getting one is an error only where
-  // limits depend on it.
-  static absl::StatusOr<Placement> Make(const Config& config, const std::string& id, const spec::Spec& spec);
+  static absl::StatusOr<Placement> Plan(const Config& config, const std::string& id, const spec::Spec& spec);
 
   // Whether processes are to join anything.
-  bool IsWanted() const { return cgroup_ || unit_; }
+  bool IsWanted() const { return !path_.empty(); }
+  // What is to be cleared away later, also when we are killed from here on.
+  void Record(ContainerRecord* record) const;
+  // Makes the cgroup, unless it is systemd's to make: that wants a process. Not getting one is an error only where
+  // limits depend on it.
+  absl::Status Make();
   // The first one has systemd start the scope.
   absl::Status Join(pid_t pid);
-  // What is to be cleared away later.
-  void Record(ContainerRecord* record) const;
 
  private:
   Placement() = default;

@@ -62,6 +62,7 @@ std::string RecordToJson(const ContainerRecord& r) {
   w.Number("createdNs", r.created_ns);
   w.Number("ownerUid", r.owner_uid);
   w.Bool("terminal", r.terminal);
+  if (r.is_starting) w.Bool("isStarting", true);
   w.StringMap("annotations", r.annotations);
   w.Strings("cgroupPaths", r.cgroup_paths);
   if (!r.systemd_unit.empty()) w.String("systemdUnit", r.systemd_unit);
@@ -87,6 +88,7 @@ absl::StatusOr<ContainerRecord> RecordFromJson(const std::string& text) {
     r.Integer("createdNs", &record.created_ns, 0, INT64_MAX);
     r.Uint32("ownerUid", &record.owner_uid);
     r.Bool("terminal", &record.terminal);
+    r.Bool("isStarting", &record.is_starting);
     r.StringMap("annotations", &record.annotations);
     r.Strings("cgroupPaths", &record.cgroup_paths);
     r.String("systemdUnit", &record.systemd_unit);

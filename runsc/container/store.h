@@ -37,6 +37,7 @@ struct ContainerRecord {
   int64_t created_ns = 0;  // CLOCK_REALTIME
   uint32_t owner_uid = 0;
   bool terminal = false;
+  bool is_starting = false;  // `running` was written before the sandbox was asked
   std::map<std::string, std::string> annotations;
   std::vector<std::string> cgroup_paths;  // directories that we made
   std::string systemd_unit;               // the scope that systemd made of it; "" = none

@@ -367,18 +367,26 @@ test_many_at_a_time_leave_nothing() {
   # runc's creates trip over each other here.
   is_runsc || return 0
   bundle sh -c 'exit 3'
-  local i pids=()
-  for ((i = 0; i < 12; i++)); do
-    rt run -b "$BUNDLE" "c$i" </dev/null >/dev/null 2>&1 &
+  edit "s|\"linux\": {|\"linux\": {\"cgroupsPath\": \"/oci-many-$$\", |"
+  local i pids=() code left
+  for ((i = 0; i < 100; i++)); do
+    cp -r "$BUNDLE" "$WORK/many$i"
+    sed -i "s|/oci-many-$$|/oci-many-$$/box$i|" "$WORK/many$i/config.json"
+    timeout --kill-after=5 240 "$RUNTIME" --root "$STATE" ${FLAGS[@]+"${FLAGS[@]}"} run -b "$WORK/many$i" "c$i" </dev/null >/dev/null 2>"$WORK/many$i/err" &
     pids+=($!)
   done
-  for ((i = 0; i < 12; i++)); do
+  for ((i = 0; i < 100; i++)); do
     wait "${pids[i]}"
-    local code=$?
-    ((code == 3)) || fail "container $i: status $code"
+    code=$?
+    ((code == 3)) || fail "container $i: status $code: $(cat "$WORK/many$i/err")"
     gone "c$i"
   done
-  [[ -z $(rt list -q) ]] || fail "left: $(rt list -q)"
+  [[ -z $(rt list -q) && -z $(ls -A "$STATE") ]] || fail "left: $(ls "$STATE")"
+  left=$(ls -d /sys/fs/cgroup/*/oci-many-$$/box* /sys/fs/cgroup/oci-many-$$/box* 2>/dev/null)
+  for i in /sys/fs/cgroup/*/oci-many-$$ /sys/fs/cgroup/oci-many-$$; do [[ ! -d $i ]] || rmdir "$i"; done
+  [[ -z $left ]] || fail "cgroups are left: $left"
+  ! grep -q "$STATE" /proc/net/unix || fail "sockets are left: $(grep "$STATE" /proc/net/unix)"
+  ! grep -q "$WORK" /proc/mounts || fail "mounts are left: $(grep "$WORK" /proc/mounts)"
 }
 # Whatever is killed, and when: delete --force clears it, and nothing claims to run that doesn't.
 test_killed_create_is_cleared() {
