@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/numbers.h"
@@ -27,6 +28,8 @@
 
 namespace shim {
 namespace {
+
+constexpr int64_t kExecsEndNs = base::kNsPerSecond;
 
 // `delete` of a later process needs them to find the container.
 absl::Status SaveOptions(const pb::CreateTaskRequest& request) {
@@ -144,6 +147,14 @@ absl::StatusOr<std::shared_ptr<Task::Process>> Task::Find(const std::string& exe
   return absl::NotFoundError(absl::StrCat("process \"", exec_id, "\" of container \"", id_, "\" does not exist"));
 }
 
+void Task::AwaitEndOfExecs() {
+  const int64_t deadline = base::MonotonicNs() + kExecsEndNs;
+  base::MutexLock lock(mu_);
+  auto is_running = [](const auto& entry) { return !entry.first.empty() && entry.second->started && !entry.second->exited; };
+  while (std::any_of(processes_.begin(), processes_.end(), is_running) && changed_.WaitUntil(mu_, deadline)) {
+  }
+}
+
 void Task::OnExit(const std::shared_ptr<Process>& process, uint32_t status) {
   std::shared_ptr<ProcessIo> io;
   {
@@ -151,6 +162,7 @@ void Task::OnExit(const std::shared_ptr<Process>& process, uint32_t status) {
     io = process->io;
   }
   io->Drain();
+  if (process->exec_id.empty()) AwaitEndOfExecs();
   // Behind the start that is being told of.
   base::MutexLock order(order_mu_);
   Exit exit{.status = status, .at_ns = base::RealtimeNs()};
