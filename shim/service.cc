@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "shim/service.h"
 
+#include <signal.h>
 #include <unistd.h>
 
 #include <utility>
@@ -8,11 +9,13 @@
 #include "absl/strings/str_cat.h"
 #include "base/log.h"
 #include "runsc/errors.h"
+#include "shim/thread.h"
 
 namespace shim {
 namespace {
 
 constexpr char kServiceName[] = "containerd.task.v2.Task";
+constexpr int kIdleMs = 10'000;
 
 template <typename Request, typename Response>
 using Method = absl::StatusOr<Response> (*)(Service&, const Request&);
@@ -158,16 +161,56 @@ absl::StatusOr<pb::CreateTaskResponse> Service::Create(const pb::CreateTaskReque
   auto task = Task::Create(request, name_space_, publisher_);
   pb::CreateTaskResponse response;
   if (task.ok()) response.set_pid((*task)->pid());
-  base::MutexLock lock(mu_);
-  if (!task.ok()) {
-    tasks_.erase(request.id());
-    return task.status();
+  {
+    base::MutexLock lock(mu_);
+    const bool is_abandoned = abandoned_.erase(request.id()) > 0;
+    if (task.ok() && !is_abandoned) {
+      tasks_[request.id()] = *task;
+      return response;
+    }
   }
-  tasks_[request.id()] = *task;
-  return response;
+  if (task.ok()) End(**task);
+  {
+    base::MutexLock lock(mu_);
+    tasks_.erase(request.id());
+  }
+  ShutDownIfIdle(/*is_wanted=*/false);
+  // containerd asks for the shutdown of a shim that has nothing, unless it was killed meanwhile.
+  if (!StartThread([this] {
+        shim::Pause(kIdleMs);
+        ShutDownIfIdle(/*is_wanted=*/true);
+      }))
+    LOG_WARNING("no thread to watch over an idle shim");
+  if (!task.ok()) return task.status();
+  return absl::CancelledError("the task was deleted while it was made");
+}
+
+void Service::End(Task& task) {
+  absl::Status killed = task.Kill("", SIGKILL, true);
+  if (killed.ok()) (void)task.Wait("").ok();
+  auto deleted = task.Delete("");
+  if (!deleted.ok()) LOG_WARNING("a task that nobody wants: %s", std::string(deleted.status().message()).c_str());
+}
+
+void Service::ShutDownIfIdle(bool is_wanted) {
+  {
+    base::MutexLock lock(mu_);
+    if (!tasks_.empty() || shut_down_ || !(is_wanted || shutdown_is_wanted_)) return;
+    shut_down_ = true;
+  }
+  on_shutdown_();
 }
 
 absl::StatusOr<pb::DeleteResponse> Service::Delete(const pb::DeleteRequest& request) {
+  if (request.exec_id().empty()) {
+    base::MutexLock lock(mu_);
+    auto it = tasks_.find(request.id());
+    // containerd has given up on its creation.
+    if (it != tasks_.end() && !it->second) {
+      abandoned_.insert(request.id());
+      return absl::NotFoundError(absl::StrCat("container \"", request.id(), "\" has no task yet"));
+    }
+  }
   auto task = VALUE_OR_RETURN(Find(request.id()));
   auto response = VALUE_OR_RETURN(task->Delete(request.exec_id()));
   if (request.exec_id().empty()) {
@@ -188,7 +231,11 @@ absl::StatusOr<pb::ConnectResponse> Service::Connect(const pb::ConnectRequest& r
 absl::StatusOr<pb::Empty> Service::Shutdown(const pb::ShutdownRequest& request) {
   {
     base::MutexLock lock(mu_);
-    if ((!tasks_.empty() && !request.now()) || shut_down_) return pb::Empty();
+    if (shut_down_) return pb::Empty();
+    // Those that are being made may come to nothing.
+    shutdown_is_wanted_ = true;
+    for (const auto& [id, task] : tasks_) shutdown_is_wanted_ &= !task && abandoned_.contains(id);
+    if (!tasks_.empty() && !request.now()) return pb::Empty();
     shut_down_ = true;
   }
   on_shutdown_();

@@ -6,6 +6,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 
 #include "absl/status/statusor.h"
@@ -31,11 +32,17 @@ class Service {
   absl::StatusOr<pb::Empty> Shutdown(const pb::ShutdownRequest& request);
 
  private:
+  // Kills and deletes a task that containerd does not want any more.
+  static void End(Task& task);
+  void ShutDownIfIdle(bool is_wanted);
+
   const std::string name_space_;
   Publisher* const publisher_;
   const std::function<void()> on_shutdown_;
   base::Mutex mu_;
   std::map<std::string, std::shared_ptr<Task>> tasks_ ABSL_GUARDED_BY(mu_);  // null: it is being made
+  std::set<std::string> abandoned_ ABSL_GUARDED_BY(mu_);                     // deleted while they were made
+  bool shutdown_is_wanted_ ABSL_GUARDED_BY(mu_) = false;                     // once those are gone
   bool shut_down_ ABSL_GUARDED_BY(mu_) = false;
 };
 

@@ -199,7 +199,7 @@ def main():
     status = run_tests(list(kills.tests()), arguments.pattern)
     print(f"{time.monotonic() - begin:.0f} s")
     if status:
-        print(docker.tail(30), containerd.tail(30), file=sys.stderr)
+        print(docker.tail(60), containerd.tail(120), file=sys.stderr)
     return status
 
 
