@@ -258,6 +258,41 @@ class Tests:
         self.ok("task", "kill", "-s", "KILL", name)
         until(lambda: self.events.exit_status(name) == 137, "its end is told")
 
+    def test_flags_of_the_configuration(self):
+        """The table [runsc_config] of the options' file, and annotations where that allows them."""
+        if not self.is_shim:
+            return
+        logs = os.path.join(self.work, "flags")
+        config = os.path.join(self.work, "flags.toml")
+
+        def run(table, *options):
+            with open(config, "w") as file:
+                file.write(f'root = "{self.work}/runsc"\n[runsc_config]\ndebug-log = "{logs}/"\n{table}')
+            kept, self.runtime = self.runtime, [*self.runtime[:-1], config]
+            try:
+                return self.run("sh", "-c", "exit 0", options=options)
+            finally:
+                self.runtime = kept
+
+        def traced():
+            """Whether the sandbox's log has system calls; takes the logs away."""
+            text = ""
+            for name in os.listdir(logs):
+                with open(os.path.join(logs, name)) as file:
+                    text += file.read()
+            shutil.rmtree(logs)
+            return "exit_group(" in text
+
+        same((run("").returncode, traced()), (0, False))
+        same((run("strace = true\n").returncode, traced()), (0, True))
+        wish = ["--annotation", "dev.gvisor.flag.strace=true"]
+        done = run("", *wish)
+        require(done.returncode != 0 and "allow-flag-override" in done.stderr, f"an annotation that is not allowed: {done}")
+        shutil.rmtree(logs, ignore_errors=True)
+        same((run("allow-flag-override = true\n", *wish).returncode, traced()), (0, True))
+        done = run('no-such-flag = "x"\n')
+        require(done.returncode != 0 and "no-such-flag" in done.stderr, f"a flag that is not there: {done}")
+
     def test_out_of_memory(self):
         # runc's shim knows of what the host's kernel kills only, which the sandbox is faster than.
         if not self.is_shim:
