@@ -243,6 +243,12 @@ SYSCALL_HANDLER(SysIoctl) {
       TRY(SetStatusFlags(task, *file, fd, on ? file->flags() | O_ASYNC : file->flags() & ~O_ASYNC));
       return 0;
     }
+    case FIBMAP:
+      // No file's blocks are numbered here.
+      if (!file->inode()->IsRegular()) break;
+      if (!task.HasCapability(CAP_SYS_RAWIO)) return Errno(EPERM);
+      TRY(task.CopyIn<int>(args.Addr(2)));
+      return Errno(EINVAL);
     case FIGETBSZ:
       TRY(task.CopyOut(args.Addr(2), static_cast<int>(TRY(file->GetStat()).block_size)));
       return 0;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Memory: mmap and its family, process_vm_readv/writev, process_madvise.
 #include <fcntl.h>
+#include <limits.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 
@@ -34,6 +35,7 @@ Value ProcessVm(Task& task, const Arguments& args, bool write) {
   if (args.Ulong(5)) return Errno(EINVAL);
   std::vector<iovec> local = TRY(CopyInIovec(task, args.Addr(1), args.Ulong(2)));
   if (!AnyBytes(local)) return 0;
+  if (args.Ulong(4) > IOV_MAX) return Errno(EINVAL);  // all 64 bits, unlike import_iovec's
   std::vector<iovec> remote = TRY(CopyInIovec(task, args.Addr(3), args.Ulong(4)));
   if (!AnyBytes(remote)) return 0;
   RefPtr<Task> target = kernel::Kernel::Get().tasks().FindTask(task.pid_ns(), args.Int(0));

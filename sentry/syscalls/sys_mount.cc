@@ -27,11 +27,21 @@ Result<std::string> MountString(Task& task, UserAddr address) {
   return text;
 }
 
+// What fits into a page; the rest is cut off (copy_mount_options).
+Result<std::string> MountOptions(Task& task, UserAddr address) {
+  if (address.IsNull()) return std::string();
+  auto text = task.CopyInString(address, kPageSize);
+  if (text.ok() || text.error() != Errno(ENAMETOOLONG)) return text;
+  std::string cut(kPageSize - 1, '\0');
+  TRY(task.CopyInBytes(address, cut.data(), cut.size()));
+  return cut;
+}
+
 Value NewMount(Task& task, const Arguments& args, const vfs::Path& on, unsigned long ms_flags) {
   if (args.Addr(2).IsNull()) return Errno(EINVAL);
   std::string type = TRY(MountString(task, args.Addr(2)));
-  std::string source = args.Addr(0).IsNull() ? "none" : TRY(CopyInPath(task, args.Addr(0)));
-  std::string options = args.Addr(4).IsNull() ? "" : TRY(task.CopyInString(args.Addr(4), kPageSize));
+  std::string source = args.Addr(0).IsNull() ? "none" : TRY(MountString(task, args.Addr(0)));
+  std::string options = TRY(MountOptions(task, args.Addr(4)));
   RefPtr<vfs::Filesystem> filesystem = TRY(NewFilesystem(task, type, source, options));
   if ((ms_flags & MS_RDONLY) && !filesystem->IsMounted()) filesystem->set_read_only(true);
   TRY(task.namespaces().mounts->Attach(NewMountOf(filesystem, MountFlagsOf(ms_flags), source), on));
@@ -40,8 +50,7 @@ Value NewMount(Task& task, const Arguments& args, const vfs::Path& on, unsigned 
 
 Value Remount(Task& task, const Arguments& args, const vfs::Path& on, unsigned long ms_flags) {
   if (on.dentry != on.mount->root() || !task.namespaces().mounts->Contains(*on.mount)) return Errno(EINVAL);
-  std::string options =
-      (ms_flags & MS_BIND) || args.Addr(4).IsNull() ? "" : TRY(task.CopyInString(args.Addr(4), kPageSize));
+  std::string options = ms_flags & MS_BIND ? "" : TRY(MountOptions(task, args.Addr(4)));
   const uint32_t old = on.mount->flags();
   uint32_t flags = MountFlagsOf(ms_flags);
   // Without any of the atime flags the existing ones stay (mount(2), MS_REMOUNT).

@@ -146,7 +146,7 @@ constexpr uint64_t kSelf = 0x5e1f'5e1f;  // stands for the process's own id
 const std::map<std::string, std::map<int, uint64_t>>& Good() {
   static const std::map<std::string, std::map<int, uint64_t>> good = {
       {"poll", {{1, 1}, {2, 0}}},
-      {"ppoll", {{1, 1}, {4, 8}}},
+      {"ppoll", {{1, 1}, {2, kData + 2 * kPage}, {3, kData + 3 * kPage}, {4, 8}}},
       {"mmap", {{0, 0}, {1, kPage}, {2, PROT_READ}, {3, MAP_PRIVATE}}},
       {"mprotect", {{1, kPage}, {2, PROT_READ | PROT_WRITE}}},
       {"pkey_mprotect", {{1, kPage}, {2, PROT_READ | PROT_WRITE}, {3, ~uint64_t{0}}}},
@@ -347,6 +347,9 @@ void Try(const Call& call, int which, const char* prefix, const std::vector<Valu
       unshare(CLONE_NEWNS);
     Setup();
     pid_t self = getpid();
+    // What a process starts with is its ancestors' affair.
+    const stack_t none = {.ss_sp = nullptr, .ss_flags = SS_DISABLE, .ss_size = 0};
+    sigaltstack(&none, nullptr);
     // Ends calls that wait.
     struct sigaction action = {};
     action.sa_handler = [](int) {};
@@ -456,6 +459,8 @@ int main(int argc, char** argv) {
     if (chroot("/tmp") != 0 || chdir("/tmp") != 0) Fail("chroot");
     if (symlink("loop", "loop") != 0 || symlink("nowhere", "dangling") != 0) Fail("symlink");
     umask(022);
+    // What waits for descriptor 0 does not wait for whatever the caller has there.
+    if (dup2(open("/dev/null", O_RDWR), 0) != 0) Fail("/dev/null");
     results = static_cast<Results*>(
         mmap(nullptr, sizeof(Results), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
     for (const Call& call : kCalls) {
