@@ -13,6 +13,7 @@
 #include "sentry/socket/inet/net_settings.h"
 #include "sentry/socket/inet/proc_net.h"
 #include "sentry/socket/inet/stacks.h"
+#include "sentry/socket/packet/packet_socket.h"
 #include "sentry/socket/unix/unix_socket.h"
 #include "sentry/vfs/vfs.h"
 
@@ -71,6 +72,7 @@ void RegisterFilesystems(const HostInfo& host, uint64_t total_memory) {
   fs::RegisterTerminals();
   fs::RegisterFifos();
   RegisterNetFiles();
+  socket::RegisterPacketSockets();
 }
 
 }  // namespace sentry

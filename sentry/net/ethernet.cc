@@ -4,6 +4,7 @@
 #include <linux/icmp.h>
 #include <linux/icmpv6.h>
 #include <linux/if_ether.h>
+#include <linux/if_packet.h>
 #include <netinet/in.h>
 #include <string.h>
 
@@ -130,7 +131,15 @@ EthernetLink::EthernetLink(Stack& stack, RefPtr<FrameDevice> device, const Hardw
 
 EthernetLink::~EthernetLink() { table_->Orphan(); }
 
+void EthernetLink::ArmTimer(int64_t at_ns) {
+  if (at_ns == kNoDeadline) return;
+  stack_.timers().Arm(*table_, at_ns);
+  // Stop, which cancels it, may have come in between.
+  if (stopped_) stack_.timers().Cancel(*table_);
+}
+
 void EthernetLink::Stop() {
+  stopped_ = true;
   stack_.timers().Cancel(*table_);
   table_->Orphan();
   device_->Stop(*this);
@@ -141,13 +150,24 @@ void EthernetLink::SendFrame(const Packet& packet, const HardwareAddress& to, ui
   memcpy(header, to.data(), 6);
   memcpy(header + 6, own_.data(), 6);
   Put16(header + 12, type);
-  if (device_->Send(header, packet)) {
-    Count(statistics_.tx_packets);
-    Count(statistics_.tx_bytes, packet.size() + kEthernetHeader);
-  } else {
-    Count(statistics_.tx_dropped);
+  if (stack_.has_taps()) {
+    const FrameInfo info = {.interface = interface_, .protocol = type, .type = PACKET_OUTGOING};
+    stack_.TellTaps(info, header, packet);
   }
+  (void)Put(header, packet);
 }
+
+bool EthernetLink::Put(std::span<const uint8_t> header, const Packet& packet) {
+  if (!device_->Send(header, packet)) {
+    Count(statistics_.tx_dropped);
+    return false;
+  }
+  Count(statistics_.tx_packets);
+  Count(statistics_.tx_bytes, packet.size() + kEthernetHeader);
+  return true;
+}
+
+bool EthernetLink::SendFrame(std::span<const uint8_t> header, PacketPtr packet) { return Put(header, *packet); }
 
 void EthernetLink::SendAll(PacketQueue& packets, const HardwareAddress& to) {
   while (PacketPtr packet = packets.PopFront()) SendFrame(*packet, to, packet->is_v4 ? ETH_P_IP : ETH_P_IPV6);
@@ -202,7 +222,7 @@ void EthernetLink::Transmit(PacketPtr packet, const IpAddress& next_hop) {
         break;
     }
   }
-  if (timer_ns != kNoDeadline) stack_.timers().Arm(*table_, timer_ns);
+  ArmTimer(timer_ns);
   if (packet) return SendFrame(*packet, to, type);
   if (ask) Solicit(next_hop, nullptr);
 }
@@ -242,7 +262,7 @@ void EthernetLink::OnTimer(int64_t now_ns) {
       next = std::min(next, entry.deadline_ns);
     }
   }
-  if (next != kNoDeadline) stack_.timers().Arm(*table_, next);
+  ArmTimer(next);
   for (const Question& q : questions) Solicit(q.ip, q.known ? &q.hardware : nullptr);
   // Nobody is there: their senders are told, as if a router had said so.
   while (PacketPtr packet = lost.PopFront()) {
@@ -285,8 +305,14 @@ void EthernetLink::ReceiveFrame(PacketPtr frame) {
   Count(statistics_.rx_packets);
   Count(statistics_.rx_bytes, frame->size());
   const bool mine = AddressAt(h) == own_, group = h[0] & 1;
+  const bool to_all = AddressAt(h) == kEverybody;
   const uint16_t type = Get16(h + 12);
   frame->Consume(kEthernetHeader);
+  if (stack_.has_taps()) {
+    const int kind = mine ? PACKET_HOST : to_all ? PACKET_BROADCAST : group ? PACKET_MULTICAST : PACKET_OTHERHOST;
+    const FrameInfo info = {.interface = interface_, .protocol = type, .type = static_cast<uint8_t>(kind)};
+    stack_.TellTaps(info, {h, kEthernetHeader}, *frame);
+  }
   if (!mine && !group) return;
   switch (type) {
     case ETH_P_ARP:

@@ -49,6 +49,7 @@ class EthernetLink final : public Link {
   const RefPtr<FrameDevice>& device() const { return device_; }
 
   void Transmit(PacketPtr packet, const IpAddress& next_hop) override;
+  bool SendFrame(std::span<const uint8_t> header, PacketPtr packet) override;
   void Stop() override;
   void set_up(bool up) override { device_->set_up(up); }
   // A frame that starts with its Ethernet header. Within no lock.
@@ -64,6 +65,7 @@ class EthernetLink final : public Link {
   class Table;  // its timer holds it, not the link
 
   void ReceiveArp(Packet& frame);
+  bool Put(std::span<const uint8_t> header, const Packet& packet);
   void SendFrame(const Packet& packet, const HardwareAddress& to, uint16_t type);
   void SendArp(uint16_t operation, const IpAddress& source, const HardwareAddress& to, const IpAddress& target,
                const HardwareAddress& target_hardware);
@@ -76,11 +78,13 @@ class EthernetLink final : public Link {
   // `replace`: also if another address is known.
   void Learn(const IpAddress& ip, const HardwareAddress& hardware, bool create, bool confirmed, bool replace);
   void OnTimer(int64_t now_ns);
+  void ArmTimer(int64_t at_ns);
 
   Stack& stack_;
   const RefPtr<FrameDevice> device_;
   const HardwareAddress own_;
   uint32_t interface_ = 0;
+  std::atomic<bool> stopped_{false};
   RefPtr<Table> table_;
 };
 

@@ -12,6 +12,8 @@
 
 namespace sentry::net {
 
+struct FrameInfo;
+
 class Filter : public RefCounted<Filter> {
  public:
   // EINVAL: not a program that Linux takes (bpf::Check).
@@ -23,6 +25,8 @@ class Filter : public RefCounted<Filter> {
     const Packet& packet;
     size_t first, rest_at;  // first <= rest_at
     const Buffer& rest;
+    // Of a whole frame: its own words in place of those of the packet.
+    const FrameInfo* frame = nullptr;
   };
   // The bytes to keep, counted from `first`; 0: the message is dropped.
   uint32_t Run(const View& view) const;

@@ -4,6 +4,7 @@
 #define SENTRY_NET_LINK_H_
 
 #include <atomic>
+#include <span>
 #include <vector>
 
 #include "sentry/net/packet.h"
@@ -22,6 +23,8 @@ class Link : public RefCounted<Link> {
   // A packet that starts with its IP header, for a neighbour. Called within a DeferScope, possibly with an endpoint's
   // lock held: it queues, and never delivers to an endpoint itself.
   virtual void Transmit(PacketPtr packet, const IpAddress& next_hop) = 0;
+  // A frame as a packet socket made it, with its Ethernet header. Within a DeferScope. False: it was dropped.
+  virtual bool SendFrame(std::span<const uint8_t> header, PacketPtr packet) { return false; }
   // Of a link whose neighbours have hardware addresses: Neighbor Discovery in, and what is known.
   virtual void ReceiveDiscovery(Packet& packet) {}
   virtual std::vector<Neighbour> Neighbours() const;

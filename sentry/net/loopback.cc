@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "sentry/net/loopback.h"
 
+#include <linux/if_arp.h>
+#include <linux/if_ether.h>
+#include <linux/if_packet.h>
 #include <string.h>
 
 #include "sentry/net/stack.h"
 
 namespace sentry::net {
 
-LoopbackLink::LoopbackLink(Stack& stack) {
+LoopbackLink::LoopbackLink(Stack& stack) : stack_(stack) {
   for (auto& shard : shards_) {
     shard = MakeRef<Shard>();
     shard->set_stack(&stack);
@@ -50,7 +53,34 @@ void LoopbackLink::Transmit(PacketPtr packet, const IpAddress&) {
   Count(statistics_.tx_bytes, size);
   Count(statistics_.rx_packets);
   Count(statistics_.rx_bytes, size);
+  if (stack_.has_taps()) {
+    const uint16_t protocol = packet->is_v4 ? ETH_P_IP : ETH_P_IPV6;
+    uint8_t header[14] = {};
+    header[12] = static_cast<uint8_t>(protocol >> 8);
+    header[13] = static_cast<uint8_t>(protocol);
+    for (uint8_t type : {PACKET_OUTGOING, PACKET_HOST}) {
+      const FrameInfo info = {packet->interface, protocol, type, ARPHRD_LOOPBACK};
+      stack_.TellTaps(info, header, *packet);
+    }
+  }
   Queue(std::move(packet));
+}
+
+bool LoopbackLink::SendFrame(std::span<const uint8_t> header, PacketPtr packet) {
+  const auto protocol = static_cast<uint16_t>(header[12] << 8 | header[13]);
+  const FrameInfo info = {packet->interface, protocol, PACKET_HOST, ARPHRD_LOOPBACK};
+  stack_.TellTaps(info, header, *packet);
+  const size_t size = packet->size() + header.size();
+  Count(statistics_.tx_packets);
+  Count(statistics_.tx_bytes, size);
+  Count(statistics_.rx_packets);
+  Count(statistics_.rx_bytes, size);
+  // Others than these are for packet sockets alone.
+  packet->is_v4 = protocol == ETH_P_IP;
+  const uint8_t* first = packet->Front(1);
+  if (!first || (!packet->is_v4 && protocol != ETH_P_IPV6) || (*first >> 4 == 4) != packet->is_v4) return true;
+  Queue(std::move(packet));
+  return true;
 }
 
 void LoopbackLink::Queue(PacketPtr packet) {

@@ -17,6 +17,7 @@ class LoopbackLink final : public Link {
  public:
   explicit LoopbackLink(Stack& stack);
   void Transmit(PacketPtr packet, const IpAddress& next_hop) override;
+  bool SendFrame(std::span<const uint8_t> header, PacketPtr packet) override;
   // For packets that other links loop back (multicast): no statistics.
   void Queue(PacketPtr packet);
 
@@ -38,6 +39,7 @@ class LoopbackLink final : public Link {
     bool busy_ ABSL_GUARDED_BY(mu_) = false;
   };
 
+  Stack& stack_;
   std::array<RefPtr<Shard>, kShards> shards_;
 };
 

@@ -89,6 +89,31 @@ uint32_t Stack::AddInterface(Interface interface) {
 
 void Stack::RunTimers() { timers_.Run(NowNs()); }
 
+void Stack::AddTap(RefPtr<FrameTap> tap) {
+  MutexLock lock(taps_mu_);
+  taps_.push_back(std::move(tap));
+  tap_count_.store(static_cast<int>(taps_.size()), std::memory_order_relaxed);
+}
+
+void Stack::RemoveTap(FrameTap& tap) {
+  RefPtr<FrameTap> held(&tap);
+  MutexLock lock(taps_mu_);
+  std::erase_if(taps_, [&](const auto& t) { return t.get() == &tap; });
+  tap_count_.store(static_cast<int>(taps_.size()), std::memory_order_relaxed);
+}
+
+void Stack::TellTaps(const FrameInfo& info, std::span<const uint8_t> header, const Packet& packet,
+                     const FrameTap* sender) {
+  std::vector<RefPtr<FrameTap>> taps;
+  {
+    MutexLock lock(taps_mu_);
+    taps = taps_;
+  }
+  for (const RefPtr<FrameTap>& tap : taps) {
+    if (tap.get() != sender) tap->OnFrame(info, header, packet);
+  }
+}
+
 void Stack::AddRaw(DatagramEndpoint& endpoint) {
   MutexLock lock(raw_mu_);
   raw_.push_back(&endpoint);

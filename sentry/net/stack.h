@@ -12,6 +12,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -53,6 +54,22 @@ struct OutputOptions {
   bool dont_fragment = false;
   bool multicast_loop = false;
   uint32_t flow_label = 0;
+};
+
+// What is said of a frame beside its bytes.
+struct FrameInfo {
+  uint32_t interface = 0;
+  uint16_t protocol = 0;       // ETH_P_*
+  uint8_t type = 0;            // PACKET_HOST, PACKET_OUTGOING, … (linux/if_packet.h)
+  uint16_t hardware_type = 1;  // ARPHRD_*
+};
+
+// Sees the frames of all links of a stack. Thread-safe.
+class FrameTap : public RefCounted<FrameTap> {
+ public:
+  virtual ~FrameTap() = default;
+  // `header`: Ethernet's. Possibly with an endpoint's lock held: it queues.
+  virtual void OnFrame(const FrameInfo& info, std::span<const uint8_t> header, const Packet& packet) = 0;
 };
 
 // Something inside the stack that gets the datagrams to one address and port before sockets are asked. Thread-safe.
@@ -126,6 +143,13 @@ class Stack : public RefCounted<Stack> {
     return found ? udp_service_.get() : nullptr;
   }
 
+  void AddTap(RefPtr<FrameTap> tap);
+  void RemoveTap(FrameTap& tap);
+  bool has_taps() const { return tap_count_.load(std::memory_order_relaxed) != 0; }
+  // All but `sender`.
+  void TellTaps(const FrameInfo& info, std::span<const uint8_t> header, const Packet& packet,
+                const FrameTap* sender = nullptr);
+
   // Raw endpoints, by their own protocol.
   void AddRaw(DatagramEndpoint& endpoint);
   void RemoveRaw(DatagramEndpoint& endpoint);
@@ -172,6 +196,9 @@ class Stack : public RefCounted<Stack> {
   std::atomic<int> raw_count_{0};
   mutable Mutex raw_mu_{LockRank::kNetTable};
   std::vector<DatagramEndpoint*> raw_ ABSL_GUARDED_BY(raw_mu_);
+  std::atomic<int> tap_count_{0};
+  Mutex taps_mu_{LockRank::kNetTable};
+  std::vector<RefPtr<FrameTap>> taps_ ABSL_GUARDED_BY(taps_mu_);
   Mutex icmp_mu_{LockRank::kNetTable};
   int64_t icmp_tokens_ns_ ABSL_GUARDED_BY(icmp_mu_) = 0;
 };

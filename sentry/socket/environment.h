@@ -9,6 +9,7 @@
 #include <memory>
 
 #include "sentry/kernel/core/credentials.h"
+#include "sentry/mm/mapped_object.h"
 #include "sentry/vfs/vfs.h"
 
 namespace sentry::socket {
@@ -19,6 +20,21 @@ struct NetNamespaceHandle {
   bool is_first = false;
   RefPtr<UserNamespace> owner;
   std::shared_ptr<const void> hold;
+};
+
+// Memory that the sentry shares with a guest, which may change any byte at any time. Offsets are within the length: the
+// caller's promise. Thread-safe.
+class SharedPages : public RefCounted<SharedPages> {
+ public:
+  virtual ~SharedPages() = default;
+  virtual uint64_t length() const = 0;
+  // Aligned words, with acquire and release ordering.
+  virtual uint32_t Load(uint64_t offset) const = 0;
+  virtual void Store(uint64_t offset, uint32_t value) = 0;
+  virtual void Read(uint64_t offset, void* to, size_t length) const = 0;
+  virtual void Write(uint64_t offset, const void* from, size_t length) = 0;
+  // What mmap(2) maps.
+  virtual RefPtr<mm::MappedObject> object() const = 0;
 };
 
 struct Environment {
@@ -35,6 +51,8 @@ struct Environment {
   // Of a process as the caller names it (ESRCH), or a namespace's file among the caller's descriptors (EBADF, EINVAL).
   Result<NetNamespaceHandle> (*net_namespace_of_pid)(pid_t pid) = nullptr;
   Result<NetNamespaceHandle> (*net_namespace_of_fd)(int fd) = nullptr;
+  // Zeroes, rounded up to whole pages. ENOMEM.
+  Result<RefPtr<SharedPages>> (*new_shared_pages)(uint64_t length) = nullptr;
   // Where the caller's path names start. The credentials are those of Caller::Current().
   vfs::WalkContext (*walk)();
 };

@@ -100,6 +100,10 @@ class Socket : public vfs::FileDescription {
   // guest's length.
   virtual Result<void> SetOption(int level, int name, std::string_view value);
   virtual Result<std::string> GetOption(int level, int name);
+  // The few options whose answer depends on what the guest's buffer holds (`input`, as much of it as was to be read).
+  virtual Result<std::string> QueryOption(int level, int name, std::string_view input) {
+    return GetOption(level, name);
+  }
 
   // A fresh place for a socket's file, owned by the caller.
   static vfs::Path NewPath();

@@ -15,6 +15,7 @@
 #include "sentry/socket/netlink/netlink_socket.h"
 #include "sentry/socket/unix/unix_socket.h"
 #include "sentry/syscalls/handlers.h"
+#include "sentry/syscalls/ring_memory.h"
 #include "sentry/syscalls/socket_util.h"
 
 namespace sentry::syscalls {
@@ -65,6 +66,25 @@ Result<socket::NetNamespaceHandle> NetNamespaceOfFd(int fd) {
   return Hold(TRY(fs::NamespaceOf(*TRY(GetFile(Task::Current(), fd)))).net);
 }
 
+class Pages final : public socket::SharedPages {
+ public:
+  explicit Pages(RefPtr<RingMemory> memory) : memory_(std::move(memory)) {}
+  uint64_t length() const override { return memory_->length(); }
+  uint32_t Load(uint64_t offset) const override { return memory_->Load(offset); }
+  void Store(uint64_t offset, uint32_t value) override { memory_->Store(offset, value); }
+  void Read(uint64_t offset, void* to, size_t length) const override { memory_->Read(offset, to, length); }
+  void Write(uint64_t offset, const void* from, size_t length) override { memory_->Write(offset, from, length); }
+  RefPtr<mm::MappedObject> object() const override { return memory_; }
+
+ private:
+  const RefPtr<RingMemory> memory_;
+};
+
+Result<RefPtr<socket::SharedPages>> NewSharedPages(uint64_t length) {
+  RefPtr<socket::SharedPages> pages = MakeRef<Pages>(TRY(RingMemory::Create(length, "socket:[packet]")));
+  return pages;
+}
+
 // At start, before any guest runs.
 [[maybe_unused]] const bool kRegistered = [] {
   socket::SetEnvironment({.caller_pid = [] { return Task::Current().group().tgid(); },
@@ -74,6 +94,7 @@ Result<socket::NetNamespaceHandle> NetNamespaceOfFd(int fd) {
                           .net_owner = [] { return Task::Current().namespaces().net->owner(); },
                           .net_namespace_of_pid = &NetNamespaceOfPid,
                           .net_namespace_of_fd = &NetNamespaceOfFd,
+                          .new_shared_pages = &NewSharedPages,
                           .walk = &Walk});
   kernel::NetNamespace::SetEndHook(&socket::ForgetStack);
   socket::RegisterUnixSockets();
@@ -238,7 +259,9 @@ SYSCALL_HANDLER(SysGetsockopt) {
   SocketRef socket = TRY(GetSocket(task, args.Int(0)));
   int room = TRY(task.CopyIn<int>(args.Addr(4)));
   if (room < 0) return Errno(EINVAL);
-  std::string value = TRY(socket->GetOption(level, name));
+  std::string input(level == SOL_PACKET ? std::min<size_t>(static_cast<size_t>(room), sizeof(int)) : 0, '\0');
+  if (!input.empty()) TRY(task.CopyInBytes(args.Addr(3), input.data(), input.size()));
+  std::string value = TRY(socket->QueryOption(level, name, input));
   if (level == SOL_SOCKET && static_cast<size_t>(room) < value.size()) {
     if (name == SO_COOKIE || name == SO_PEERNAME) return Errno(EINVAL);
     if (name == SO_PEERGROUPS) {

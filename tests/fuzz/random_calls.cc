@@ -11,6 +11,7 @@
 // Between them the program does ordinary work, which must go on. Exit status 0: nothing hung, and all calls were made.
 // --rests: after the first processes and at the end, when none is left, it says so and waits for a byte from stdin, for
 // somebody outside to see that nothing of them is left (leak_test.sh).
+#include <arpa/inet.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -636,6 +637,7 @@ void OpenThings() {
   socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0);
   socket(AF_INET6, SOCK_STREAM | SOCK_NONBLOCK, 0);
   socket(AF_NETLINK, SOCK_RAW | SOCK_NONBLOCK, 0);
+  for (int type : {SOCK_RAW, SOCK_DGRAM}) socket(AF_PACKET, type | SOCK_NONBLOCK, htons(0x0003));
   int epoll = epoll_create1(0);
   epoll_event event = {.events = EPOLLIN, .data = {.u64 = 1}};
   epoll_ctl(epoll, EPOLL_CTL_ADD, pair[0], &event);
