@@ -226,7 +226,8 @@ absl::StatusOr<int> Delete(const Arguments& arguments) {
   pb::DeleteResponse response;
   // Without it dockerd takes the end for another process's, and the container for a running one.
   uint32_t pid = 0;
-  if (runsc::spec::ReadSmallFile(bundle + "/init.pid", &text).ok() && absl::SimpleAtoi(text, &pid)) response.set_pid(pid);
+  if (runsc::spec::ReadSmallFile(bundle + "/init.pid", &text).ok() && absl::SimpleAtoi(text, &pid))
+    response.set_pid(pid);
   response.set_exit_status(128 + SIGKILL);
   const int64_t now = base::RealtimeNs();
   response.mutable_exited_at()->set_seconds(now / base::kNsPerSecond);

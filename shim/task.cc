@@ -150,7 +150,9 @@ absl::StatusOr<std::shared_ptr<Task::Process>> Task::Find(const std::string& exe
 void Task::AwaitEndOfExecs() {
   const int64_t deadline = base::MonotonicNs() + kExecsEndNs;
   base::MutexLock lock(mu_);
-  auto is_running = [](const auto& entry) { return !entry.first.empty() && entry.second->started && !entry.second->exited; };
+  auto is_running = [](const auto& entry) {
+    return !entry.first.empty() && entry.second->started && !entry.second->exited;
+  };
   while (std::any_of(processes_.begin(), processes_.end(), is_running) && changed_.WaitUntil(mu_, deadline)) {
   }
 }

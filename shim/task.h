@@ -68,8 +68,8 @@ class Task : public std::enable_shared_from_this<Task> {
   // Tells of processes that are killed for want of memory, by the sandbox or by the host, until the container ends.
   void WatchMemory();
   absl::Status AwaitExec(const std::shared_ptr<Process>& process);
-  // Those of a container whose init has ended are on their way out. dockerd forgets them with the container: it must hear of
-  // their ends first, or whoever attached to one waits for ever. 1 s at most.
+  // Those of a container whose init has ended are on their way out. dockerd forgets them with the container: it must
+  // hear of their ends first, or whoever attached to one waits for ever. 1 s at most.
   void AwaitEndOfExecs();
   // `status`: what containerd shows.
   void OnExit(const std::shared_ptr<Process>& process, uint32_t status);

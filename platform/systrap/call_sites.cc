@@ -82,35 +82,48 @@ bool IsMovedSite(std::span<const uint8_t, kPageSize> page, uint64_t end, uint64_
   return !TakesImmediate(site[-2]) && !TakesImmediate(site[-3]) && !TakesImmediate(site[-4]);
 }
 
-// The length of the instruction if it does the same elsewhere, can't fault and is at least as long as what the jump
-// takes of it: arithmetic and moves between registers and immediates. Else 0.
+// The length of a ModRM byte and what belongs to it; 0: an operand relative to rip, or cut off.
+size_t OperandLength(std::span<const uint8_t> code) {
+  if (code.empty()) return 0;
+  const uint8_t mode = code[0] >> 6, base = code[0] & 7;
+  if (mode == 3) return 1;
+  if (mode == 0 && base == 5) return 0;
+  size_t length = mode == 1 ? 2 : mode == 2 ? 5 : 1;
+  if (base == 4) {
+    if (code.size() < 2) return 0;
+    if (mode == 0 && (code[1] & 7) == 5) length += 4;
+    ++length;
+  }
+  return length;
+}
+
+// The length of the instruction if it does the same elsewhere and is at least as long as what the jump takes of it:
+// arithmetic and moves. Else 0.
 size_t TailLength(std::span<const uint8_t> code) {
-  size_t at = 0;
   const bool rex = !code.empty() && (code[0] & 0xf0) == 0x40;
   const bool wide = rex && (code[0] & 8) != 0;
-  if (rex) ++at;
+  const size_t at = rex ? 1 : 0;
   if (code.size() < at + 2) return 0;
-  const uint8_t opcode = code[at], modrm = code[at + 1];
-  const bool registers = modrm >= 0xc0;
+  const uint8_t opcode = code[at], extension = code[at + 1] >> 3 & 7;
+  const size_t operand = OperandLength(code.subspan(at + 1));
+  const size_t with_operand = operand == 0 ? 0 : at + 1 + operand;
+  const bool arithmetic = opcode < 0x40;
   size_t length = 0;
-  if (opcode < 0x40 && (opcode & 7) == 5) {
+  if (arithmetic && (opcode & 7) == 5) {
     length = at + 5;  // add, or, adc, sbb, and, sub, xor, cmp: rax, immediate
-  } else if (opcode < 0x40 && ((opcode & 7) == 1 || (opcode & 7) == 3) && registers) {
-    length = at + 2;  // the same, of two registers
-  } else if (opcode == 0x83 && registers) {
-    length = at + 3;
-  } else if (opcode == 0x81 && registers) {
-    length = at + 6;
-  } else if ((opcode == 0x85 || opcode == 0x89 || opcode == 0x8b || opcode == 0x63) && registers) {
-    length = at + 2;  // test, mov, movsxd
-  } else if (opcode == 0xff && (modrm & 0xf0) == 0xc0) {
-    length = at + 2;  // inc, dec
-  } else if (opcode == 0xc7 && (modrm & 0xf8) == 0xc0) {
-    length = at + 6;
+  } else if ((arithmetic && ((opcode & 7) == 1 || (opcode & 7) == 3)) || opcode == 0x85 || opcode == 0x89 ||
+             opcode == 0x8b || opcode == 0x8d || opcode == 0x63) {
+    length = with_operand;  // the same, test, mov, lea, movsxd: register and operand
+  } else if (opcode == 0x83 && operand != 0) {
+    length = with_operand + 1;
+  } else if ((opcode == 0x81 || (opcode == 0xc7 && extension == 0)) && operand != 0) {
+    length = with_operand + 4;
+  } else if (opcode == 0xff && extension <= 1) {
+    length = with_operand;  // inc, dec
   } else if ((opcode & 0xf8) == 0xb8 && !wide) {
     length = at + 5;
   }
-  if (length < kJumpLength - CallSite::kSyscallLength || length > code.size()) return 0;
+  if (length < kJumpLength - CallSite::kSyscallLength || length > std::min(code.size(), CallSite::kMaxTail)) return 0;
   return length;
 }
 

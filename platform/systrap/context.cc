@@ -468,8 +468,11 @@ SystrapContext::Outcome SystrapContext::OnEvent(uint32_t signal, Registers& regi
   // The code of a patched call met something that the call itself doesn't: it is made in the other way.
   if (registers.rip != rip && signal != SIGTRAP) {
     const std::optional<CallSites::Gate> gate = space_->GateAt(rip, PatchesUndone());
-    if (gate && registers.rip == gate->site.address) TakeDetour(registers.rip, gate->own_syscall());
-    return std::nullopt;
+    // The tail is the guest's own.
+    if (!gate || gate->site.moved || rip != gate->tail()) {
+      if (gate && registers.rip == gate->site.address) TakeDetour(registers.rip, gate->own_syscall());
+      return std::nullopt;
+    }
   }
   event.info.si_signo = static_cast<int>(signal);
   switch (signal) {

@@ -184,7 +184,14 @@ TEST(CallSiteTest, Tails) {
   EXPECT_EQ(tail({0x48, 0xff, 0xc3}), 3u) << "inc %rbx";
   EXPECT_EQ(tail({0x89, 0xc3, 0x90}), 0u) << "mov %eax, %ebx: too short";
   EXPECT_EQ(tail({0xc3, 0x90, 0x90}), 0u) << "ret";
-  EXPECT_EQ(tail({0x48, 0x89, 0x03}), 0u) << "mov %rax, (%rbx): can fault";
+  EXPECT_EQ(tail({0x48, 0x89, 0x03}), 3u) << "mov %rax, (%rbx)";
+  EXPECT_EQ(tail({0x48, 0x89, 0x44, 0x24, 0x08}), 5u) << "mov %rax, 8(%rsp)";
+  EXPECT_EQ(tail({0x48, 0x8b, 0x83, 0x00, 0x01, 0x00, 0x00}), 7u) << "mov 256(%rbx), %rax";
+  EXPECT_EQ(tail({0x48, 0x8b, 0x04, 0x25, 0x00, 0x01, 0x00, 0x00}), 8u) << "mov 256, %rax";
+  EXPECT_EQ(tail({0x48, 0x8d, 0x44, 0x8b, 0x10}), 5u) << "lea 16(%rbx, %rcx, 4), %rax";
+  EXPECT_EQ(tail({0x48, 0x83, 0x7c, 0x24, 0x08, 0x01}), 6u) << "cmpq $1, 8(%rsp)";
+  EXPECT_EQ(tail({0x48, 0x81, 0x44, 0x24, 0x08, 0x01, 0x02, 0x03, 0x04}), 0u) << "addq $0x4030201, 8(%rsp): too long";
+  EXPECT_EQ(tail({0x48, 0x8b, 0x05, 0, 0, 0, 0}), 0u) << "mov 0(%rip), %rax";
   EXPECT_EQ(tail({0x48, 0x8d, 0x05, 0, 0, 0, 0}), 0u) << "lea 0(%rip), %rax";
   EXPECT_EQ(tail({0x0f, 0x84, 0, 0, 0, 0}), 0u) << "je";
   EXPECT_EQ(tail({0xff, 0xd0, 0x90}), 0u) << "call *%rax";
@@ -325,6 +332,47 @@ TEST(RelocatedTest, NotWhereOthersJumpTo) {
   EXPECT_FALSE(IsPatched(guest, kSite));
   for (int i = 0; i < 300; ++i) run(1);
   EXPECT_FALSE(IsPatched(guest, kSite));
+}
+
+GUEST_PROGRAM(tail_loads, NOPS "syscall; mov (%rbx), %rsi; mov $1000, %eax; syscall; jmp .");
+
+// A tail that faults is the guest's instruction at its own place, which goes on when the page is there.
+TEST(RelocatedTest, TailsThatFault) {
+  TestGuest guest(tail_loads());
+  Offer(guest);
+  HeatRelocated(guest);
+  constexpr uint64_t kElsewhere = kDataAddress + 64 * kPageSize;
+  auto call = [&](uint64_t from) {
+    Registers r = Start();
+    r.rax = SYS_getppid;
+    r.rbx = from;
+    EXPECT_EQ(guest.context().Switch(r).kind, Kind::kSyscall);
+    return r;
+  };
+  Registers r = call(kElsewhere);
+  Event event = guest.context().Switch(r);
+  ASSERT_EQ(event.kind, Kind::kFault);
+  EXPECT_EQ(event.address, kElsewhere);
+  EXPECT_EQ(event.access, Access::kRead);
+  EXPECT_EQ(r.rip, kRelocatedEnd);
+  EXPECT_EQ(r.rcx, kRelocatedEnd);
+  ASSERT_TRUE(guest.space()
+                  .Map(kElsewhere, kPageSize, TestMemory().fd(), guest.data_range().start, testing::kReadWrite, false)
+                  .ok());
+  guest.Word(0) = 4711;
+  ASSERT_EQ(guest.context().Switch(r).kind, Kind::kSyscall);
+  EXPECT_EQ(r.orig_rax, 1000u);
+  EXPECT_EQ(r.rsi, 4711u);
+  r = call(kElsewhere);
+  ASSERT_EQ(guest.context().Switch(r).kind, Kind::kSyscall);
+  EXPECT_EQ(r.orig_rax, 1000u);
+  r = call(uint64_t{1} << 63);
+  event = guest.context().Switch(r);
+  ASSERT_EQ(event.kind, Kind::kSignal);
+  EXPECT_EQ(event.info.si_signo, SIGSEGV);
+  EXPECT_EQ(r.rip, kRelocatedEnd);
+  EXPECT_TRUE(IsPatched(guest, kSite));
+  guest.space().Unmap(kElsewhere, kPageSize);
 }
 
 TEST(RelocatedTest, SingleSteps) {
