@@ -12,7 +12,8 @@
 
 namespace platform {
 
-// What the platform needs opened while the host's files can be reached: /dev/kvm, or nothing.
+// What the platform needs opened while the host's files can be reached: /dev/kvm, or nothing. For "auto" nothing, too,
+// where it isn't there.
 absl::StatusOr<base::UniqueFd> OpenDevice(absl::string_view name);
 
 // `name` is a platform's name, or "auto": the best one whose self-test passes, with the reason in the log. The caller's

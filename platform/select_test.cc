@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "platform/select.h"
 
+#include <unistd.h>
+
+#include <fstream>
 #include <string>
 
 #include "gtest/gtest.h"
@@ -8,11 +11,22 @@
 namespace platform {
 namespace {
 
+bool HasKvm() {
+  std::ifstream cpuinfo("/proc/cpuinfo");
+  std::string word;
+  while (cpuinfo >> word) {
+    if (word == "vmx" || word == "svm") return access("/dev/kvm", R_OK | W_OK) == 0;
+  }
+  return false;
+}
+
 TEST(SelectTest, KnownNames) {
   for (std::string name : {"ptrace", "systrap", "auto"}) {
     auto platform = MakePlatform(name);
     ASSERT_TRUE(platform.ok()) << platform.status().ToString();
-    EXPECT_EQ((*platform)->Name(), name == "auto" ? "systrap" : name);
+    // "auto" is kvm only where the hardware makes it fast.
+    const std::string chosen((*platform)->Name());
+    EXPECT_TRUE(chosen == (name == "auto" ? "systrap" : name) || (name == "auto" && HasKvm() && chosen == "kvm"));
     EXPECT_GE((*platform)->FpuStateSize(), 512u);
   }
 }
@@ -32,7 +46,7 @@ TEST(SelectTest, OnlyKvmNeedsADevice) {
   for (const char* name : {"auto", "ptrace", "systrap"}) {
     auto device = OpenDevice(name);
     ASSERT_TRUE(device.ok());
-    EXPECT_FALSE(device->ok());
+    EXPECT_TRUE(!device->ok() || (name == std::string("auto") && HasKvm()));
   }
 }
 

@@ -5,7 +5,7 @@ load("//:defs.bzl", "COPTS")
 # The platforms every syscall_test runs on, besides the host's kernel.
 PLATFORMS = ["ptrace", "systrap", "kvm"]
 
-def syscall_test(name, srcs, deps = [], size = "small", tags = [], platforms = PLATFORMS, linkopts = [], **kwargs):
+def syscall_test(name, srcs, deps = [], size = "small", tags = [], platforms = PLATFORMS, long_platforms = [], linkopts = [], **kwargs):
     """Builds the gtest program `name` and the tests <name>_native, <name>_ptrace, ...
 
     The native test shows that the program states what Linux does; only then does a sandboxed run mean something.
@@ -18,6 +18,7 @@ def syscall_test(name, srcs, deps = [], size = "small", tags = [], platforms = P
       size: of each test: small is 60 s of time, medium 300 s, large 900 s.
       tags: for the tests, e.g. "long-form" for one that only `tools/test --long` runs.
       platforms: the sandboxed runs.
+      long_platforms: those of them that only `tools/test --long` runs.
       linkopts: for the program.
       **kwargs: for the tests: flaky, shard_count, data, ...
     """
@@ -47,6 +48,6 @@ def syscall_test(name, srcs, deps = [], size = "small", tags = [], platforms = P
             srcs = ["//tests:run_in_sandbox.sh"],
             args = ["$(location //runsc)", platform, "$(location :%s)" % name],
             data = ["//runsc", ":" + name] + data,
-            tags = ["local", platform] + tags,
+            tags = ["local", platform] + tags + (["long-form"] if platform in long_platforms else []),
             **kwargs
         )

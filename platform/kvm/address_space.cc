@@ -42,7 +42,7 @@ std::atomic<uint64_t> next_id{1};
 }  // namespace
 
 KvmAddressSpace::KvmAddressSpace(KvmPlatform& platform)
-    : platform_(platform), id_(next_id.fetch_add(1)), tables_(platform.arena()) {}
+    : platform_(platform), id_(next_id.fetch_add(1)), tables_(platform.arena(), !platform.shadow()) {}
 
 base::Result<base::RefPtr<KvmAddressSpace>> KvmAddressSpace::Create(KvmPlatform& platform) {
   base::RefPtr<KvmAddressSpace> space(new KvmAddressSpace(platform));
@@ -227,6 +227,11 @@ bool KvmAddressSpace::Peek(uint64_t address, void* to, size_t length) {
     length -= part;
   }
   return true;
+}
+
+size_t KvmAddressSpace::HugeBlocks() {
+  base::MutexLock lock(mu_);
+  return tables_.huge_blocks();
 }
 
 }  // namespace platform::kvm

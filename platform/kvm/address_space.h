@@ -39,6 +39,9 @@ class KvmAddressSpace final : public AddressSpace {
   // Copies guest memory; false if not all is there.
   bool Peek(uint64_t address, void* to, size_t length) ABSL_LOCKS_EXCLUDED(mu_);
 
+  // Blocks of 2 MiB that are one entry of the page tables.
+  size_t HugeBlocks() ABSL_LOCKS_EXCLUDED(mu_);
+
   uint64_t id() const { return id_; }
   // Grows when translations that CPUs may hold are no longer good.
   uint64_t generation() const { return generation_.load(std::memory_order_seq_cst); }

@@ -7,6 +7,7 @@
 #include <sys/syscall.h>
 
 #include <algorithm>
+#include <iterator>
 
 #include "base/log.h"
 #include "platform/kvm/kvm_platform.h"
@@ -132,12 +133,12 @@ KvmContext::Outcome KvmContext::RunOn(Vcpu& cpu, Registers& registers) {
     }
     const uint64_t generation = space_->generation();
     if (cpu.space_id != space_->id() || cpu.generation != generation) {
-      cpu.which_root ^= 1;
-      // Another space's old root may be this one's new one.
+      // Not the one it came by, which may have been another space's before: loading a different one drops translations.
+      cpu.root = space_->root(space_->root(0) == cpu.root ? 1 : 0);
       cpu.space_id = space_->id();
       cpu.generation = generation;
     }
-    Exit exit = cpu.Run(registers, space_->root(cpu.which_root));
+    Exit exit = cpu.Run(registers, cpu.root);
     cpu.End();
     fs_base_ = registers.fs_base;
     gs_base_ = registers.gs_base;
@@ -303,6 +304,12 @@ base::Result<void> KvmContext::ResetFpu() {
   platform_.pool().Evict(*this);
   SetInitialFpu();
   return base::OkResult();
+}
+
+void KvmContext::SetAnswer(uint32_t number, std::optional<uint32_t> value) {
+  const auto* at = std::find(std::begin(kAnswerable), std::end(kAnswerable), number);
+  if (at == std::end(kAnswerable)) return;
+  platform_.pool().SetAnswer(*this, static_cast<size_t>(at - kAnswerable), value ? kAnswerValid | *value : 0);
 }
 
 base::Result<void> KvmContext::SetDebugRegisters(std::span<const uint64_t, 8> values) {

@@ -30,6 +30,7 @@ class KvmContext final : public Context {
   base::Result<void> ResetFpu() override;
   base::Result<void> SetDebugRegisters(std::span<const uint64_t, 8> values) override;
   uint64_t DebugStatus() override { return debug_status_; }
+  void SetAnswer(uint32_t number, std::optional<uint32_t> value) override;
   void Release() override;
 
  private:
@@ -58,6 +59,7 @@ class KvmContext final : public Context {
   // The pool's, under its lock: the CPU that has the vector state, else the image that counts.
   Vcpu* vcpu_ = nullptr;
   XsaveArea fpu_;
+  Answers answers_ = {};
   bool debug_dirty_ = false;
 };
 

@@ -17,6 +17,9 @@ inline constexpr unsigned long kSetMsrs = _IOW(KVMIO, 0x89, uint64_t);
 inline constexpr unsigned long kGetXsave = _IOR(KVMIO, 0xa4, char[4096]);
 inline constexpr unsigned long kSetXsave = _IOW(KVMIO, 0xa5, char[4096]);
 
+// Of a sandbox's virtual machine.
+inline constexpr uint32_t kMaxVcpus = 256;
+
 inline constexpr int kMaxCpuidEntries = 256;
 struct CpuidTable {
   uint32_t count = kMaxCpuidEntries;

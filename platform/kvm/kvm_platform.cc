@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+#include <x86intrin.h>
 
 #include <algorithm>
 #include <string>
@@ -24,7 +25,6 @@ namespace platform::kvm {
 namespace {
 
 constexpr uint64_t kEntrySize = 8;  // of each way in, see entry.S
-constexpr uint64_t kVcpuStride = 2 * kPageSize;
 constexpr uint64_t kCode64 = 0x00af'9b00'0000'ffff, kData = 0x00cf'9300'0000'ffff;
 constexpr uint64_t kDpl3 = uint64_t{3} << 45;
 constexpr uint64_t kUser32 = 0x00cf'9b00'0000'ffff | kDpl3;
@@ -79,7 +79,7 @@ absl::Status KvmPlatform::MakeKernel() {
   });
   if (!made.ok()) return Failed("address space for page tables", made.error_number());
   arena_.set_zap([this] { Zap(); });
-  kernel_ = std::make_unique<PageTables>(arena_);
+  kernel_ = std::make_unique<PageTables>(arena_, false);
   made = kernel_->Create(0);
   base::Result<uint64_t> text = arena_.Allocate(), gdt = arena_.Allocate(), idt = arena_.Allocate();
   if (!made.ok() || !text.ok() || !gdt.ok() || !idt.ok()) return Failed("memory for the ring-0 part");
@@ -91,7 +91,10 @@ absl::Status KvmPlatform::MakeKernel() {
   auto gate = [&](uint64_t vector, uint64_t entry, bool user) {
     const uint64_t target = kEntryText + kEntrySize * entry;
     const uint64_t kind = user ? 0xee : 0x8e;
-    gates[2 * vector] = (target & 0xffff) | uint64_t{kKernelCode} << 16 | kind << 40 | (target >> 16 & 0xffff) << 48;
+    // Those that may come while ring 0 still has the guest's stack get one of their own (IST 1).
+    const uint64_t stack = vector == 1 || vector == 2 || vector == 8 || vector == 18 ? 1 : 0;
+    gates[2 * vector] =
+        (target & 0xffff) | uint64_t{kKernelCode} << 16 | stack << 32 | kind << 40 | (target >> 16 & 0xffff) << 48;
     gates[2 * vector + 1] = target >> 32;
   };
   for (uint64_t vector = 0; vector < 32; ++vector) gate(vector, 1 + vector, vector == 3 || vector == 4);
@@ -104,11 +107,16 @@ absl::Status KvmPlatform::MakeKernel() {
   }
   const long cpus = std::max(sysconf(_SC_NPROCESSORS_ONLN), 1L);
   pool_.Create(
-      [this](uint32_t index) -> base::Result<std::unique_ptr<Vcpu>> {
-        uint64_t page = TRY(arena_.Allocate());
+      [this, text = *text](uint32_t index) -> base::Result<std::unique_ptr<Vcpu>> {
+        const uint64_t page = TRY(arena_.Allocate()), answers = TRY(arena_.Allocate());
         const uint64_t address = kVcpuPages + index * kVcpuStride;
-        TRY(kernel_->MapKernel(address, page, true, false));
-        return Vcpu::Create(vm_, index, arena_.Pointer(page), address, kernel_->root(0));
+        TRY(kernel_->MapKernel(address, text, false, true));
+        TRY(kernel_->MapKernel(address + kVcpuData, page, true, false));
+        TRY(kernel_->MapKernel(address + kVcpuAnswers, answers, false, false));
+        auto cpu =
+            TRY(Vcpu::Create(vm_, index, arena_.Pointer(page), arena_.Pointer(answers), address, kernel_->root(0)));
+        TRY(cpu->SetAbilities(abilities_, false));
+        return cpu;
       },
       static_cast<uint32_t>(4 * cpus + 4), vm_.max_vcpus());
   return absl::OkStatus();
@@ -143,11 +151,82 @@ uint64_t KvmPlatform::Exits() {
   return exits;
 }
 
+uint64_t KvmPlatform::Ring0Entries() {
+  uint64_t entries = 0;
+  pool_.ForEach([&](Vcpu& cpu) { entries += cpu.ring0_entries(); });
+  return entries;
+}
+
 base::Result<base::RefPtr<AddressSpace>> KvmPlatform::NewAddressSpace() {
   return base::RefPtr<AddressSpace>(TRY(KvmAddressSpace::Create(*this)));
 }
 
 std::unique_ptr<Context> KvmPlatform::NewContext() { return std::make_unique<KvmContext>(*this); }
+
+// Only while no guest runs.
+void KvmPlatform::SetAbilities(const Abilities& abilities, bool probing) {
+  abilities_ = abilities;
+  pool_.ForEach([&](Vcpu& cpu) {
+    if (!cpu.SetAbilities(abilities, probing).ok()) FATAL("kvm platform: KVM_SET_MSRS failed");
+  });
+}
+
+void KvmPlatform::TryRing0(KvmContext& context, const Registers& start) {
+  // Whether the call arrives as it should, from a CPU that ring 0 itself brought back to ring 3 when it was `entered`.
+  auto call = [&](const Registers& from) {
+    Registers registers = from;
+    const uint64_t before = Ring0Entries();
+    const Event event = context.Switch(registers);
+    return event.kind == Event::Kind::kSyscall && registers.orig_rax == from.rax && registers.rip == kTestCode + 10 &&
+           registers.rbx == from.rbx && registers.rsp == from.rsp && registers.cs == kUserCode &&
+           registers.ss == kUserData && Ring0Entries() == before + 1;
+  };
+  Registers by_iret = start;
+  by_iret.rbx = 0x1122'3344'5566'7788;
+  by_iret.rsp = 0x7000'0000;
+  Registers by_sysret = by_iret;
+  by_sysret.rcx = by_sysret.rip;
+  by_sysret.r11 = by_sysret.eflags;
+  Abilities abilities = {.iret = true};
+  SetAbilities(abilities, true);
+  Registers first = start;
+  // Leaves the CPU in ring 0, by way of `syscall`.
+  abilities.iret = context.Switch(first).kind == Event::Kind::kSyscall && call(by_iret) && call(by_iret);
+  abilities.sysret = abilities.iret;
+  SetAbilities(abilities, true);
+  abilities.sysret = abilities.iret && call(by_sysret) && call(by_sysret);
+  abilities.answers = abilities.sysret;
+  SetAbilities(abilities, true);
+  if (abilities.answers) {
+    constexpr uint32_t kAnswer = 0x1234'5678;
+    context.SetAnswer(SYS_getpid, kAnswer);
+    Registers registers = by_iret;
+    const Event event = context.Switch(registers);
+    // It goes on to the load behind the call.
+    abilities.answers = event.kind == Event::Kind::kFault && event.address == kGuestAddressMin &&
+                        registers.rip == kTestCode + 10 && registers.rax == kAnswer && registers.rdx == by_iret.rdx;
+    context.SetAnswer(SYS_getpid, std::nullopt);
+  }
+  SetAbilities(abilities, false);
+}
+
+void KvmPlatform::MeasureRoundTrip(KvmContext& context, const Registers& start) {
+  constexpr int kRounds = 32;
+  auto fastest = [&](auto&& step) {
+    uint64_t best = ~uint64_t{0};
+    for (int round = 0; round < kRounds; ++round) {
+      const uint64_t before = __rdtsc();
+      step();
+      best = std::min<uint64_t>(best, __rdtsc() - before);
+    }
+    return static_cast<double>(best);
+  };
+  const double guest = fastest([&] {
+    Registers registers = start;
+    context.Switch(registers);
+  });
+  round_trip_ = guest / std::max(fastest([] { syscall(SYS_getppid); }), 1.0);
+}
 
 // A call, a fault, and whether a changed page table is noticed.
 absl::Status KvmPlatform::SelfTest() {
@@ -217,9 +296,18 @@ absl::Status KvmPlatform::SelfTest() {
   uint32_t mask;
   memcpy(&mask, area.bytes + 28, sizeof mask);
   if (mask != 0) mxcsr_mask_ = mask;
+  TryRing0(context, start);
+  registers = start;
+  if (context.Switch(registers).kind != Event::Kind::kSyscall) return Failed("self-test: ring 0 lost its way");
+  MeasureRoundTrip(context, start);
   context.Release();
-  LOG_INFO("kvm platform: ring 3 is entered by registers set from the host; page tables are %s",
-           shadow_ ? "shadowed by the host's KVM (no nested paging)" : "walked by the CPU");
+  LOG_INFO(
+      "kvm platform: ring 3 is entered by %s; system calls are %s; page tables are %s; a call costs %.0f of the host's",
+      abilities_.sysret ? "iretq and sysretq"
+      : abilities_.iret ? "iretq"
+                        : "registers set from the host",
+      abilities_.answers ? "answered in ring 0 where they can be" : "all the sentry's",
+      shadow_ ? "shadowed by the host's KVM (no nested paging)" : "walked by the CPU", round_trip_);
   return absl::OkStatus();
 }
 

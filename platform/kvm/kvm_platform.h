@@ -17,6 +17,7 @@
 namespace platform::kvm {
 
 class KvmAddressSpace;
+class KvmContext;
 
 class KvmPlatform final : public Platform {
  public:
@@ -44,13 +45,21 @@ class KvmPlatform final : public Platform {
   void KickOut(const AddressSpace* space);
   // Of a thread that runs guests: kicks reach it.
   void PrepareThread();
-  // KVM_RUNs so far, of all CPUs.
+  // KVM_RUNs so far, of all CPUs; of these, entered by ring 0's own iretq or sysretq.
   uint64_t Exits();
+  uint64_t Ring0Entries();
+  const Abilities& abilities() const { return abilities_; }
+  // What a system call costs from guest to sentry and back, measured at the start, in calls of the host's kernel.
+  double RoundTripInHostCalls() const { return round_trip_; }
 
  private:
   KvmPlatform() : segments_(vm_) {}
   absl::Status MakeKernel();
   absl::Status SelfTest();
+  // Finds out which ways to ring 3 work. `space` has the self-test's program mapped; `start` runs it.
+  void TryRing0(KvmContext& context, const Registers& start);
+  void SetAbilities(const Abilities& abilities, bool probing);
+  void MeasureRoundTrip(KvmContext& context, const Registers& start);
   void Zap();
 
   Vm vm_;
@@ -60,6 +69,8 @@ class KvmPlatform final : public Platform {
   VcpuPool pool_;
   size_t fpu_size_ = 0;
   uint32_t mxcsr_mask_ = 0xffff;
+  Abilities abilities_;
+  double round_trip_ = 0;
   bool shadow_ = true;
   bool has_debug_ = true;
 };

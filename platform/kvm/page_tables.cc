@@ -12,7 +12,7 @@ namespace platform::kvm {
 namespace {
 
 constexpr uint64_t kPresent = 1, kWrite = 2, kUser = 4;
-constexpr uint64_t kAccessed = 0x20, kDirty = 0x40;
+constexpr uint64_t kAccessed = 0x20, kDirty = 0x40, kHuge = 0x80;
 constexpr uint64_t kNoExecute = uint64_t{1} << 63;
 constexpr uint64_t kAddressMask = 0x000f'ffff'ffff'f000;
 constexpr size_t kKernelSlot = 256;  // of the root: kKernelBase
@@ -79,9 +79,9 @@ uint64_t PageTables::kernel_entry() const {
   return Load(reinterpret_cast<uint64_t*>(arena_.Pointer(roots_[0])) + kKernelSlot);
 }
 
-base::Result<uint64_t*> PageTables::Entry(uint64_t address, bool make, uint64_t flags) {
+base::Result<uint64_t*> PageTables::BlockEntry(uint64_t address, bool make, uint64_t flags) {
   uint64_t table = roots_[0];
-  for (int shift = 39; shift > 12; shift -= 9) {
+  for (int shift = 39; shift > 21; shift -= 9) {
     const uint64_t index = (address >> shift) & 511;
     uint64_t* entry = reinterpret_cast<uint64_t*>(arena_.Pointer(table)) + index;
     uint64_t value = Load(entry);
@@ -95,15 +95,47 @@ base::Result<uint64_t*> PageTables::Entry(uint64_t address, bool make, uint64_t 
     }
     table = value & kAddressMask;
   }
-  return reinterpret_cast<uint64_t*>(arena_.Pointer(table)) + ((address >> 12) & 511);
+  return reinterpret_cast<uint64_t*>(arena_.Pointer(table)) + ((address >> 21) & 511);
+}
+
+base::Result<uint64_t*> PageTables::Entry(uint64_t address, bool make, uint64_t flags) {
+  uint64_t* block = TRY(BlockEntry(address, make, flags));
+  if (block == nullptr) return block;
+  if ((Load(block) & kHuge) != 0) DropHuge(block);
+  uint64_t value = Load(block);
+  if (value == 0) {
+    if (!make) return static_cast<uint64_t*>(nullptr);
+    uint64_t page = TRY(arena_.Allocate());
+    pages_.push_back(page);
+    value = page | flags;
+    Store(block, value);
+  }
+  return reinterpret_cast<uint64_t*>(arena_.Pointer(value & kAddressMask)) + ((address >> 12) & 511);
+}
+
+void PageTables::DropHuge(uint64_t* block) {
+  Store(block, 0);
+  --huge_blocks_;
 }
 
 base::Result<void> PageTables::Map(uint64_t address, uint64_t length, uint64_t gpa, bool write, bool exec) {
+  constexpr uint64_t kTable = kPresent | kWrite | kUser | kAccessed;
   const uint64_t bits =
       kPresent | kUser | kAccessed | kDirty | (write ? kWrite : uint64_t{0}) | (exec ? uint64_t{0} : kNoExecute);
   for (const uint64_t end = address + length; address < end;) {
-    uint64_t* entry = TRY(Entry(address, true, kPresent | kWrite | kUser | kAccessed));
     const uint64_t stop = std::min(end, (address | (kBlock - 1)) + 1);
+    if (huge_ && stop - address == kBlock && gpa % kBlock == 0) {
+      uint64_t* block = TRY(BlockEntry(address, true, kTable));
+      // Where there were pages before, their table stays.
+      if (const uint64_t value = Load(block); value == 0 || (value & kHuge) != 0) {
+        if (value == 0) ++huge_blocks_;
+        Store(block, gpa | bits | kHuge);
+        address = stop;
+        gpa += kBlock;
+        continue;
+      }
+    }
+    uint64_t* entry = TRY(Entry(address, true, kTable));
     for (; address < stop; address += kPageSize, gpa += kPageSize) Store(entry++, gpa | bits);
   }
   return base::OkResult();
@@ -111,9 +143,9 @@ base::Result<void> PageTables::Map(uint64_t address, uint64_t length, uint64_t g
 
 void PageTables::Unmap(uint64_t address, uint64_t length) {
   for (const uint64_t end = address + length; address < end;) {
-    base::Result<uint64_t*> entry = Entry(address, false, 0);
     const uint64_t stop = std::min(end, (address | (kBlock - 1)) + 1);
-    if (uint64_t* at = *entry; at != nullptr) {
+    if (base::Result<uint64_t*> entry = Entry(address, false, 0); *entry != nullptr) {
+      uint64_t* at = *entry;
       for (uint64_t page = address; page < stop; page += kPageSize) Store(at++, 0);
     }
     address = stop;

@@ -51,26 +51,37 @@ class Arena {
 // The caller serialises.
 class PageTables {
  public:
-  explicit PageTables(Arena& arena) : arena_(arena) {}
+  // `huge`: only where the CPU walks the tables itself. A KVM that shadows them is not told when a block's entry turns
+  // into a table, and mixes up the two.
+  PageTables(Arena& arena, bool huge) : arena_(arena), huge_(huge) {}
   ~PageTables();
   // Two roots with the same contents: loading the other one makes the CPU forget its translations.
   base::Result<void> Create(uint64_t kernel_entry);
 
   uint64_t root(int which) const { return roots_[which]; }
-  // [address, address+length) to guest-physical memory, readable. ENOMEM: some is mapped.
+  // [address, address+length) to guest-physical memory, readable; whole blocks by one entry where both are aligned.
+  // ENOMEM: some is mapped.
   base::Result<void> Map(uint64_t address, uint64_t length, uint64_t gpa, bool write, bool exec);
+  // A block that is one entry goes as a whole, what is around the range faults anew.
   void Unmap(uint64_t address, uint64_t length);
+  // Blocks that are one entry now.
+  size_t huge_blocks() const { return huge_blocks_; }
   // For the ring-0 part's own tree.
   base::Result<void> MapKernel(uint64_t address, uint64_t gpa, bool write, bool exec);
   uint64_t kernel_entry() const;
 
  private:
-  // The last-level entry of an address; null where there is no table and none is to be made.
+  // The entry of an address in the table of blocks, or in the last one; null where there is no table and none is to be
+  // made.
+  base::Result<uint64_t*> BlockEntry(uint64_t address, bool make, uint64_t flags);
   base::Result<uint64_t*> Entry(uint64_t address, bool make, uint64_t flags);
+  void DropHuge(uint64_t* block);
 
   Arena& arena_;
+  const bool huge_;
   uint64_t roots_[2] = {0, 0};
   std::vector<uint64_t> pages_;
+  size_t huge_blocks_ = 0;
 };
 
 }  // namespace platform::kvm

@@ -4,11 +4,14 @@
 #ifndef PLATFORM_KVM_VCPU_H_
 #define PLATFORM_KVM_VCPU_H_
 
+#include <sys/syscall.h>
 #include <sys/types.h>
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 
 #include "base/result.h"
@@ -25,7 +28,25 @@ class KvmContext;
 inline constexpr uint64_t kEntryText = 0xffff'8000'0000'0000;
 inline constexpr uint64_t kGdt = kEntryText + kPageSize;
 inline constexpr uint64_t kIdt = kGdt + kPageSize;
-inline constexpr uint64_t kVcpuPages = kEntryText + 0x1'0000;  // each followed by a hole
+// Of each CPU: the text again, its data (task state, stacks), its answers, a hole. entry.S knows the order.
+inline constexpr uint64_t kVcpuPages = kEntryText + 0x1'0000;
+inline constexpr uint64_t kVcpuStride = 4 * kPageSize;
+inline constexpr uint64_t kVcpuData = kPageSize;
+inline constexpr uint64_t kVcpuAnswers = 2 * kPageSize;
+
+// System calls that ring 0 may answer, each with a constant.
+inline constexpr uint32_t kAnswerable[] = {SYS_getpid,  SYS_gettid, SYS_getppid, SYS_getuid,
+                                           SYS_geteuid, SYS_getgid, SYS_getegid};
+inline constexpr size_t kAnswers = sizeof kAnswerable / sizeof *kAnswerable;
+inline constexpr uint64_t kAnswerValid = uint64_t{1} << 63;  // else the call leaves for the sentry
+using Answers = std::array<uint64_t, kAnswers>;
+
+// What the host lets ring 0 do, by the self-test.
+struct Abilities {
+  bool iret = false;     // enter ring 3 by iretq
+  bool sysret = false;   // ... and by sysretq
+  bool answers = false;  // answer system calls
+};
 
 inline constexpr uint32_t kSyscallTrap = 256;
 inline constexpr uint32_t kInt80 = 0x80;
@@ -48,15 +69,20 @@ struct Exit {
 
 class Vcpu {
  public:
-  // `page`: the sentry's view of this CPU's own page (task state, ring-0 stack), mapped at `page_address` in the guest.
-  static base::Result<std::unique_ptr<Vcpu>> Create(Vm& vm, uint32_t index, uint8_t* page, uint64_t page_address,
-                                                    uint64_t root);
+  // `page`, `answers`: the sentry's view of this CPU's own two pages, which follow the text at `text` in the guest.
+  static base::Result<std::unique_ptr<Vcpu>> Create(Vm& vm, uint32_t index, uint8_t* page, uint8_t* answers,
+                                                    uint64_t text, uint64_t root);
   ~Vcpu();
 
   // By the user, around Run: from Begin to End the CPU counts as running, and Kick makes Run return soon.
   void Begin(const AddressSpace* space);
   void End();
   Exit Run(Registers& registers, uint64_t root);
+
+  // Between runs. `probing`: failures are expected and not logged.
+  base::Result<void> SetAbilities(const Abilities& abilities, bool probing);
+  // From any thread; the CPU's next call sees it.
+  void SetAnswer(size_t index, uint64_t entry);
 
   // From any thread.
   void Kick();
@@ -78,17 +104,25 @@ class Vcpu {
   // The user's: which translations it may have.
   uint64_t space_id = 0;
   uint64_t generation = 0;
-  int which_root = 0;
+  uint64_t root = 0;  // last entered by
   bool debug_on = false;
 
+  // KVM_RUNs; of these, entered by ring 0's own iretq or sysretq.
   uint64_t exits() const { return exits_.load(std::memory_order_relaxed); }
+  uint64_t ring0_entries() const { return ring0_entries_.load(std::memory_order_relaxed); }
 
  private:
   Vcpu() = default;
-  base::Result<void> SetUp(Vm& vm, uint64_t page_address, uint64_t root);
+  base::Result<void> SetUp(Vm& vm, uint64_t root);
+  void LoadGeneral(const Registers& registers);
   void LoadRegisters(const Registers& registers, uint64_t root);
+  // Ring 0, where the CPU stopped, returns to ring 3; false if it can't with these registers.
+  bool LoadForRing0(const Registers& registers, uint64_t root);
   void StoreRegisters(Registers& registers);
   bool InRing0() const;
+  // After a kick in ring 0: nothing if the CPU has to go on to where it leaves, else how it counts.
+  std::optional<Exit> RollBack(Registers& registers);
+  Exit Syscall(Registers& registers, Exit exit);
   Exit Trap(uint32_t vector, Registers& registers);
 
   base::UniqueFd fd_;
@@ -96,12 +130,19 @@ class Vcpu {
   uint32_t run_size_ = 0;
   uint64_t xcr0_ = 3;
   uint8_t* page_ = nullptr;
-  uint64_t page_address_ = 0;
+  uint8_t* answers_ = nullptr;
+  uint64_t text_ = 0;
+  uint64_t syscall_entry_ = kEntryText;
+  Abilities abilities_;
+  bool probing_ = false;
+  bool in_ring0_ = false;    // where it stopped last, with nothing of it under way
+  bool by_syscall_ = false;  // and it came there by `syscall`
   kvm_sregs template_ = {};
   std::atomic<uint64_t> epoch_{0};  // odd while running
   std::atomic<const AddressSpace*> space_{nullptr};
   std::atomic<pid_t> tid_{0};
   std::atomic<uint64_t> exits_{0};
+  std::atomic<uint64_t> ring0_entries_{0};
 };
 
 }  // namespace platform::kvm

@@ -42,6 +42,12 @@ void VcpuPool::Evict(KvmContext& context) {
   context.vcpu_ = nullptr;
 }
 
+void VcpuPool::SetAnswer(KvmContext& context, size_t index, uint64_t entry) {
+  base::MutexLock lock(mu_);
+  context.answers_[index] = entry;
+  if (context.vcpu_ != nullptr) context.vcpu_->SetAnswer(index, entry);
+}
+
 Vcpu* VcpuPool::FindLocked(KvmContext& context) {
   if (context.vcpu_ != nullptr) return context.vcpu_;
   const size_t count = count_.load(std::memory_order_relaxed);
@@ -109,6 +115,7 @@ Vcpu* VcpuPool::Acquire(KvmContext& context) {
     cpu->resident = &context;
     context.vcpu_ = cpu;
     if (!cpu->SetXsave(context.fpu_).ok()) LOG_ERROR("kvm platform: KVM_SET_XSAVE failed");
+    for (size_t i = 0; i < kAnswers; ++i) cpu->SetAnswer(i, context.answers_[i]);
     context.debug_dirty_ = true;
   }
   return cpu;

@@ -18,7 +18,6 @@ namespace platform::kvm {
 
 class VcpuPool {
  public:
-  static constexpr size_t kMaxVcpus = 256;
   using Make = std::function<base::Result<std::unique_ptr<Vcpu>>(uint32_t)>;
 
   // More than `ready` CPUs are made only while so many are in use at once; never more than `limit`.
@@ -32,6 +31,8 @@ class VcpuPool {
   void Evict(KvmContext& context) ABSL_LOCKS_EXCLUDED(mu_);
   // As Evict, but the CPU keeps its copy: for reading.
   void Save(KvmContext& context) ABSL_LOCKS_EXCLUDED(mu_);
+  // The context's answer to kAnswerable[index]; the CPU that it is resident on has it at once.
+  void SetAnswer(KvmContext& context, size_t index, uint64_t entry) ABSL_LOCKS_EXCLUDED(mu_);
 
   template <typename F>
   void ForEach(F visit) {

@@ -184,8 +184,9 @@ bool AddRules(scmp_filter_ctx filter, const FilterOptions& options, std::string*
   if (options.host_network) ok = ok && AddHostNetwork(allow);
   if (options.kvm_vm >= 0) {
     const auto vm = static_cast<uint64_t>(options.kvm_vm);
-    for (uint64_t request : {KVM_SET_USER_MEMORY_REGION + 0ul, KVM_CREATE_VCPU + 0ul})
-      ok = ok && allow(SYS_ioctl, {SCMP_A0(SCMP_CMP_EQ, vm), SCMP_A1(SCMP_CMP_EQ, request)});
+    ok = ok && allow(SYS_ioctl, {SCMP_A0(SCMP_CMP_EQ, vm), SCMP_A1(SCMP_CMP_EQ, KVM_SET_USER_MEMORY_REGION)});
+    ok = ok && allow(SYS_ioctl, {SCMP_A0(SCMP_CMP_EQ, vm), SCMP_A1(SCMP_CMP_EQ, KVM_CREATE_VCPU),
+                                 SCMP_A2(SCMP_CMP_LT, platform::kvm::kMaxVcpus)});
     ok = ok && allow(SYS_ioctl, {SCMP_A1(SCMP_CMP_EQ, KVM_RUN), SCMP_A2(SCMP_CMP_EQ, 0)});
     // A new CPU's set-up, then vector state and breakpoints from turn to turn; registers travel in its shared page.
     for (uint64_t request : {KVM_GET_SREGS + 0ul, KVM_SET_SREGS + 0ul, KVM_SET_XCRS + 0ul, KVM_SET_DEVICE_ATTR + 0ul,

@@ -32,12 +32,14 @@ void* MapPage(void* at) {
   return page;
 }
 
-// Writes to the page as fast as it can, whether it is there or not.
+// Writes other numbers to the page as fast as it can, whether it is there or not.
 void Hammer(volatile uint64_t* page, const std::atomic<bool>& stop) {
+  volatile uint64_t number = 1;
   while (!stop) {
     if (sigsetjmp(on_fault, 0) != 0) continue;
     while (!stop) {
-      for (size_t i = 0; i < kWords; ++i) page[i] = 0xdead;
+      number = number + 1;
+      for (size_t i = 0; i < kWords; ++i) page[i] = number;
     }
   }
 }
@@ -55,7 +57,7 @@ int Change(void* at) {
     auto* page = static_cast<volatile uint64_t*>(MapPage(at));
     mprotect(at, kPage, PROT_READ);
     const uint64_t last = page[kWords - 1];
-    for (int look = 0; look < 2000; ++look) bad += page[kWords - 1] != last ? 1 : 0;
+    for (int look = 0; look < 20'000; ++look) bad += page[kWords - 1] != last ? 1 : 0;
     mprotect(at, kPage, PROT_READ | PROT_WRITE);
   }
   return bad;
