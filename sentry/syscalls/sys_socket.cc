@@ -259,7 +259,10 @@ SYSCALL_HANDLER(SysGetsockopt) {
   SocketRef socket = TRY(GetSocket(task, args.Int(0)));
   int room = TRY(task.CopyIn<int>(args.Addr(4)));
   if (room < 0) return Errno(EINVAL);
-  std::string input(level == SOL_PACKET ? std::min<size_t>(static_cast<size_t>(room), sizeof(int)) : 0, '\0');
+  std::string input(socket->domain() == AF_PACKET && level == SOL_PACKET
+                        ? std::min<size_t>(static_cast<size_t>(room), sizeof(int))
+                        : 0,
+                    '\0');
   if (!input.empty()) TRY(task.CopyInBytes(args.Addr(3), input.data(), input.size()));
   std::string value = TRY(socket->QueryOption(level, name, input));
   if (level == SOL_SOCKET && static_cast<size_t>(room) < value.size()) {
