@@ -5,6 +5,11 @@ load("//:defs.bzl", "COPTS")
 # The platforms every syscall_test runs on, besides the host's kernel.
 PLATFORMS = ["ptrace", "systrap", "kvm"]
 
+def platform_tags(platform, tags = []):
+    """The tags of a test that runs real programs: on kvm only `tools/test --long` does, since /dev/kvm may be slow software."""
+    long = ["long-form"] if platform == "kvm" and "long-form" not in tags else []
+    return ["local", platform] + long + tags
+
 def syscall_test(name, srcs, deps = [], size = "small", tags = [], platforms = PLATFORMS, long_platforms = [], linkopts = [], **kwargs):
     """Builds the gtest program `name` and the tests <name>_native, <name>_ptrace, ...
 

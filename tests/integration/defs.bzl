@@ -1,6 +1,6 @@
 """Tests of the integration suite: each on the host's kernel and in the sandbox."""
 
-load("//tests:defs.bzl", "PLATFORMS")
+load("//tests:defs.bzl", "PLATFORMS", "platform_tags")
 
 _SUPPORT = [
     "bundle.py",
@@ -21,7 +21,7 @@ def _tests(name, script, args, tags = [], data = [], platforms = PLATFORMS):
             args = [driver] + args,
             data = _SUPPORT + native.glob(["guest/*"]) + data + ([] if driver == "native" else ["//runsc"]),
             # local: needs root, namespaces and cgroups, and a state of the machine that Bazel's sandbox changes.
-            tags = ["local", driver] + tags,
+            tags = platform_tags(driver, tags),
         )
 
 def guest_test(name, command, root = "debian", options = [], limit = 120, tags = [], platforms = PLATFORMS):

@@ -1,6 +1,6 @@
 """Real programs compared with native, as tests."""
 
-load("//tests:defs.bzl", "PLATFORMS")
+load("//tests:defs.bzl", "PLATFORMS", "platform_tags")
 
 def comparison_test(name, family, cases, tags = []):
     """<name>_<platform>: each case natively and in the sandbox; fails where they differ.
@@ -23,5 +23,5 @@ def comparison_test(name, family, cases, tags = []):
                 "//runsc",
                 "//tests/integration:support",
             ],
-            tags = ["local", platform] + tags,
+            tags = platform_tags(platform, tags),
         )

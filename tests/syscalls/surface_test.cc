@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 // Calls and features that no other program here covers: kcmp, fchmodat2, mlock2, adjtimex's reading side, syslog,
-// restart_syscall, acct, TIOCSTI, huge directories, 40-deep links.
+// restart_syscall, acct, TIOCSTI, vmsplice, whiteouts, huge directories, 40-deep links.
 #include <dirent.h>
 #include <fcntl.h>
 #include <linux/kcmp.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <sys/timex.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <set>
@@ -117,6 +120,40 @@ TEST(Fchmodat2, LinksAndEmptyPaths) {
   unlink(link.c_str());
   unlink(file.c_str());
   rmdir(directory.c_str());
+}
+
+TEST(Vmsplice, BothWays) {
+  int ends[2];
+  ASSERT_EQ(0, pipe(ends));
+  char out[] = "from memory", in[20] = {};
+  iovec source[] = {{out, 5}, {out + 5, sizeof out - 5}};
+  ASSERT_EQ(static_cast<ssize_t>(sizeof out), vmsplice(ends[1], source, 2, 0));
+  iovec target = {in, sizeof in};
+  ASSERT_EQ(static_cast<ssize_t>(sizeof out), vmsplice(ends[0], &target, 1, 0));
+  EXPECT_STREQ(out, in);
+  EXPECT_FAILS(EAGAIN, vmsplice(ends[0], &target, 1, SPLICE_F_NONBLOCK));
+  EXPECT_FAILS(EINVAL, vmsplice(ends[1], source, 2, 0x100));
+  const int null = open("/dev/null", O_RDWR);
+  EXPECT_FAILS(EBADF, vmsplice(null, source, 2, 0));
+  iovec bad = {reinterpret_cast<void*>(8), 10};
+  EXPECT_FAILS(EFAULT, vmsplice(ends[1], &bad, 1, 0));
+  for (int fd : {null, ends[0], ends[1]}) close(fd);
+}
+
+TEST(Whiteouts, RenameLeavesOne) {
+  char path[] = "/tmp/surface.XXXXXX";
+  ASSERT_NE(mkdtemp(path), nullptr);
+  ASSERT_EQ(0, mount("none", path, "tmpfs", 0, nullptr)) << strerror(errno);
+  const std::string from = std::string(path) + "/a", to = std::string(path) + "/b";
+  close(open(from.c_str(), O_CREAT | O_WRONLY, 0644));
+  EXPECT_EQ(0, renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_WHITEOUT)) << strerror(errno);
+  struct stat st = {};
+  EXPECT_EQ(0, stat(from.c_str(), &st));
+  EXPECT_TRUE(S_ISCHR(st.st_mode));
+  EXPECT_EQ(makedev(0, 0), st.st_rdev);
+  EXPECT_FAILS(EINVAL, renameat2(AT_FDCWD, to.c_str(), AT_FDCWD, from.c_str(), RENAME_WHITEOUT | RENAME_EXCHANGE));
+  EXPECT_EQ(0, umount2(path, MNT_DETACH));
+  EXPECT_EQ(0, rmdir(path));
 }
 
 TEST(Directories, OfAHundredThousandEntriesAreReadWhole) {
