@@ -23,7 +23,6 @@ constexpr uint64_t kPeriod = 64 << 10;
 // address, and written there? No flag is touched.
 constexpr uint8_t kCheck[] = {0xf3, 0x48, 0x0f, 0xae, 0xc9, 0x65, 0x4c, 0x8b, 0x1c, 0x25, MAILBOX_SELF, 0,
                               0,    0,    0x49, 0xf7, 0xd3, 0x4a, 0x8d, 0x4c, 0x19, 0x01, 0xe3};
-constexpr uint64_t kMoveInGate = 5;
 constexpr uint64_t kCheckLength = sizeof kCheck + 1;
 constexpr int64_t kReach = int64_t{0x7fff'0000};
 
